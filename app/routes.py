@@ -1,0 +1,54 @@
+"""What a route of the HTTP API declares about itself; the router and the OpenAPI document are both made from it."""
+
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import dataclass
+from typing import Literal
+
+from aiohttp import web
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+ParameterType = Literal["string", "integer", "boolean"]
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """One query parameter; the first line of ``summary`` is what the documentation shows."""
+
+    name: str
+    summary: str
+    type: ParameterType = "string"
+    required: bool = False
+    choices: tuple[str, ...] = ()
+    maximum: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """One operation. ``path`` is an aiohttp pattern (``/v1/runs/{id}``); path parameters are read from it.
+
+    ``response`` and ``body`` name a component schema of the OpenAPI document (None: no such body); ``statuses``
+    are the statuses the operation answers besides the errors every operation may answer. ``media_type`` is the
+    answer's content type.
+    """
+
+    method: Literal["GET", "POST", "PUT", "PATCH", "DELETE"]
+    path: str
+    handler: Handler
+    operation_id: str
+    summary: str
+    tag: str
+    query: tuple[Query, ...] = ()
+    response: str | None = None
+    body: str | None = None
+    statuses: tuple[int, ...] = (200,)
+    media_type: str = "application/json"
+
+
+def definitions(routes: Iterable[Route]) -> list[web.RouteDef]:
+    """Return the aiohttp route table of ``routes``, in their order; a GET answers HEAD too."""
+    table: list[web.RouteDef] = []
+    for route in routes:
+        table.append(web.route(route.method, route.path, route.handler))
+        if route.method == "GET":
+            table.append(web.route("HEAD", route.path, route.handler))
+    return table
