@@ -1,0 +1,333 @@
+"""The only reader of the environment: ``FLEXCORE_*`` over ``flexcore.toml`` over a running dev stack over defaults.
+
+Read once, at start; every package gets the frozen settings it declares (``worker_settings`` and its sisters).
+A wrong value raises :class:`ConfigError`, one sentence that names the setting, where it came from, and the fix.
+"""
+
+import json
+import os
+import re
+import tomllib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from streams.settings import ProjectorSettings, WorkerSettings
+
+PREFIX = "FLEXCORE_"
+PROJECT_FILE = "flexcore.toml"
+STACK_FILE = Path(".flexcore") / "stack.json"
+ROLES = ("api", "worker", "runner")
+NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
+_SECRET = re.compile(r"PASSWORD|SECRET|TOKEN|SSL_KEY_PEM|JAAS")
+_CREDENTIALS = re.compile(r"(?<=://)([^/@:]*):([^@/]+)@")
+
+
+class ConfigError(Exception):
+    """A setting cannot be used; the message says which one, why, and what to write instead."""
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """One setting: its name without ``FLEXCORE_``, its default as text, how text becomes a value, what it means."""
+
+    name: str
+    default: str
+    parse: Callable[[str], Any]
+    meaning: str
+
+
+@dataclass(frozen=True, slots=True)
+class Value:
+    """A setting's text and value, and where it came from (as a person would say it)."""
+
+    name: str
+    text: str
+    value: Any
+    origin: str
+    meaning: str
+
+    @property
+    def shown(self) -> str:
+        """The text as it may be printed: passwords are replaced by ``***``."""
+        if self.text and _SECRET.search(self.name):
+            return "***"
+        return _CREDENTIALS.sub(r"\1:***@", self.text)
+
+
+def _text(text: str) -> str:
+    return text.strip()
+
+
+def _name(text: str) -> str:
+    if text and not NAME.fullmatch(text):
+        raise ValueError("lower-case letters, digits and hyphens, at most 63, beginning with a letter or digit")
+    return text
+
+
+def _dotted_name(text: str) -> str:
+    if text and not re.fullmatch(r"[a-zA-Z0-9][a-zA-Z0-9._-]{0,99}", text):
+        raise ValueError("letters, digits, dots, hyphens and underscores")
+    return text
+
+
+def _hosts(text: str) -> str:
+    for host in filter(None, text.split(",")):
+        if not re.fullmatch(r"\s*[^\s:/]+:\d{1,5}\s*|\s*\[[0-9a-fA-F:]+\]:\d{1,5}\s*", host):
+            raise ValueError("host:port, several separated by commas, such as 127.0.0.1:9092")
+    return text.strip()
+
+
+def _whole(low: int, high: int) -> Callable[[str], int]:
+    def parse(text: str) -> int:
+        if not re.fullmatch(r"\d{1,10}", text.strip()) or not low <= int(text) <= high:
+            raise ValueError(f"a whole number from {low} to {high}")
+        return int(text)
+
+    return parse
+
+
+def _one_of(*words: str) -> Callable[[str], str]:
+    def parse(text: str) -> str:
+        if text.strip().lower() not in words:
+            raise ValueError("one of " + ", ".join(words))
+        return text.strip().lower()
+
+    return parse
+
+
+def _roles(text: str) -> tuple[str, ...]:
+    roles = _names(text)
+    if not roles or not set(roles) <= set(ROLES):
+        raise ValueError("some of " + ", ".join(ROLES) + ", separated by commas")
+    return tuple(role for role in ROLES if role in roles)
+
+
+def _names(text: str) -> tuple[str, ...]:
+    names = tuple(part.strip() for part in text.split(",") if part.strip())
+    for name in names:
+        _name(name)
+    return names
+
+
+def _postgres(text: str) -> str:
+    if text and not re.match(r"postgres(ql)?://", text):
+        raise ValueError("a URL such as postgresql://user:password@host:5432/database")
+    return text.strip()
+
+
+def _url(text: str) -> str:
+    if text and not re.match(r"https?://[^/\s]+", text):
+        raise ValueError("a URL such as http://127.0.0.1:8080")
+    return text.strip().rstrip("/")
+
+
+def _folder(text: str) -> Path | None:
+    return Path(text).expanduser().absolute() if text else None
+
+
+_PORT = _whole(0, 65_535)
+SETTINGS: tuple[Setting, ...] = (
+    Setting("KAFKA_BOOTSTRAP", "", _hosts, "brokers, host:port separated by commas"),
+    Setting("POSTGRES_URL", "", _postgres, "read store; without it nothing but health and commands is answered"),
+    Setting("POSTGRES_SCHEMA", "flexcore", _dotted_name, "database schema of the read store"),
+    Setting("REGISTRY_URL", "", _url, "schema registry; empty: the node brings its own"),
+    Setting("REGISTRY_PORT", "0", _PORT, "port of the node's own registry; 0: any free one"),
+    Setting("CLUSTER", "flexcore", _name, "name of the cluster; part of every transactional id"),
+    Setting("NODE", "", _name, "name of this node; empty: made once and kept in the data directory"),
+    Setting("DATA_DIR", "", _folder, "where the node keeps its name and caches; default .flexcore/node of the project"),
+    Setting("HTTP_PORT", "8080", _PORT, "port of the HTTP API on 127.0.0.1; 0: any free one"),
+    Setting("ROLES", ",".join(ROLES), _roles, "what this node does: api, worker, runner"),
+    Setting("PROJECT", "", _folder, "project folder (flexcore.toml, pipelines/, transforms/); default: upwards from here"),
+    Setting("TOPIC_PREFIX", "", _dotted_name, "put before every topic name, with a dot"),
+    Setting("SHARDS", "8", _whole(1, 1_000), "partitions of each command, event and outcome topic; fixed for good"),
+    Setting("REPLICATION", "1", _whole(1, 9), "replicas of each topic the platform creates"),
+    Setting("QUEUES", "default", _names, "task queues that this node's runner serves"),
+    Setting("CONCURRENCY", "4", _whole(1, 1_000), "attempts that this node's runner executes at once"),
+    Setting("IN_FLIGHT_MAX", "1000", _whole(1, 1_000_000), "writes waiting for their outcome before 429 is answered"),
+    Setting("BODY_BYTES_MAX", "1048576", _whole(1_024, 1 << 24), "largest request body in bytes"),
+    Setting("GROUP_PROTOCOL", "classic", _one_of("classic", "consumer"), "Kafka's group protocol of the workers"),
+    Setting("GROUP_INSTANCE_ID", "", _dotted_name, "static membership of this node's worker; empty: dynamic"),
+    Setting("LOG_LEVEL", "info", _one_of("debug", "info", "warning", "error"), "how much is logged, to stderr"),
+    Setting("LOG_FORMAT", "console", _one_of("console", "json"), "how log lines look"),
+    Setting("URL", "", _url, "CLI: the API to speak to; default: the running dev stack"),
+    Setting("TENANT", "default", _name, "CLI: the tenant to act in"),
+)
+_BY_NAME = {setting.name: setting for setting in SETTINGS}
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """Everything that was set, parsed.
+
+    ``values`` keeps each text with its origin, ``kafka`` goes to librdkafka, ``stack`` is what ``flexcore dev up``
+    wrote about the running stack, ``unknown`` are ``FLEXCORE_*`` variables that no setting reads.
+    """
+
+    values: Mapping[str, Value]
+    kafka: Mapping[str, str]
+    project: Path | None
+    stack: Mapping[str, Any]
+    unknown: tuple[str, ...] = ()
+
+    def get(self, name: str) -> Any:
+        """Return the parsed value of the setting ``name`` (without the prefix)."""
+        return self.values[name].value
+
+    @property
+    def data_dir(self) -> Path:
+        """The node's own directory (may not exist yet)."""
+        given: Path | None = self.get("DATA_DIR")
+        return given or (self.project or Path.cwd()) / ".flexcore" / "node"
+
+    def require_kafka(self) -> None:
+        """Raise :class:`ConfigError` unless brokers are known."""
+        if not self.kafka.get("bootstrap.servers"):
+            raise ConfigError(
+                "FLEXCORE_KAFKA_BOOTSTRAP is not set; start a local stack with `flexcore dev up`, or set it to your "
+                "brokers, such as 127.0.0.1:9092."
+            )
+
+    def worker_settings(self, node: str) -> WorkerSettings:
+        """Return what ``streams.worker`` must be told."""
+        return WorkerSettings(
+            kafka=self.kafka,
+            cluster=self.get("CLUSTER"),
+            node=node,
+            data_dir=self.data_dir,
+            prefix=self.get("TOPIC_PREFIX"),
+            shards=self.get("SHARDS"),
+            replication=self.get("REPLICATION"),
+            group_protocol=self.get("GROUP_PROTOCOL"),
+            group_instance_id=self.get("GROUP_INSTANCE_ID") or None,
+            queues=self.get("QUEUES"),
+        )
+
+    def projector_settings(self, node: str) -> ProjectorSettings:
+        """Return what ``streams.agents.project`` must be told."""
+        return ProjectorSettings(
+            kafka=self.kafka,
+            cluster=self.get("CLUSTER"),
+            node=node,
+            postgres_url=self.get("POSTGRES_URL"),
+            prefix=self.get("TOPIC_PREFIX"),
+            shards=self.get("SHARDS"),
+            schema_name=self.get("POSTGRES_SCHEMA"),
+        )
+
+
+def load(
+    environ: Mapping[str, str] | None = None,
+    start: Path | None = None,
+    overrides: Mapping[str, str] | None = None,
+) -> Config:
+    """Read every setting; ``overrides`` (command-line options) win, ``start`` is where the project is looked for.
+
+    Raises :class:`ConfigError`. Reads files, opens no connection.
+    """
+    environ = os.environ if environ is None else environ
+    given = {name.removeprefix(PREFIX): text for name, text in environ.items() if name.startswith(PREFIX)}
+    overrides = overrides or {}
+    project = _project(overrides.get("PROJECT") or given.get("PROJECT") or "", start or Path.cwd())
+    layers: tuple[tuple[str, Mapping[str, str]], ...] = (
+        ("command line", overrides),
+        ("environment", given),
+        (f"{project / PROJECT_FILE}" if project else PROJECT_FILE, _from_file(project)),
+    )
+    stack = _stack(project or start or Path.cwd())
+    layers += (("running dev stack", _from_stack(stack)),)
+    values = {setting.name: _value(setting, layers) for setting in SETTINGS}
+    kafka = {"bootstrap.servers": values["KAFKA_BOOTSTRAP"].text}
+    for origin, texts in reversed(layers):
+        for name, text in texts.items():
+            if name.startswith("KAFKA_") and name not in _BY_NAME:
+                kafka[name.removeprefix("KAFKA_").lower().replace("_", ".")] = text
+                values[name] = Value(name, text, text, _origin(origin, name), "passed through to librdkafka")
+    unknown = tuple(sorted(f"{PREFIX}{name}" for name in given if name not in values and not name.startswith("TEST_")))
+    return Config(values, kafka, project, stack, unknown)
+
+
+def _origin(layer: str, name: str) -> str:
+    return f"environment {PREFIX}{name}" if layer == "environment" else layer
+
+
+def _value(setting: Setting, layers: tuple[tuple[str, Mapping[str, str]], ...]) -> Value:
+    for layer, texts in layers:
+        if (text := texts.get(setting.name)) is None:
+            continue
+        if not text and setting.default:
+            break
+        origin = _origin(layer, setting.name)
+        try:
+            return Value(setting.name, text, setting.parse(text), origin, setting.meaning)
+        except ValueError as error:
+            shown = Value(setting.name, text, None, origin, "").shown
+            raise ConfigError(
+                f"{PREFIX}{setting.name} is {shown!r} ({origin}), which cannot be used; it must be {error}."
+            ) from None
+    return Value(setting.name, setting.default, setting.parse(setting.default), "default", setting.meaning)
+
+
+def _project(given: str, start: Path) -> Path | None:
+    if given:
+        folder = Path(given).expanduser().absolute()
+        if not folder.is_dir():
+            raise ConfigError(f"{PREFIX}PROJECT is {given!r}, which is no folder; name the folder of {PROJECT_FILE}.")
+        return folder
+    return next((folder for folder in (start, *start.parents) if (folder / PROJECT_FILE).is_file()), None)
+
+
+def _from_file(project: Path | None) -> dict[str, str]:
+    """Return the settings of ``flexcore.toml``: ``[kafka] bootstrap = …`` is ``KAFKA_BOOTSTRAP``."""
+    path = project / PROJECT_FILE if project else None
+    if path is None or not path.is_file():
+        return {}
+    try:
+        document = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} cannot be read: {error}; correct it (TOML).") from None
+    texts: dict[str, str] = {}
+    _flatten("", document, texts)
+    for name in texts:
+        if name not in _BY_NAME and not name.startswith("KAFKA_"):
+            raise ConfigError(f"{path} sets {name.lower()!r}, which is no setting{_near(name)}.")
+    return texts
+
+
+def _flatten(prefix: str, table: Mapping[str, Any], texts: dict[str, str]) -> None:
+    for key, value in table.items():
+        name = prefix + re.sub(r"[.\-]", "_", key).upper()
+        if isinstance(value, dict):
+            _flatten(f"{name}_", value, texts)
+        elif isinstance(value, list):
+            texts[name] = ",".join(str(part) for part in value)
+        else:
+            texts[name] = str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _near(name: str) -> str:
+    from difflib import get_close_matches  # here: only a misspelt setting needs it, and it is slow to import
+
+    near = get_close_matches(name, _BY_NAME, n=1)
+    return f"; did you mean {near[0].lower()!r}?" if near else "; `flexcore config` lists them all"
+
+
+def _stack(start: Path) -> Mapping[str, Any]:
+    """Return what ``flexcore dev up`` wrote about the stack that runs in this folder or one above it, else nothing."""
+    for folder in (start, *start.absolute().parents):
+        try:
+            document = json.loads((folder / STACK_FILE).read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            continue
+        return document if isinstance(document, dict) else {}
+    return {}
+
+
+def _from_stack(stack: Mapping[str, Any]) -> dict[str, str]:
+    places = {"KAFKA_BOOTSTRAP": ("kafka", "bootstrap"), "POSTGRES_URL": ("postgres", "url")}
+    texts = {}
+    for name, (part, key) in places.items():
+        if isinstance(entry := stack.get(part), dict) and entry.get(key):
+            texts[name] = str(entry[key])
+    return texts
