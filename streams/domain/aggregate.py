@@ -1,0 +1,119 @@
+"""What every aggregate declares, and what its functions are given: the whole contract between rules and machinery.
+
+The machinery (``streams.writer``, ``streams.recovery``) knows aggregates only through :class:`Aggregate`.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """A command with everything that rode in on it.
+
+    ``now`` is milliseconds since the epoch: the record's LogAppendTime, or, for a timer, the clock when it fired
+    (never before the due time). It never comes from the sender.
+    """
+
+    body: Any
+    tenant: str
+    aggregate_id: str
+    command_id: str
+    now: int
+    actor: str = "anonymous"
+    correlation_id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Rejected:
+    """A refusal, as a value: a closed reason and one sentence that says what to do about it."""
+
+    reason: str
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Send:
+    """A follow-up command, written in the transaction of the event that caused it.
+
+    Its command id is derived from that event, so a replay sends nothing twice.
+    """
+
+    aggregate: str
+    aggregate_id: str
+    body: Any
+
+
+@dataclass(frozen=True, slots=True)
+class TaskOffer:
+    """Work offered to runners on ``tasks.<queue>``, written in the transaction of the event that caused it.
+
+    ``task`` is plain JSON data; ``key`` orders offers of the same run.
+    """
+
+    queue: str
+    key: str
+    task: dict[str, Any]
+
+
+Effect = Send | TaskOffer
+Decision = tuple[Any, ...] | Rejected
+
+
+def no_effects(_tenant: str, _aggregate_id: str, _event: Any, _state: Any) -> tuple[Effect, ...]:
+    """Return nothing: the event concerns its own aggregate only."""
+    return ()
+
+
+def no_timer(_state: Any) -> int | None:
+    """Return None: the aggregate waits for nothing but commands."""
+    return None
+
+
+def no_reply(_command: Any, _state: Any) -> str | None:
+    """Return None: the outcome says all there is to say."""
+    return None
+
+
+def nothing_volatile(_message: Message, state: Any) -> Any:
+    """Return the state unchanged."""
+    return state
+
+
+def unchanged(state: Any, _now: int) -> Any:
+    """Return the state unchanged."""
+    return state
+
+
+@dataclass(frozen=True, slots=True)
+class Aggregate:
+    """One declaration: name, vocabulary, rules.
+
+    ``decide`` and ``evolve`` are pure; ``evolve`` never raises for an event that ``decide`` produced.
+    ``commands`` and ``events`` are frozen dataclasses whose class and field names are the Avro record's.
+
+    - ``effects(tenant, id, event, state_after)``: task offers and follow-up commands, same transaction.
+    - ``due(state)``: when the aggregate wants its ``tick`` command next, in ms since the epoch, or None.
+    - ``reply(command, state_after)``: JSON text put into the accepted outcome, or None.
+    - ``touch(message, state)``: applied when a command is accepted without an event (a heartbeat): kept in the
+      owner's memory only, lost when the shard moves.
+    - ``wake(state, now)``: applied once to each state after the owner has processed its backlog, before timers run.
+    - ``unindexed``: commands idempotent by their own nature (lease, timer): they take no entry in the index of
+      command ids.
+    - ``forget_after_ms(state)``: how long after its last event an ended aggregate may leave memory; None: never.
+    """
+
+    name: str
+    commands: tuple[type, ...]
+    events: tuple[type, ...]
+    initial: Any
+    decide: Callable[[Message, Any], Decision]
+    evolve: Callable[[Any, Any], Any]
+    effects: Callable[[str, str, Any, Any], tuple[Effect, ...]] = no_effects
+    due: Callable[[Any], int | None] = no_timer
+    tick: type | None = None
+    reply: Callable[[Any, Any], str | None] = no_reply
+    touch: Callable[[Message, Any], Any] = nothing_volatile
+    wake: Callable[[Any, int], Any] = unchanged
+    unindexed: tuple[type, ...] = ()

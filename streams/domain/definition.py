@@ -1,0 +1,142 @@
+"""A pipeline's definition: the file's text in one canonical form, its hash, and what it says."""
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+from streams.domain import duration
+from streams.domain.findings import Problem as Problem
+from streams.domain.validation import STEP_KINDS, ScheduleCheck, any_schedule
+from streams.domain.validation import problems as problems
+
+_CACHED_MAX = 256
+
+
+@dataclass(frozen=True, slots=True)
+class Retry:
+    """How often a step is tried (``attempts`` counts the first one) and how long it waits in between."""
+
+    attempts: int = 1
+    initial_ms: int = 1_000
+    multiplier: float = 2.0
+    max_ms: int = 60_000
+    jitter: str = "full"
+
+
+@dataclass(frozen=True, slots=True)
+class StepDefinition:
+    """One step: ``spec`` is its kind's block of the file, as plain JSON data (do not change it)."""
+
+    name: str
+    kind: str
+    spec: Mapping[str, Any]
+    after: tuple[str, ...]
+    retry: Retry
+    timeout_ms: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Definition:
+    """A valid pipeline file. ``steps`` keep the file's order; ``dependents`` are the steps directly after each."""
+
+    name: str
+    steps: Mapping[str, StepDefinition]
+    dependents: Mapping[str, tuple[str, ...]]
+    schedule: Mapping[str, Any] | None
+    timeout_ms: int | None
+
+    @staticmethod
+    def parse(canonical: str) -> "Definition":
+        """Return what a canonical text says. Only for a text without problems; the same text costs nothing twice."""
+        return _parse(canonical)
+
+    def downstream(self, step: str) -> frozenset[str]:
+        """Return every step that comes after ``step``, directly or not, without ``step``."""
+        reached: set[str] = set()
+        todo = list(self.dependents[step])
+        while todo:
+            name = todo.pop()
+            if name not in reached:
+                reached.add(name)
+                todo.extend(self.dependents[name])
+        return frozenset(reached)
+
+
+def compact(value: Any) -> str:
+    """Return ``value`` as JSON text: keys sorted, no spaces. Equal values give equal text."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+
+
+def canonical(document: Mapping[str, Any]) -> str:
+    """Return the one text that stands for a pipeline file without problems."""
+    return compact(document)
+
+
+def digest(canonical: str) -> str:
+    """Return the hash that pins a definition: sha256 of its canonical text, in hex."""
+    return hashlib.sha256(canonical.encode()).hexdigest()
+
+
+def check(text: str, check_schedule: ScheduleCheck = any_schedule) -> tuple[Problem, ...]:
+    """Return every mistake in a pipeline file given as JSON text; the same text costs nothing twice."""
+    return _check(text, check_schedule)
+
+
+@lru_cache(_CACHED_MAX)
+def _check(text: str, check_schedule: Callable[[Mapping[str, Any]], str | None]) -> tuple[Problem, ...]:
+    try:
+        document = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        return (Problem("", f"the definition is not JSON: {error}", "send the pipeline file as JSON text"),)
+    return tuple(problems(document, check_schedule))
+
+
+@lru_cache(_CACHED_MAX)
+def _parse(text: str) -> Definition:
+    document = json.loads(text)
+    spec = document["spec"]
+    steps = {step.name: step for step in map(_step, spec["steps"])}
+    dependents: dict[str, list[str]] = {name: [] for name in steps}
+    for step in steps.values():
+        for before in step.after:
+            dependents[before].append(step.name)
+    return Definition(
+        name=document["metadata"]["name"],
+        steps=steps,
+        dependents={name: tuple(names) for name, names in dependents.items()},
+        schedule=spec.get("schedule"),
+        timeout_ms=_duration(spec.get("timeout")),
+    )
+
+
+def _step(item: Mapping[str, Any]) -> StepDefinition:
+    kind = next(kind for kind in STEP_KINDS if kind in item)
+    spec = item[kind]
+    return StepDefinition(
+        name=item["name"],
+        kind=kind,
+        spec=spec,
+        after=tuple(item.get("after", ())),
+        retry=_retry(item.get("retry")),
+        timeout_ms=_duration(item.get("timeout", spec.get("timeout") if kind == "command" else None)),
+    )
+
+
+def _retry(block: Mapping[str, Any] | None) -> Retry:
+    if block is None:
+        return Retry()
+    plain = Retry()
+    return Retry(
+        attempts=block["attempts"],
+        initial_ms=duration.parse(block["initial"]) if "initial" in block else plain.initial_ms,
+        multiplier=float(block.get("multiplier", plain.multiplier)),
+        max_ms=duration.parse(block["max"]) if "max" in block else plain.max_ms,
+        jitter=block.get("jitter", plain.jitter),
+    )
+
+
+def _duration(text: str | None) -> int | None:
+    return None if text is None else duration.parse(text)

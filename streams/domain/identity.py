@@ -1,0 +1,16 @@
+"""Ids that several places must compute alike: same input, same id, for ever."""
+
+from uuid import NAMESPACE_URL, uuid5
+
+
+def run_id(tenant: str, pipeline: str, key: str) -> str:
+    """Return the id of the run of ``pipeline`` that was asked for under ``key``.
+
+    Without a key of its own, a start or rerun uses its command id; a schedule uses ``slot_key``.
+    """
+    return str(uuid5(NAMESPACE_URL, f"{tenant}/{pipeline}/{key}"))
+
+
+def slot_key(slot: int) -> str:
+    """Return the start key of a schedule's slot (nominal time in ms since the epoch)."""
+    return f"slot/{slot}"

@@ -1,0 +1,111 @@
+"""What may be asked of a run: by people, by runners, by its own clock."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class CreateRun:
+    """Begin this run. ``reused`` is JSON text: step name -> its result in ``rerun_of`` (status, output, counts)."""
+
+    pipeline: str
+    definition: str
+    definition_hash: str
+    input: str = "{}"
+    full_refresh: bool = False
+    trigger: str = "manual"
+    slot: int | None = None
+    key: str | None = None
+    rerun_of: str | None = None
+    reused: str = "{}"
+
+
+@dataclass(frozen=True, slots=True)
+class ClaimStep:
+    """A runner takes an offered attempt; ``token`` (uuid) is its lease from now on."""
+
+    step: str
+    attempt: int
+    token: str
+    runner: str
+
+
+@dataclass(frozen=True, slots=True)
+class Heartbeat:
+    """The holder of the lease is alive; counts so far."""
+
+    step: str
+    attempt: int
+    token: str
+    records_in: int = 0
+    records_out: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class CompleteStep:
+    """The attempt succeeded. ``output`` is JSON text."""
+
+    step: str
+    attempt: int
+    token: str
+    output: str = "{}"
+    records_in: int = 0
+    records_out: int = 0
+    records_rejected: int = 0
+    bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class FailStep:
+    """The attempt failed. ``retryable`` False ends the step at once."""
+
+    step: str
+    attempt: int
+    token: str
+    error: str
+    retryable: bool = True
+    tail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class CancelRun:
+    reason: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PauseRun:
+    """Offer no further steps; attempts that run go on."""
+
+    reason: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ResumeRun:
+    """Offer steps again."""
+
+
+@dataclass(frozen=True, slots=True)
+class RerunRun:
+    """Make a new run of an ended one: whole, or from ``from_step`` with the results upstream of it reused."""
+
+    run_id: str | None = None
+    from_step: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Tick:
+    """Time has come for something this run waits for (retry, lease, timeout)."""
+
+    due: int
+
+Command = (
+    CreateRun
+    | ClaimStep
+    | Heartbeat
+    | CompleteStep
+    | FailStep
+    | CancelRun
+    | PauseRun
+    | ResumeRun
+    | RerunRun
+    | Tick
+)

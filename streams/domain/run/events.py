@@ -1,0 +1,148 @@
+"""What has happened to a run. Wire formats: version with care."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class RunCreated:
+    pipeline: str
+    definition: str
+    definition_hash: str
+    input: str
+    full_refresh: bool
+    trigger: str
+    slot: int | None
+    key: str | None
+    rerun_of: str | None
+    reused: str
+    at: int
+
+
+@dataclass(frozen=True, slots=True)
+class StepOffered:
+    """The step's attempt is on ``tasks.<queue>``."""
+
+    step: str
+    attempt: int
+    queue: str
+    at: int
+
+
+@dataclass(frozen=True, slots=True)
+class StepClaimed:
+    step: str
+    attempt: int
+    token: str
+    runner: str
+    at: int
+
+
+@dataclass(frozen=True, slots=True)
+class StepLost:
+    """The lease ran out: the runner is gone or cut off. The step is offered again."""
+
+    step: str
+    attempt: int
+    runner: str
+    at: int
+
+
+@dataclass(frozen=True, slots=True)
+class StepSucceeded:
+    step: str
+    attempt: int
+    output: str
+    records_in: int
+    records_out: int
+    records_rejected: int
+    bytes: int
+    at: int
+    reused: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class StepRetryScheduled:
+    """The attempt failed; the next one is offered at ``retry_at`` (ms)."""
+
+    step: str
+    attempt: int
+    error: str
+    tail: str
+    retry_at: int
+    at: int
+
+
+@dataclass(frozen=True, slots=True)
+class StepFailed:
+    """The step failed for good. ``status`` is failed | timed_out."""
+
+    step: str
+    attempt: int
+    error: str
+    tail: str
+    status: str
+    at: int
+
+
+@dataclass(frozen=True, slots=True)
+class StepSkipped:
+    """Not run, because a step it comes after did not succeed."""
+
+    step: str
+    reason: str
+    at: int
+
+
+@dataclass(frozen=True, slots=True)
+class StepCancelled:
+    step: str
+    attempt: int
+    at: int
+
+
+@dataclass(frozen=True, slots=True)
+class RunPaused:
+    at: int
+    reason: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RunResumed:
+    at: int
+
+
+@dataclass(frozen=True, slots=True)
+class RunEnded:
+    """The one terminal event. ``status`` is succeeded | failed | cancelled | timed_out."""
+
+    status: str
+    error: str | None
+    pipeline: str
+    slot: int | None
+    trigger: str
+    at: int
+
+
+@dataclass(frozen=True, slots=True)
+class RerunRequested:
+    """Somebody asked for this ended run again; the new run is created by the follow-up command CreateRun."""
+
+    run_id: str
+    from_step: str | None
+    at: int
+
+Event = (
+    RunCreated
+    | StepOffered
+    | StepClaimed
+    | StepLost
+    | StepSucceeded
+    | StepRetryScheduled
+    | StepFailed
+    | StepSkipped
+    | StepCancelled
+    | RunPaused
+    | RunResumed
+    | RunEnded
+    | RerunRequested
+)

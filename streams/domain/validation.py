@@ -1,0 +1,274 @@
+"""What may be wrong with a pipeline file: every mistake at once, each with its place and the way out."""
+
+import re
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from streams.domain.findings import DAY_MS, Findings, Problem
+
+STEP_KINDS = ("extract", "transform", "load", "command")
+STEPS_MAX = 2_000
+ATTEMPTS_MAX = 100
+MULTIPLIER_MAX = 100
+API_VERSION = "flexcore/v1"
+
+NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
+_NAME_FIX = "use 1 to 63 of a-z, 0-9 and -, and begin with a letter or a digit"
+_FUNCTION = re.compile(r"transforms(\.[A-Za-z_]\w*)+:[A-Za-z_]\w*")
+_YEAR_MS = 366 * DAY_MS
+
+ScheduleCheck = Callable[[Mapping[str, Any]], str | None]
+"""Says what is wrong with a schedule whose shape is right (cron syntax, time zone), or None."""
+
+
+def any_schedule(_schedule: Mapping[str, Any]) -> str | None:
+    """Return None: cron syntax and time zone are left to whoever computes the slots."""
+    return None
+
+
+def problems(document: object, check_schedule: ScheduleCheck = any_schedule) -> list[Problem]:
+    """Return every mistake in a pipeline file (parsed YAML or JSON), in reading order; nothing when it may be applied."""
+    found = Findings()
+    found.plain("", document)
+    if found.problems:
+        return found.problems
+    top = found.mapping("", document, ("apiVersion", "kind", "metadata", "spec"))
+    if top is None:
+        return found.problems
+    found.equals("apiVersion", top.get("apiVersion"), API_VERSION)
+    found.equals("kind", top.get("kind"), "Pipeline")
+    _metadata(found, top.get("metadata"))
+    _spec(found, top.get("spec"), check_schedule)
+    return found.problems
+
+
+def _metadata(found: Findings, value: object) -> None:
+    metadata = found.mapping("metadata", value, ("name", "owner", "description", "tags"))
+    if metadata is None:
+        return
+    found.name("metadata.name", metadata.get("name"), NAME, _NAME_FIX)
+    for key in ("owner", "description"):
+        if key in metadata:
+            found.text(f"metadata.{key}", metadata[key])
+    for index, tag in found.items("metadata.tags", metadata.get("tags", [])):
+        found.text(f"metadata.tags[{index}]", tag)
+
+
+def _spec(found: Findings, value: object, check_schedule: ScheduleCheck) -> None:
+    spec = found.mapping("spec", value, ("schedule", "limits", "timeout", "steps", "alerts"))
+    if spec is None:
+        return
+    if "schedule" in spec:
+        _schedule(found, spec["schedule"], check_schedule)
+    for index, limit in found.items("spec.limits", spec.get("limits", [])):
+        _limit(found, f"spec.limits[{index}]", limit)
+    if "timeout" in spec:
+        found.duration("spec.timeout", spec["timeout"], 1_000, _YEAR_MS)
+    _steps(found, spec.get("steps"))
+    for index, alert in found.items("spec.alerts", spec.get("alerts", [])):
+        _alert(found, f"spec.alerts[{index}]", alert)
+
+
+def _schedule(found: Findings, value: object, check_schedule: ScheduleCheck) -> None:
+    before = len(found.problems)
+    keys = ("cron", "every", "timezone", "overlap", "catch_up")
+    schedule = found.mapping("spec.schedule", value, keys)
+    if schedule is None:
+        return
+    if ("cron" in schedule) == ("every" in schedule):
+        found.add("spec.schedule", "needs exactly one of cron and every", 'write cron: "0 */2 * * *" or every: 5m')
+    for key in ("cron", "timezone"):
+        if key in schedule:
+            found.text(f"spec.schedule.{key}", schedule[key])
+    if "timezone" in schedule and "cron" not in schedule:
+        found.add("spec.schedule.timezone", "means something only with cron", "remove timezone, or use cron")
+    if "every" in schedule:
+        found.duration("spec.schedule.every", schedule["every"], 1_000, _YEAR_MS)
+    if "overlap" in schedule:
+        found.one_of("spec.schedule.overlap", schedule["overlap"], ("skip", "allow"))
+    if "catch_up" in schedule:
+        found.duration("spec.schedule.catch_up", schedule["catch_up"], 0, _YEAR_MS)
+    if len(found.problems) == before and (mistake := check_schedule(schedule)):
+        found.add("spec.schedule", mistake, "five fields: minute hour day month weekday; a time zone like Europe/Berlin")
+
+
+def _limit(found: Findings, path: str, value: object) -> None:
+    limit = found.mapping(path, value, ("name", "max"))
+    if limit is not None:
+        found.name(f"{path}.name", limit.get("name"), NAME, _NAME_FIX)
+        found.integer(f"{path}.max", limit.get("max"), 1, 1_000_000)
+
+
+def _alert(found: Findings, path: str, value: object) -> None:
+    alert = found.mapping(path, value, ("on", "for", "notify"))
+    if alert is None:
+        return
+    found.one_of(f"{path}.on", alert.get("on"), ("failed", "succeeded", "quiet", "slow"))
+    found.text(f"{path}.notify", alert.get("notify"))
+    needs_time = alert.get("on") in ("quiet", "slow")
+    if "for" in alert:
+        found.duration(f"{path}.for", alert["for"], 1_000, _YEAR_MS)
+    elif needs_time:
+        found.add(f"{path}.for", f"is missing: {alert['on']} for how long?", "write for: 3h")
+
+
+def _steps(found: Findings, value: object) -> None:
+    if not isinstance(value, list) or not value:
+        found.add("spec.steps", "needs at least one step", "write a list of steps: - {name: …, extract: {…}}")
+        return
+    if len(value) > STEPS_MAX:
+        found.add("spec.steps", f"has {len(value)} steps, more than {STEPS_MAX}", "split the pipeline")
+        return
+    kinds: dict[str, str] = {}
+    after: dict[str, list[str]] = {}
+    for index, item in enumerate(value):
+        path = f"spec.steps[{index}]"
+        step = found.mapping(path, item, ("name", "after", *STEP_KINDS, "retry", "timeout"))
+        if step is None:
+            continue
+        kind = _step(found, path, step)
+        name = step.get("name")
+        if isinstance(name, str):
+            if name in kinds:
+                found.add(f"{path}.name", f"{name!r} names two steps", "give every step a name of its own")
+            kinds[name] = kind
+            after[name] = _names(step.get("after", []))
+    for index, item in enumerate(value):
+        if isinstance(item, dict):
+            _order(found, f"spec.steps[{index}]", item, kinds)
+    for cycle in _cycles(after):
+        arrows = " → ".join(cycle)
+        found.add("spec.steps", f"steps wait for each other: {arrows}", "remove one of these from its after list")
+
+
+def _step(found: Findings, path: str, step: dict[str, Any]) -> str:
+    """Check one step by itself; return its kind, or "" when that is not clear."""
+    found.name(f"{path}.name", step.get("name"), NAME, _NAME_FIX)
+    kinds = [kind for kind in STEP_KINDS if kind in step]
+    if len(kinds) != 1:
+        which = f"has {' and '.join(kinds)}" if kinds else "does nothing"
+        found.add(path, f"the step {which}", f"give it exactly one of {', '.join(STEP_KINDS)}")
+    for kind in kinds:
+        _KINDS[kind](found, f"{path}.{kind}", step[kind])
+    if "timeout" in step:
+        found.duration(f"{path}.timeout", step["timeout"], 1_000, _YEAR_MS)
+        block = step.get("command")
+        if isinstance(block, dict) and "timeout" in block:
+            found.add(f"{path}.timeout", "is given twice, here and in command", "keep one of them")
+    if "retry" in step:
+        _retry(found, f"{path}.retry", step["retry"])
+    return kinds[0] if len(kinds) == 1 else ""
+
+
+def _retry(found: Findings, path: str, value: object) -> None:
+    retry = found.mapping(path, value, ("attempts", "initial", "multiplier", "max", "jitter"))
+    if retry is None:
+        return
+    found.integer(f"{path}.attempts", retry.get("attempts"), 1, ATTEMPTS_MAX)
+    for key in ("initial", "max"):
+        if key in retry:
+            found.duration(f"{path}.{key}", retry[key], 0, 30 * DAY_MS)
+    if "multiplier" in retry:
+        found.number(f"{path}.multiplier", retry["multiplier"], 1, MULTIPLIER_MAX)
+    if "jitter" in retry:
+        found.one_of(f"{path}.jitter", retry["jitter"], ("full", "none"))
+
+
+def _extract(found: Findings, path: str, value: object) -> None:
+    block = found.mapping(path, value, ("tap", "source", "config", "catalog", "streams"))
+    if block is None:
+        return
+    found.exactly_one(path, block, "tap", "source", "tap: tap-jsonl==0.3.1, or source: file")
+    if "catalog" in block:
+        found.mapping(f"{path}.catalog", block["catalog"], None)
+    for index, stream in found.items(f"{path}.streams", block.get("streams", [])):
+        found.text(f"{path}.streams[{index}]", stream)
+
+
+def _load(found: Findings, path: str, value: object) -> None:
+    block = found.mapping(path, value, ("sink", "target", "config"))
+    if block is not None:
+        found.exactly_one(path, block, "sink", "target", "sink: postgres, sink: http, or target: target-jsonl")
+
+
+def _transform(found: Findings, path: str, value: object) -> None:
+    block = found.mapping(path, value, ("python", "config"))
+    if block is None:
+        return
+    if "config" in block:
+        found.mapping(f"{path}.config", block["config"], None)
+    python = block.get("python")
+    if not isinstance(python, str) or not _FUNCTION.fullmatch(python):
+        fix = "name a function in the project's transforms folder: transforms.clean:customer"
+        found.add(f"{path}.python", "is missing" if python is None else f"{python!r} names no function", fix)
+
+
+def _command(found: Findings, path: str, value: object) -> None:
+    block = found.mapping(path, value, ("argv", "env", "timeout"))
+    if block is None:
+        return
+    argv = block.get("argv")
+    if not isinstance(argv, list) or not argv or not all(isinstance(word, str) and word for word in argv):
+        found.add(f"{path}.argv", "must be the program and its arguments", "write argv: [dbt, build]")
+    env = found.mapping(f"{path}.env", block.get("env", {}), None) or {}
+    for key, text in env.items():
+        found.text(f"{path}.env.{key}", text, empty=True)
+    if "timeout" in block:
+        found.duration(f"{path}.timeout", block["timeout"], 1_000, _YEAR_MS)
+
+
+_KINDS: Mapping[str, Callable[[Findings, str, object], None]] = {
+    "extract": _extract,
+    "transform": _transform,
+    "load": _load,
+    "command": _command,
+}
+
+
+def _names(value: object) -> list[str]:
+    return [name for name in value if isinstance(name, str)] if isinstance(value, list) else []
+
+
+def _order(found: Findings, path: str, step: dict[str, Any], kinds: Mapping[str, str]) -> None:
+    """Check what one step comes after, now that all names are known."""
+    names = []
+    for index, name in found.items(f"{path}.after", step.get("after", [])):
+        place = f"{path}.after[{index}]"
+        if not isinstance(name, str):
+            found.add(place, f"{name!r} is no name", "write the name of a step")
+        elif name not in kinds:
+            found.unknown(place, f"no step is named {name!r}", name, kinds)
+        elif name in names:
+            found.add(place, f"{name!r} is there twice", "keep one of them")
+        else:
+            names.append(name)
+    for kind in ("transform", "load"):
+        if kind in step and not names:
+            found.add(f"{path}.after", f"a {kind} reads the records of a step before it", "write after: [<a step>]")
+        elif kind in step and not any(kinds[name] in ("extract", "transform", "") for name in names):
+            fix = "add an extract or transform step to after"
+            found.add(f"{path}.after", f"none of {', '.join(names)} makes records for this {kind}", fix)
+
+
+def _cycles(after: Mapping[str, list[str]]) -> list[list[str]]:
+    """Return cycles such that removing one edge of each leaves none of these; each as a, …, a. No recursion: bounded."""
+    cycles = []
+    done: set[str] = set()
+    for start in after:
+        path: list[str] = []
+        stack: list[tuple[str, int]] = [(start, 0)]
+        while stack:
+            name, entered = stack.pop()
+            if entered:
+                path.pop()
+                done.add(name)
+                continue
+            if name in path:
+                cycles.append([*path[path.index(name) :], name])
+                continue
+            if name in done or name not in after:
+                continue
+            path.append(name)
+            stack.append((name, 1))
+            stack.extend((before, 0) for before in reversed(after[name]))
+    return cycles
