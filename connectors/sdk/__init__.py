@@ -1,0 +1,1 @@
+"""The vocabulary of connectors: all that a third party may import."""

@@ -1,0 +1,96 @@
+"""Following the outcomes of commands: one thread, every partition asked for, nothing decoded that nobody waits for."""
+
+import threading
+from collections.abc import Callable, Mapping, Sequence
+
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
+
+from connectors.sdk.errors import Unavailable
+
+_MESSAGES_MAX = 500
+_POLL_S = 0.2
+_START_TIMEOUT_S = 15.0
+
+
+class OutcomeFollower:
+    """Reads outcome topics from their present end (``read_committed``) and hands each record to ``receive``.
+
+    ``receive(topic, key, value)`` is called on the follower's own thread, in the order of each partition. It must not
+    block. After :meth:`start` returns, no outcome of a command produced later is missed.
+    """
+
+    def __init__(
+        self,
+        kafka: Mapping[str, str],
+        partitions: Sequence[tuple[str, int]],
+        receive: Callable[[str, bytes | None, bytes | None], None],
+        client_id: str,
+    ) -> None:
+        self._settings = {
+            **kafka,
+            "client.id": f"{client_id}-outcomes",
+            "group.id": f"{client_id}-outcomes",
+            "enable.auto.commit": False,
+            "isolation.level": "read_committed",
+            "enable.sparse.connections": False,
+            "fetch.wait.max.ms": 100,
+            "fetch.error.backoff.ms": 20,
+            "topic.metadata.refresh.interval.ms": 60_000,
+        }
+        self._partitions = tuple(partitions)
+        self._receive = receive
+        self._stopping = threading.Event()
+        self._thread: threading.Thread | None = None
+        self._consumer: Consumer | None = None
+        self.problem: str | None = None
+
+    def start(self) -> None:
+        """Block until every partition is assigned at its present end. Raise Unavailable when Kafka does not say."""
+        consumer = Consumer(self._settings)
+        wanted = [TopicPartition(topic, partition, -1) for topic, partition in self._partitions]
+        try:
+            ends = consumer.offsets_for_times(wanted, timeout=_START_TIMEOUT_S)
+            bad = next((end for end in ends if end.error is not None), None)
+            if bad is not None:
+                raise Unavailable(f"Kafka gives no end of {bad.topic} [{bad.partition}]: {bad.error.str()}")
+            for end in ends:
+                if end.offset < 0:
+                    end.offset = consumer.get_watermark_offsets(end, timeout=_START_TIMEOUT_S)[1]
+            consumer.assign(ends)
+        except KafkaException as error:
+            consumer.close()
+            raise Unavailable(f"Kafka does not answer about the outcome topics: {error.args[0].str()}") from error
+        except Unavailable:
+            consumer.close()
+            raise
+        self._consumer = consumer
+        self._thread = threading.Thread(target=self._follow, args=(consumer,), name="outcomes", daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End the thread and close the consumer. Blocks for a few hundred milliseconds at most."""
+        self._stopping.set()
+        if self._thread is not None:
+            self._thread.join()
+            self._thread = None
+
+    def _follow(self, consumer: Consumer) -> None:
+        try:
+            while not self._stopping.is_set():
+                first = consumer.poll(_POLL_S)
+                if first is None:
+                    continue
+                self._take(first)
+                for message in consumer.consume(_MESSAGES_MAX, 0):
+                    self._take(message)
+        finally:
+            consumer.close()
+
+    def _take(self, message: Message) -> None:
+        error = message.error()
+        if error is None:
+            self.problem = None
+            self._receive(message.topic() or "", message.key(), message.value())
+        elif error.code() != KafkaError._PARTITION_EOF:
+            # librdkafka goes on by itself; the newest trouble is kept for whoever reports health.
+            self.problem = str(error.str())
