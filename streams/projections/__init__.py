@@ -1,0 +1,1 @@
+"""Views as pure folds, each beside the table it fills."""

@@ -1,0 +1,93 @@
+"""The pipelines as they are now: definition, version, state."""
+
+import json
+from typing import Any
+
+from sqlalchemy import JSON, BigInteger, Column, Integer, Text
+
+from streams.domain.pipeline import (
+    PipelineApplied,
+    PipelineDeleted,
+    PipelinePaused,
+    PipelineResumed,
+    RunRefused,
+    RunRequested,
+)
+from streams.projections.view import Meta, Row, View, versioned
+
+TABLE = versioned(
+    "pipeline",
+    [
+        Column("tenant", Text, primary_key=True),
+        Column("name", Text, primary_key=True),
+        Column("status", Text, nullable=False),
+        Column("reason", Text),
+        Column("number", BigInteger, nullable=False),
+        Column("definition", JSON, nullable=False),
+        Column("definition_hash", Text, nullable=False),
+        Column("schedule", JSON),
+        Column("last_run", Text),
+        Column("last_run_at", BigInteger),
+        Column("created_at", BigInteger, nullable=False),
+        Column("updated_at", BigInteger, nullable=False),
+        Column("version", BigInteger, nullable=False),
+        Column("shard", Integer, nullable=False),
+        Column("sequence", BigInteger, nullable=False),
+    ],
+    {},
+)
+
+_EMPTY: Row = {
+    "status": "deleted",
+    "reason": None,
+    "number": 0,
+    "definition": {},
+    "definition_hash": "",
+    "schedule": None,
+    "last_run": None,
+    "last_run_at": None,
+}
+
+
+def fold(row: Row | None, event: Any, meta: Meta) -> Row | None:
+    """Return the pipeline after ``event``; ``version`` follows the aggregate, so that it can serve as ETag."""
+    before = row or {"tenant": meta.tenant, "name": meta.aggregate_id, "created_at": meta.at, **_EMPTY}
+    place = {"updated_at": meta.at, "version": meta.version, "shard": meta.shard, "sequence": meta.sequence}
+    return {**before, **_changes(before, event), **place}
+
+
+def _changes(before: Row, event: Any) -> Row:
+    match event:
+        case PipelineApplied():
+            definition = json.loads(event.definition)
+            spec = definition.get("spec") or {}
+            return {
+                # A paused pipeline stays paused when it gets a new version.
+                "status": "paused" if before["status"] == "paused" else "active",
+                "number": event.number,
+                "definition": definition,
+                "definition_hash": event.definition_hash,
+                "schedule": spec.get("schedule"),
+            }
+        case PipelinePaused():
+            return {"status": "paused", "reason": event.reason}
+        case PipelineResumed():
+            return {"status": "active", "reason": None}
+        case PipelineDeleted():
+            return {"status": "deleted", "reason": None, "schedule": None}
+        case RunRequested():
+            return {"last_run": event.run_id, "last_run_at": event.at}
+        case RunRefused():
+            return {}
+        case _:
+            raise TypeError(f"the view of pipelines does not know {type(event).__name__}")
+
+
+VIEW = View(
+    name="pipeline",
+    table=TABLE,
+    source="events",
+    aggregates=("pipeline",),
+    key=lambda _event, meta: (meta.tenant, meta.aggregate_id),
+    fold=fold,
+)

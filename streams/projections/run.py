@@ -1,0 +1,180 @@
+"""The runs as they are now: status, steps, counts."""
+
+import json
+from typing import Any
+
+from sqlalchemy import JSON, BigInteger, Boolean, Column, Integer, Text
+
+from streams.domain.run.events import (
+    RerunRequested,
+    RunCreated,
+    RunEnded,
+    RunPaused,
+    RunResumed,
+    StepCancelled,
+    StepClaimed,
+    StepFailed,
+    StepLost,
+    StepOffered,
+    StepRetryScheduled,
+    StepSkipped,
+    StepSucceeded,
+)
+from streams.projections.view import Meta, Row, View, versioned
+
+TABLE = versioned(
+    "run",
+    [
+        Column("tenant", Text, primary_key=True),
+        Column("id", Text, primary_key=True),
+        Column("pipeline", Text, nullable=False),
+        Column("definition_hash", Text, nullable=False),
+        Column("status", Text, nullable=False),
+        Column("error", Text),
+        Column("reason", Text),
+        Column("trigger", Text, nullable=False),
+        Column("input", JSON, nullable=False),
+        Column("full_refresh", Boolean, nullable=False),
+        Column("slot", BigInteger),
+        Column("start_key", Text),
+        Column("rerun_of", Text),
+        Column("created_at", BigInteger, nullable=False),
+        Column("started_at", BigInteger),
+        Column("ended_at", BigInteger),
+        Column("steps", JSON, nullable=False),
+        Column("version", BigInteger, nullable=False),
+        Column("shard", Integer, nullable=False),
+        Column("sequence", BigInteger, nullable=False),
+    ],
+    {
+        "time": ("tenant", "created_at", "id"),
+        "pipeline": ("tenant", "pipeline", "created_at", "id"),
+        "status": ("tenant", "status", "created_at", "id"),
+    },
+)
+
+KINDS = ("extract", "transform", "load", "command")
+
+
+def fold(row: Row | None, event: Any, meta: Meta) -> Row | None:
+    """Return the run after ``event``. An event of a run that was never created leaves nothing behind."""
+    place = {"version": meta.version, "shard": meta.shard, "sequence": meta.sequence}
+    if isinstance(event, RunCreated):
+        return {**_created(event, meta), **place}
+    if row is None:
+        return None
+    return {**row, **_changes(row, event), **place}
+
+
+def _created(event: RunCreated, meta: Meta) -> Row:
+    definition = json.loads(event.definition)
+    return {
+        "tenant": meta.tenant,
+        "id": meta.aggregate_id,
+        "pipeline": event.pipeline,
+        "definition_hash": event.definition_hash,
+        "status": "queued",
+        "error": None,
+        "reason": None,
+        "trigger": event.trigger,
+        "input": json.loads(event.input),
+        "full_refresh": event.full_refresh,
+        "slot": event.slot,
+        "start_key": event.key,
+        "rerun_of": event.rerun_of,
+        "created_at": event.at,
+        "started_at": None,
+        "ended_at": None,
+        "steps": [_step(step) for step in (definition.get("spec") or {}).get("steps") or []],
+    }
+
+
+def _step(step: dict[str, Any]) -> Row:
+    return {
+        "name": step["name"],
+        "kind": next((kind for kind in KINDS if kind in step), "command"),
+        "after": step.get("after") or [],
+        "status": "pending",
+        "attempt": 0,
+        "runner": None,
+        "started_at": None,
+        "ended_at": None,
+        "retry_at": None,
+        "records_in": 0,
+        "records_out": 0,
+        "records_rejected": 0,
+        "bytes": 0,
+        "error": None,
+        "tail": None,
+        "output": None,
+        "reused": False,
+    }
+
+
+def _changes(row: Row, event: Any) -> Row:
+    match event:
+        case RunPaused():
+            return {"status": "paused", "reason": event.reason}
+        case RunResumed():
+            return {"status": "queued" if row["started_at"] is None else "running", "reason": None}
+        case RunEnded():
+            return {"status": event.status, "error": event.error, "ended_at": event.at}
+        case RerunRequested():
+            return {}
+        case StepClaimed():
+            begun = {} if row["started_at"] is not None else {"started_at": event.at}
+            status = {"status": "running"} if row["status"] == "queued" else {}
+            return {"steps": _with_step(row, event.step, _step_changes(event)), **begun, **status}
+        case _:
+            return {"steps": _with_step(row, event.step, _step_changes(event))}
+
+
+def _with_step(row: Row, name: str, changes: Row) -> list[Row]:
+    return [{**step, **changes} if step["name"] == name else step for step in row["steps"]]
+
+
+def _step_changes(event: Any) -> Row:
+    match event:
+        case StepOffered():
+            return {"status": "queued", "attempt": event.attempt, "retry_at": None}
+        case StepClaimed():
+            # What an earlier attempt left is history now: it is in the events.
+            fresh = {"ended_at": None, "error": None, "tail": None}
+            return {"status": "running", "attempt": event.attempt, "runner": event.runner, "started_at": event.at, **fresh}
+        case StepLost():
+            return {"status": "queued", "error": f"runner {event.runner} was lost"}
+        case StepSucceeded():
+            return {
+                "status": "succeeded",
+                "attempt": event.attempt,
+                "ended_at": event.at,
+                "records_in": event.records_in,
+                "records_out": event.records_out,
+                "records_rejected": event.records_rejected,
+                "bytes": event.bytes,
+                "error": None,
+                "output": json.loads(event.output),
+                "reused": event.reused,
+            }
+        case StepRetryScheduled():
+            error = {"error": event.error, "tail": event.tail or None}
+            return {"status": "retrying", "attempt": event.attempt, "retry_at": event.retry_at, "ended_at": event.at, **error}
+        case StepFailed():
+            error = {"error": event.error, "tail": event.tail or None}
+            return {"status": event.status, "attempt": event.attempt, "ended_at": event.at, **error}
+        case StepSkipped():
+            return {"status": "skipped", "ended_at": event.at, "error": event.reason}
+        case StepCancelled():
+            return {"status": "cancelled", "attempt": event.attempt, "ended_at": event.at, "retry_at": None}
+        case _:
+            raise TypeError(f"the view of runs does not know {type(event).__name__}")
+
+
+VIEW = View(
+    name="run",
+    table=TABLE,
+    source="events",
+    aggregates=("run",),
+    key=lambda _event, meta: (meta.tenant, meta.aggregate_id),
+    fold=fold,
+)
