@@ -86,6 +86,11 @@ def unchanged(state: Any, _now: int) -> Any:
     return state
 
 
+def never_forgotten(_state: Any) -> int | None:
+    """Return None: the aggregate stays in its owner's memory."""
+    return None
+
+
 @dataclass(frozen=True, slots=True)
 class Aggregate:
     """One declaration: name, vocabulary, rules.
@@ -117,3 +122,4 @@ class Aggregate:
     touch: Callable[[Message, Any], Any] = nothing_volatile
     wake: Callable[[Any, int], Any] = unchanged
     unindexed: tuple[type, ...] = ()
+    forget_after_ms: Callable[[Any], int | None] = never_forgotten

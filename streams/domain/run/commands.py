@@ -97,6 +97,7 @@ class Tick:
 
     due: int
 
+
 Command = (
     CreateRun
     | ClaimStep

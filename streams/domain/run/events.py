@@ -131,6 +131,7 @@ class RerunRequested:
     from_step: str | None
     at: int
 
+
 Event = (
     RunCreated
     | StepOffered

@@ -1,0 +1,28 @@
+"""The run aggregate, said in one place."""
+
+from typing import get_args
+
+from streams.domain.aggregate import Aggregate
+from streams.domain.run import commands, events
+from streams.domain.run.decide import decide
+from streams.domain.run.effects import effects, reply
+from streams.domain.run.evolve import evolve
+from streams.domain.run.state import Run
+from streams.domain.run.timers import due, forget_after_ms, touch, wake
+
+AGGREGATE = Aggregate(
+    name="run",
+    commands=get_args(commands.Command),
+    events=get_args(events.Event),
+    initial=Run(),
+    decide=decide,
+    evolve=evolve,
+    effects=effects,
+    due=due,
+    tick=commands.Tick,
+    reply=reply,
+    touch=touch,
+    wake=wake,
+    unindexed=(commands.ClaimStep, commands.Heartbeat, commands.CompleteStep, commands.FailStep, commands.Tick),
+    forget_after_ms=forget_after_ms,
+)

@@ -1,0 +1,80 @@
+"""What a run's events set going: offers to runners, and the new run of a rerun."""
+
+import json
+from typing import Any
+
+from streams.domain.aggregate import Effect, Send, TaskOffer
+from streams.domain.definition import compact
+from streams.domain.run import events as happened
+from streams.domain.run.commands import Command, CreateRun, RerunRun
+from streams.domain.run.state import Run, Step
+from streams.domain.run.timing import HEARTBEAT_MS, LEASE_MS
+
+
+def effects(tenant: str, run_id: str, event: happened.Event, run: Run) -> tuple[Effect, ...]:
+    """Return the offer of a step, or the creation of a rerun. ``run`` is the state after ``event``."""
+    match event:
+        case happened.StepOffered():
+            return (TaskOffer(event.queue, run_id, _task(tenant, run_id, event, run)),)
+        case happened.RerunRequested():
+            return (Send("run", event.run_id, _new_run(run_id, event, run)),)
+        case _:
+            return ()
+
+
+def reply(command: Command, run: Run) -> str | None:
+    """Return the id of the new run for a rerun, as JSON: {"run": id}."""
+    if isinstance(command, RerunRun) and run.reruns:
+        return compact({"run": command.run_id or run.reruns[-1]})
+    return None
+
+
+def _task(tenant: str, run_id: str, event: happened.StepOffered, run: Run) -> dict[str, Any]:
+    step = run.plan.steps[event.step]
+    return {
+        "tenant": tenant,
+        "pipeline": run.pipeline,
+        "run": run_id,
+        "step": event.step,
+        "attempt": event.attempt,
+        "kind": step.kind,
+        "spec": step.spec,
+        "timeout_ms": step.timeout_ms,
+        "lease_ms": LEASE_MS,
+        "heartbeat_ms": HEARTBEAT_MS,
+        "input": json.loads(run.input),
+        "full_refresh": run.full_refresh,
+        "upstream": {name: json.loads(run.steps[name].output or "{}") for name in step.after},
+        "offered_at": event.at,
+    }
+
+
+def _new_run(run_id: str, event: happened.RerunRequested, run: Run) -> CreateRun:
+    again: frozenset[str] = frozenset(run.steps)
+    if event.from_step is not None:
+        again = run.plan.downstream(event.from_step) | {event.from_step}
+    reused = {
+        step.name: _result(step) for step in run.steps.values() if step.status == "succeeded" and step.name not in again
+    }
+    return CreateRun(
+        pipeline=run.pipeline,
+        definition=run.definition_text,
+        definition_hash=run.definition_hash,
+        input=run.input,
+        full_refresh=run.full_refresh,
+        trigger="manual",
+        slot=run.slot,
+        rerun_of=run_id,
+        reused=compact(reused),
+    )
+
+
+def _result(step: Step) -> dict[str, Any]:
+    return {
+        "status": step.status,
+        "output": json.loads(step.output or "{}"),
+        "records_in": step.records_in,
+        "records_out": step.records_out,
+        "records_rejected": step.records_rejected,
+        "bytes": step.bytes,
+    }

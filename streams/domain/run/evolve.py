@@ -1,0 +1,134 @@
+"""What each fact makes of a run. Never refuses: facts are not argued with."""
+
+from dataclasses import replace
+from typing import assert_never
+
+from streams.domain.definition import Definition
+from streams.domain.run import events as happened
+from streams.domain.run.state import Run, Step
+from streams.domain.run.timing import LEASE_MS
+
+RERUNS_KEPT = 32
+
+
+def evolve(run: Run, event: happened.Event) -> Run:
+    """Return the run after the event."""
+    match event:
+        case happened.StepOffered():
+            return run.with_step(_offered(run.steps[event.step], event))
+        case happened.StepClaimed():
+            return _claimed(run, event)
+        case happened.StepSucceeded():
+            return run.with_step(_succeeded(run.steps[event.step], event))
+        case happened.RunCreated():
+            return _created(event)
+        case happened.RunEnded():
+            return replace(run, status=event.status, error=event.error, ended_at=event.at)
+        case happened.StepRetryScheduled():
+            return run.with_step(_retrying(run.steps[event.step], event))
+        case happened.StepLost():
+            return run.with_step(_lost(run.steps[event.step], event))
+        case happened.StepFailed():
+            return run.with_step(_failed(run.steps[event.step], event))
+        case happened.StepSkipped():
+            step = run.steps[event.step]
+            return run.with_step(replace(step, status="skipped", error=event.reason, ended_at=event.at))
+        case happened.StepCancelled():
+            step = run.steps[event.step]
+            return run.with_step(replace(step, status="cancelled", ended_at=event.at, lease_until=None, retry_at=None))
+        case happened.RunPaused():
+            return replace(run, status="paused")
+        case happened.RunResumed():
+            return replace(run, status="pending" if run.started_at is None else "running")
+        case happened.RerunRequested():
+            return replace(run, reruns=(*run.reruns, event.run_id)[-RERUNS_KEPT:])
+        case _:
+            assert_never(event)
+
+
+def _created(event: happened.RunCreated) -> Run:
+    definition = Definition.parse(event.definition)
+    return Run(
+        status="pending",
+        pipeline=event.pipeline,
+        definition=definition,
+        definition_text=event.definition,
+        definition_hash=event.definition_hash,
+        input=event.input,
+        full_refresh=event.full_refresh,
+        trigger=event.trigger,
+        slot=event.slot,
+        key=event.key,
+        rerun_of=event.rerun_of,
+        created_at=event.at,
+        steps={step.name: Step(step.name, step.kind) for step in definition.steps.values()},
+        unended=len(definition.steps),
+    )
+
+
+def _offered(step: Step, event: happened.StepOffered) -> Step:
+    return replace(step, status="offered", attempt=event.attempt, token="", runner="", retry_at=None)
+
+
+def _claimed(run: Run, event: happened.StepClaimed) -> Run:
+    step = replace(
+        run.steps[event.step],
+        status="running",
+        token=event.token,
+        runner=event.runner,
+        started_at=event.at,
+        lease_until=event.at + LEASE_MS,
+        records_in=0,
+        records_out=0,
+    )
+    claimed = run.with_step(step)
+    if run.started_at is None:
+        return replace(claimed, started_at=event.at, status="running" if run.status == "pending" else run.status)
+    return claimed
+
+
+def _succeeded(step: Step, event: happened.StepSucceeded) -> Step:
+    return replace(
+        step,
+        status="succeeded",
+        attempt=event.attempt,
+        ended_at=event.at,
+        lease_until=None,
+        records_in=event.records_in,
+        records_out=event.records_out,
+        records_rejected=event.records_rejected,
+        bytes=event.bytes,
+        error=None,
+        tail="",
+        output=event.output,
+        reused=event.reused,
+    )
+
+
+def _retrying(step: Step, event: happened.StepRetryScheduled) -> Step:
+    return replace(
+        step,
+        status="retrying",
+        failures=step.failures + 1,
+        error=event.error,
+        tail=event.tail,
+        retry_at=event.retry_at,
+        lease_until=None,
+    )
+
+
+def _lost(step: Step, event: happened.StepLost) -> Step:
+    return replace(
+        step,
+        status="retrying",
+        lost=step.lost + 1,
+        error=f"lost: runner {event.runner} was not heard of",
+        retry_at=event.at,
+        lease_until=None,
+    )
+
+
+def _failed(step: Step, event: happened.StepFailed) -> Step:
+    return replace(
+        step, status=event.status, error=event.error, tail=event.tail, ended_at=event.at, lease_until=None, retry_at=None
+    )

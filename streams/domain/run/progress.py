@@ -1,0 +1,104 @@
+"""What follows from a step's result: offers, retries, skips, the end. Told event by event onto the run."""
+
+import hashlib
+
+from streams.domain.definition import Retry
+from streams.domain.run import events as happened
+from streams.domain.run.evolve import evolve
+from streams.domain.run.state import Run, Step
+
+QUEUE = "default"
+
+
+class Story:
+    """The events of one decision, and the run as it is after them."""
+
+    def __init__(self, run_id: str, run: Run, now: int) -> None:
+        self.run_id = run_id
+        self.run = run
+        self.now = now
+        self.events: list[happened.Event] = []
+
+    def tell(self, event: happened.Event) -> None:
+        self.events.append(event)
+        self.run = evolve(self.run, event)
+
+
+def offer(story: Story, step: Step) -> None:
+    """Offer the step's next attempt."""
+    story.tell(happened.StepOffered(step.name, step.attempt + 1, QUEUE, story.now))
+
+
+def ready(run: Run, name: str) -> bool:
+    """Return whether the step waits for nothing any more."""
+    if run.steps[name].status != "waiting":
+        return False
+    return all(run.steps[before].status == "succeeded" for before in run.plan.steps[name].after)
+
+
+def after_success(story: Story, name: str) -> None:
+    """Offer what waited for this step alone; end the run if it was the last."""
+    if story.run.status != "paused":
+        for dependent in story.run.plan.dependents[name]:
+            if ready(story.run, dependent):
+                offer(story, story.run.steps[dependent])
+    end_if_done(story)
+
+
+def fail_attempt(story: Story, step: Step, error: str, tail: str, *, retryable: bool, timed_out: bool) -> None:
+    """Retry the step later if it may be retried; else fail it, skip what comes after it, leave other branches alone."""
+    retry = story.run.plan.steps[step.name].retry
+    if retryable and step.failures + 1 < retry.attempts:
+        pause_ms = backoff_ms(retry, step.failures + 1, f"{story.run_id}/{step.name}/{step.attempt}")
+        retry_at = story.now + pause_ms
+        story.tell(happened.StepRetryScheduled(step.name, step.attempt, error, tail, retry_at, story.now))
+    else:
+        fail_step(story, step, error, tail, "timed_out" if timed_out else "failed")
+
+
+def fail_step(story: Story, step: Step, error: str, tail: str, status: str) -> None:
+    """Fail the step for good, skip everything downstream of it, end the run if nothing is left to do."""
+    story.tell(happened.StepFailed(step.name, step.attempt, error, tail, status, story.now))
+    downstream = story.run.plan.downstream(step.name)
+    for name in story.run.steps:
+        if name in downstream and story.run.steps[name].status == "waiting":
+            story.tell(happened.StepSkipped(name, f"step {step.name} {_HOW[status]}", story.now))
+    end_if_done(story)
+
+
+def end_if_done(story: Story) -> None:
+    """End the run, as failed if any step failed, when every step is at its end."""
+    if story.run.unended:
+        return
+    for step in story.run.steps.values():
+        if step.status in _HOW:
+            end(story, "failed", f"step {step.name} {_HOW[step.status]}: {step.error}")
+            return
+    end(story, "succeeded", None)
+
+
+def stop(story: Story, status: str, error: str | None) -> None:
+    """Cancel whatever is not at its end, and end the run."""
+    for step in tuple(story.run.steps.values()):
+        if not step.ended:
+            story.tell(happened.StepCancelled(step.name, step.attempt, story.now))
+    end(story, status, error)
+
+
+def end(story: Story, status: str, error: str | None) -> None:
+    run = story.run
+    story.tell(happened.RunEnded(status, error, run.pipeline, run.slot, run.trigger, story.now))
+
+
+def backoff_ms(retry: Retry, failures: int, seed: str) -> int:
+    """Return how long to wait after so many failures: exponential up to ``max_ms``, at least 1 ms.
+
+    Full jitter takes a fraction of it that depends on ``seed`` only, so that a replay waits alike.
+    """
+    longest = min(float(retry.max_ms), retry.initial_ms * retry.multiplier ** (failures - 1))
+    if retry.jitter == "full":
+        longest *= int.from_bytes(hashlib.sha256(seed.encode()).digest()[:8]) / 2**64
+    return max(1, int(longest))
+
+
+_HOW = {"failed": "failed", "timed_out": "timed out"}

@@ -1,0 +1,136 @@
+"""What a run knows of itself: the fold of its events, and two things only its owner's memory holds (leases, progress)."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from streams.domain.definition import Definition
+
+# Step status: waiting ─▶ offered ─▶ running ─▶ succeeded
+#                 │          ▲          ├─▶ retrying ─▶ offered (again)
+#                 └─▶ skipped└──────────┤
+#                                       └─▶ failed | timed_out        cancelled: from any that is not at its end
+STEP_ENDED = frozenset({"succeeded", "failed", "timed_out", "skipped", "cancelled"})
+RUN_ENDED = frozenset({"succeeded", "failed", "cancelled", "timed_out"})
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One step of one run.
+
+    ``attempt`` counts offers from 1; ``failures`` and ``lost`` say how the earlier ones went. ``lease_until`` and,
+    while it runs, the counts are volatile: heartbeats are not events.
+    """
+
+    name: str
+    kind: str
+    status: str = "waiting"
+    attempt: int = 0
+    failures: int = 0
+    lost: int = 0
+    token: str = ""
+    runner: str = ""
+    started_at: int | None = None
+    ended_at: int | None = None
+    lease_until: int | None = None
+    retry_at: int | None = None
+    records_in: int = 0
+    records_out: int = 0
+    records_rejected: int = 0
+    bytes: int = 0
+    error: str | None = None
+    tail: str = ""
+    output: str | None = None
+    reused: bool = False
+
+    @property
+    def ended(self) -> bool:
+        return self.status in STEP_ENDED
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One run. ``status`` is "" before CreateRun, then pending (nothing claimed yet), running, paused, or an end.
+
+    ``unended`` counts the steps that are not at their end; ``reruns`` are the latest runs made from this one.
+    """
+
+    status: str = ""
+    pipeline: str = ""
+    definition: Definition | None = None
+    definition_text: str = ""
+    definition_hash: str = ""
+    input: str = "{}"
+    full_refresh: bool = False
+    trigger: str = "manual"
+    slot: int | None = None
+    key: str | None = None
+    rerun_of: str | None = None
+    created_at: int = 0
+    started_at: int | None = None
+    ended_at: int | None = None
+    error: str | None = None
+    steps: Mapping[str, Step] = field(default_factory=dict)
+    unended: int = 0
+    reruns: tuple[str, ...] = ()
+
+    @property
+    def exists(self) -> bool:
+        return self.status != ""
+
+    @property
+    def ended(self) -> bool:
+        return self.status in RUN_ENDED
+
+    @property
+    def plan(self) -> Definition:
+        """The pinned definition of a run that exists."""
+        assert self.definition is not None
+        return self.definition
+
+    def with_step(self, step: Step) -> "Run":
+        """Return the run with this step in its place, and nothing else changed but the count of unended steps."""
+        ends = step.ended and not self.steps[step.name].ended
+        return replace(self, steps={**self.steps, step.name: step}, unended=self.unended - ends)
+
+
+def document(run_id: str, run: Run) -> dict[str, Any]:
+    """Return the run as users see it (JSON data; times in ms since the epoch), without its position."""
+    return {
+        "id": run_id,
+        "pipeline": run.pipeline,
+        "definition_hash": run.definition_hash,
+        "status": run.status,
+        "trigger": run.trigger,
+        "created_at": run.created_at,
+        "started_at": run.started_at,
+        "ended_at": run.ended_at,
+        "input": json.loads(run.input),
+        "full_refresh": run.full_refresh,
+        "error": run.error,
+        "slot": run.slot,
+        "key": run.key,
+        "rerun_of": run.rerun_of,
+        "steps": [_step_document(step) for step in run.steps.values()],
+    }
+
+
+def _step_document(step: Step) -> dict[str, Any]:
+    return {
+        "name": step.name,
+        "kind": step.kind,
+        "status": step.status,
+        "attempt": step.attempt,
+        "runner": step.runner,
+        "started_at": step.started_at,
+        "ended_at": step.ended_at,
+        "records_in": step.records_in,
+        "records_out": step.records_out,
+        "records_rejected": step.records_rejected,
+        "bytes": step.bytes,
+        "error": step.error,
+        "tail": step.tail,
+        "output": None if step.output is None else json.loads(step.output),
+        "reused": step.reused,
+    }

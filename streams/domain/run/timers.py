@@ -1,0 +1,102 @@
+"""What a run waits for, and what happens when it comes: leases, retries, timeouts."""
+
+from dataclasses import replace
+
+from streams.domain import duration
+from streams.domain.aggregate import Message
+from streams.domain.run import events as happened
+from streams.domain.run.commands import Heartbeat
+from streams.domain.run.progress import Story, fail_attempt, fail_step, offer, stop
+from streams.domain.run.state import Run, Step
+from streams.domain.run.timing import FORGET_MS, LEASE_MS, LOST_MAX, TIMEOUT_GRACE_MS, WAKE_MS
+
+# An offer that nobody claims needs no timer: the record on the task topic was written in the transaction of its
+# StepOffered, so it cannot be missing; it waits there until a runner is free, whose claim takes it off the topic in
+# one transaction with the claim itself.
+
+
+def due(run: Run) -> int | None:
+    """Return when the run wants its next Tick, in ms since the epoch."""
+    if not run.exists or run.ended:
+        return None
+    times = [time for step in run.steps.values() if (time := _step_due(run, step)) is not None]
+    if run.plan.timeout_ms is not None:
+        times.append(run.created_at + run.plan.timeout_ms)
+    return min(times, default=None)
+
+
+def _step_due(run: Run, step: Step) -> int | None:
+    if step.status == "retrying":
+        return None if run.status == "paused" else step.retry_at
+    if step.status != "running" or step.lease_until is None:
+        return None
+    overdue = _overdue_at(run, step)
+    return step.lease_until if overdue is None else min(step.lease_until, overdue)
+
+
+def _overdue_at(run: Run, step: Step) -> int | None:
+    timeout_ms = run.plan.steps[step.name].timeout_ms
+    if timeout_ms is None or step.started_at is None:
+        return None
+    return step.started_at + timeout_ms + TIMEOUT_GRACE_MS
+
+
+def tick(story: Story) -> None:
+    """Tell everything that is due by now; nothing, if nothing is. Afterwards ``due`` lies ahead, or nothing is due."""
+    run = story.run
+    if run.ended:
+        return
+    limit_ms = run.plan.timeout_ms
+    if limit_ms is not None and story.now >= run.created_at + limit_ms:
+        stop(story, "timed_out", f"the run took longer than its timeout of {duration.render(limit_ms)}")
+        return
+    for name in run.steps:
+        step = story.run.steps[name]
+        time = _step_due(story.run, step)
+        if time is None or time > story.now:
+            continue
+        if step.status == "retrying":
+            offer(story, step)
+        else:
+            _give_up(story, step)
+
+
+def _give_up(story: Story, step: Step) -> None:
+    """Stop waiting for an attempt: it took too long, or its runner is gone."""
+    overdue = _overdue_at(story.run, step)
+    if overdue is not None and story.now >= overdue:
+        limit = duration.render(story.run.plan.steps[step.name].timeout_ms or 0)
+        error = f"the attempt took longer than its timeout of {limit}"
+        fail_attempt(story, step, error, "", retryable=True, timed_out=True)
+        return
+    story.tell(happened.StepLost(step.name, step.attempt, step.runner, story.now))
+    lost = story.run.steps[step.name]
+    if lost.lost >= LOST_MAX:
+        fail_step(story, lost, f"{lost.lost} attempts were lost, the last one on runner {step.runner}", "", "failed")
+    elif story.run.status != "paused":
+        offer(story, lost)
+
+
+def touch(message: Message, run: Run) -> Run:
+    """Extend the lease and take over the counts of a heartbeat that was accepted. Kept in memory only."""
+    command = message.body
+    if not isinstance(command, Heartbeat):
+        return run
+    step = run.steps[command.step]
+    until = max(step.lease_until or 0, message.now + LEASE_MS)
+    return run.with_step(
+        replace(step, lease_until=until, records_in=command.records_in, records_out=command.records_out)
+    )
+
+
+def wake(run: Run, now: int) -> Run:
+    """Give every claimed lease time for its next heartbeat: the earlier ones went to an owner that is gone."""
+    for step in run.steps.values():
+        if step.status == "running" and (step.lease_until or 0) < now + WAKE_MS:
+            run = run.with_step(replace(step, lease_until=now + WAKE_MS))
+    return run
+
+
+def forget_after_ms(run: Run) -> int | None:
+    """Return how long an ended run stays in memory; None while it goes on."""
+    return FORGET_MS if run.ended else None
