@@ -1,0 +1,136 @@
+"""Records to bytes and back, in Confluent's wire format: 0, the schema id (4 bytes, big-endian), the Avro body."""
+
+import time
+from collections.abc import Callable
+from io import BytesIO
+from typing import Any
+
+from fastavro import schemaless_reader, schemaless_writer
+
+from schemas.catalogue import Catalogue
+from schemas.errors import Undecodable, Unencodable, UnknownSchema
+from schemas.parsing import Schema, canonical, full_name, parse
+from schemas.registry import SchemaRegistry
+
+Encoder = Callable[[dict[str, Any]], bytes]
+Decoder = Callable[[bytes], dict[str, Any]]
+
+HEADER_BYTES = 5
+_ASK_AGAIN_S = 2.0
+_UNKNOWN_MAX = 4096
+
+
+def header(schema_id: int) -> bytes:
+    """Return the five bytes that come before every Avro body."""
+    return b"\0" + schema_id.to_bytes(4, "big")
+
+
+class Codec:
+    """Encodes and decodes by schemas of a registry. Thread-safe.
+
+    The registry is asked once for each subject and each schema id (which never change), then never again.
+    With a ``catalogue``, a record whose name it knows is read as today's schema there, whatever version wrote it:
+    fields added since take their defaults, fields of a newer writer are dropped.
+    """
+
+    def __init__(self, registry: SchemaRegistry, catalogue: Catalogue | None = None) -> None:
+        self.registry = registry
+        self._catalogue = catalogue
+        self._encoders: dict[tuple[str, str], Encoder] = {}
+        self._decoders: dict[bytes, tuple[str, Decoder]] = {}
+        self._resolving: dict[tuple[bytes, int], tuple[str, Decoder, Schema]] = {}
+        self._unknown: dict[bytes, float] = {}
+
+    def encoder(self, subject: str, schema: Schema) -> Encoder:
+        """Return the function that encodes records of ``schema``; the first call for a subject registers it (blocks).
+
+        The function raises :class:`Unencodable` for a record that does not fit. Fields with a default may be missing.
+
+        Raises ``Incompatible``, ``InvalidSchema`` or ``RegistryUnavailable`` as the registry does.
+        """
+        parsed = parse(schema)
+        key = (subject, canonical(parsed))
+        encoder = self._encoders.get(key)
+        if encoder is None:
+            schema_id = self.registry.register(subject, parsed)
+            encoder = self._encoders[key] = _encoder(header(schema_id), parsed)
+        return encoder
+
+    def decode(self, data: bytes, reader: Schema | None = None) -> tuple[str, dict[str, Any]]:
+        """Return the full name of the writer's record and the record, as ``reader`` (a parsed schema) if given.
+
+        Raises :class:`Undecodable` for bytes that are no record of their schema, :class:`UnknownSchema` for an id
+        that the registry does not have (asked again after 2 s), ``RegistryUnavailable`` when it cannot say.
+        """
+        key = data[1:5]
+        try:
+            if reader is None:
+                name, decoder = self._decoders[key]
+            else:
+                name, decoder, _kept_alive = self._resolving[key, id(reader)]
+        except KeyError:
+            name, decoder = self._found(data, key, reader)
+        if data[0]:
+            raise Undecodable(f"the first byte is {data[0]}, and Confluent framing begins with 0")
+        try:
+            return name, decoder(data)
+        except (ValueError, LookupError, EOFError, TypeError, OverflowError, MemoryError, RecursionError) as error:
+            raise Undecodable(f"no {name}: {type(error).__name__}: {error}") from error
+
+    def _found(self, data: bytes, key: bytes, reader: Schema | None) -> tuple[str, Decoder]:
+        if len(data) < HEADER_BYTES or data[0]:
+            raise Undecodable("the value is not in Confluent framing: a 0, four bytes of schema id, the record")
+        now = time.monotonic()
+        if now - self._unknown.get(key, -_ASK_AGAIN_S) < _ASK_AGAIN_S:
+            raise UnknownSchema(f"The registry has no schema {int.from_bytes(key, 'big')}")
+        try:
+            writer = parse(self.registry.schema(int.from_bytes(key, "big")))
+        except UnknownSchema:
+            # Poison often comes in floods: one question for all of them.
+            if len(self._unknown) >= _UNKNOWN_MAX:
+                self._unknown.clear()
+            self._unknown[key] = now
+            raise
+        name = full_name(writer)
+        if reader is not None:
+            decoder = _decoder(writer, parse(reader))
+            self._resolving[key, id(reader)] = (name, decoder, reader)
+            return name, decoder
+        decoder = _decoder(writer, self._todays(name))
+        self._decoders[key] = (name, decoder)
+        return name, decoder
+
+    def _todays(self, name: str) -> Schema | None:
+        if self._catalogue is None:
+            return None
+        try:
+            return self._catalogue.schema(name)
+        except UnknownSchema:
+            return None
+
+
+def _encoder(prefix: bytes, schema: Schema) -> Encoder:
+    def encode(record: dict[str, Any]) -> bytes:
+        stream = BytesIO()
+        stream.write(prefix)
+        try:
+            schemaless_writer(stream, schema, record)
+        except (ValueError, TypeError, KeyError, AttributeError, OverflowError) as error:
+            raise Unencodable(f"no {full_name(schema)}: {error}") from error
+        return stream.getvalue()
+
+    return encode
+
+
+def _decoder(writer: Schema, reader: Schema | None) -> Decoder:
+    resolve = None if reader is None or canonical(reader) == canonical(writer) else reader
+
+    def decode(data: bytes) -> dict[str, Any]:
+        stream = BytesIO(data)
+        stream.seek(HEADER_BYTES)
+        record: Any = schemaless_reader(stream, writer, resolve)
+        if stream.tell() != len(data):
+            raise Undecodable(f"{len(data) - stream.tell()} bytes are left over after the record")
+        return record  # type: ignore[no-any-return]  # schemaless_reader types every Avro value
+
+    return decode

@@ -1,0 +1,52 @@
+"""The names of topics and headers: promises to every program that speaks to the platform by Kafka alone."""
+
+COMMAND_ID = "command-id"
+COMMAND_TYPE = "command-type"
+CORRELATION_ID = "correlation-id"
+CAUSATION_ID = "causation-id"
+ACTOR = "actor"
+EXPECTED_VERSION = "expected-version"
+TRACEPARENT = "traceparent"
+
+NODES = "nodes"
+RUN_LOGS = "run.logs"
+MANIFEST = "manifest"
+SCHEMAS = "_schemas"
+
+
+class Topics:
+    """Topic names under an optional prefix: ``Topics("").commands("run") == "run.commands"``."""
+
+    def __init__(self, prefix: str = "") -> None:
+        self.prefix = f"{prefix}." if prefix else ""
+
+    def commands(self, aggregate: str) -> str:
+        return f"{self.prefix}{aggregate}.commands"
+
+    def events(self, aggregate: str) -> str:
+        return f"{self.prefix}{aggregate}.events"
+
+    def outcomes(self, aggregate: str) -> str:
+        return f"{self.prefix}{aggregate}.outcomes"
+
+    def quarantine(self, aggregate: str) -> str:
+        return f"{self.prefix}{aggregate}.quarantine"
+
+    def tasks(self, queue: str) -> str:
+        return f"{self.prefix}tasks.{queue}"
+
+    def dataset(self, tenant: str, pipeline: str, step: str) -> str:
+        return f"{self.prefix}dataset.{tenant}.{pipeline}.{step}"
+
+    def rejects(self, tenant: str, pipeline: str, step: str) -> str:
+        """Where a dataset's rejected records go."""
+        return f"{self.dataset(tenant, pipeline, step)}.quarantine"
+
+    def named(self, name: str) -> str:
+        """A topic that exists once: NODES, RUN_LOGS, MANIFEST, SCHEMAS."""
+        return f"{self.prefix}{name}"
+
+
+def key_of(tenant: str, aggregate_id: str) -> bytes:
+    """The key of an aggregate's commands, and what its partition is computed from."""
+    return f"{tenant}/{aggregate_id}".encode()
