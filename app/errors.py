@@ -49,6 +49,7 @@ REJECTIONS: Mapping[str, Failure] = {
 FAILURES: Mapping[str, Failure] = {
     "bad_json": Failure(400, EXIT_USAGE, "The body cannot be read", "send JSON (or YAML where a pipeline is expected)"),
     "bad_request": Failure(400, EXIT_USAGE, "The request cannot be read", "look at the route in /docs"),
+    "forbidden": Failure(403, EXIT_FAILED, "Not from there", "speak to http://127.0.0.1 on the node's own machine"),
     "no_such_route": Failure(404, EXIT_NOT_FOUND, "There is no such route", "look at /docs for the routes"),
     "method_not_allowed": Failure(405, EXIT_USAGE, "The route does not know this method", "use one of the Allow header"),
     "not_acceptable": Failure(406, EXIT_USAGE, "The answer has no such form", "ask for application/json"),

@@ -1,0 +1,96 @@
+"""Request bodies as types: decoded and checked in one pass, with an error that names the field."""
+
+from typing import Any, TypeVar
+
+import msgspec
+from aiohttp import web
+
+from app.documents import Unreadable, read_json, read_yaml
+from app.errors import problem
+
+T = TypeVar("T")
+_YAML_TYPES = ("application/yaml", "application/x-yaml", "text/yaml", "text/x-yaml")
+
+
+class StartRunBody(msgspec.Struct, forbid_unknown_fields=True):
+    """Start a run. ``key``: the same key starts the same run only once. ``input`` is given to every step."""
+
+    input: dict[str, Any] = {}
+    full_refresh: bool = False
+    key: str | None = None
+
+
+class ReasonBody(msgspec.Struct, forbid_unknown_fields=True):
+    """Why somebody does this; kept in the event."""
+
+    reason: str | None = None
+
+
+class EmptyBody(msgspec.Struct, forbid_unknown_fields=True):
+    """Nothing is needed."""
+
+
+class RerunBody(msgspec.Struct, forbid_unknown_fields=True, rename={"from_step": "from"}):
+    """Run again; with ``from``, results of the steps before it are reused."""
+
+    from_step: str | None = None
+
+
+class BookmarkBody(msgspec.Struct, forbid_unknown_fields=True):
+    """Where the step shall go on: for an extract, a Singer STATE value."""
+
+    bookmark: Any
+
+
+class CommandBody(msgspec.Struct, forbid_unknown_fields=True):
+    """Any command: what a Kafka client would write to ``<aggregate>.commands``."""
+
+    aggregate: str
+    type: str
+    id: str
+    data: dict[str, Any] = {}
+
+
+async def read_body(request: web.Request, kind: type[T]) -> T:
+    """Return the request's JSON body as ``kind``; an absent body is the empty object.
+
+    Raises ``unsupported_media_type``, ``bad_json`` or ``invalid`` (with the field in ``errors``).
+    """
+    data = await request.read()
+    if not data.strip():
+        data = b"{}"
+    elif request.content_type != "application/json":
+        raise problem("unsupported_media_type", f"The body is {request.content_type}; JSON is understood here.")
+    return convert(_json(data), kind)
+
+
+async def read_document(request: web.Request) -> Any:
+    """Return the request's body, YAML or JSON, as plain data; raises as :func:`read_body` does."""
+    data = await request.read()
+    if not data.strip():
+        raise problem("bad_json", "The body is empty; a pipeline file is expected.")
+    if request.content_type == "application/json":
+        return _json(data)
+    if request.content_type not in _YAML_TYPES:
+        raise problem("unsupported_media_type", f"The body is {request.content_type}; JSON or YAML is understood here.")
+    try:
+        return read_yaml(data.decode())
+    except (UnicodeDecodeError, Unreadable) as error:
+        raise problem("bad_json", f"The body is not YAML: {error}.") from None
+
+
+def convert(value: Any, kind: type[T]) -> T:
+    """Return ``value`` as ``kind``; raises ``invalid`` naming the field that does not fit."""
+    try:
+        return msgspec.convert(value, kind)
+    except msgspec.ValidationError as error:
+        text, _, place = str(error).partition(" - at `$")
+        pointer = place.rstrip("`").replace("[", "/").replace("]", "").replace(".", "/")
+        raise problem("invalid", f"{text}.", [{"pointer": pointer, "detail": text}]) from None
+
+
+def _json(data: bytes) -> Any:
+    try:
+        return read_json(data)
+    except Unreadable as error:
+        raise problem("bad_json", f"The body is {error}.") from None

@@ -1,0 +1,24 @@
+"""Every route that writes."""
+
+from app.commands.bookmarks import BookmarkCommands
+from app.commands.commands import AnyCommand
+from app.commands.pipelines import PipelineCommands
+from app.commands.quarantine import QuarantineCommands
+from app.commands.runs import RunCommands
+from app.commands.schedules import ScheduleCommands
+from app.commands.submit import Submitter
+from app.ports import WriteDependencies
+from app.routes import Route
+
+
+def write_routes(needs: WriteDependencies) -> tuple[Route, ...]:
+    """Return the routes of all nouns; they share one bound on writes in flight."""
+    submitter = Submitter(needs)
+    return (
+        *PipelineCommands(needs, submitter).routes(),
+        *RunCommands(needs, submitter).routes(),
+        *ScheduleCommands(needs, submitter).routes(),
+        *BookmarkCommands(needs, submitter).routes(),
+        *QuarantineCommands(needs).routes(),
+        *AnyCommand(needs, submitter).routes(),
+    )

@@ -1,0 +1,68 @@
+"""Writes on runs: cancel, pause, resume, rerun."""
+
+from functools import partial
+from typing import Any
+
+from aiohttp import web
+
+from app.commands.bodies import EmptyBody, ReasonBody, RerunBody, read_body
+from app.commands.submit import Order, Submitter, command_id
+from app.ports import WriteDependencies
+from app.routes import Route
+from app.security import principal
+from streams.domain import identity
+
+
+class RunCommands:
+    """Handlers of ``POST /v1/runs/{id}/…``."""
+
+    def __init__(self, needs: WriteDependencies, submitter: Submitter) -> None:
+        self._needs = needs
+        self._submitter = submitter
+
+    def routes(self) -> tuple[Route, ...]:
+        """Return the routes of this noun."""
+        one = "/v1/runs/{id}"
+        changed = partial(Route, "POST", tag="runs", response="Run", statuses=(200, 202))
+        again = partial(Route, "POST", tag="runs", response="Run", statuses=(201, 202))
+        return (
+            changed(f"{one}/cancel", self.cancel, "cancelRun", "Stop the run and everything it executes", body="Reason"),
+            changed(f"{one}/pause", self.pause, "pauseRun", "Offer no further steps", body="Reason"),
+            changed(f"{one}/resume", self.resume, "resumeRun", "Offer steps again", body="Empty"),
+            again(f"{one}/rerun", self.rerun, "rerunRun", "Run it again, whole or from a step", body="Rerun"),
+        )
+
+    async def cancel(self, request: web.Request) -> web.Response:
+        """Stop the run and everything it executes."""
+        return await self._change(request, "CancelRun", {"reason": (await read_body(request, ReasonBody)).reason})
+
+    async def pause(self, request: web.Request) -> web.Response:
+        """Offer no further steps."""
+        return await self._change(request, "PauseRun", {"reason": (await read_body(request, ReasonBody)).reason})
+
+    async def resume(self, request: web.Request) -> web.Response:
+        """Offer steps again."""
+        await read_body(request, EmptyBody)
+        return await self._change(request, "ResumeRun", {})
+
+    async def rerun(self, request: web.Request) -> web.Response:
+        """Make a new run of an ended one; the answer is the new run."""
+        body = await read_body(request, RerunBody)
+        old, tenant, chosen = request.match_info["id"], principal(request).tenant, command_id(request)
+        new = identity.run_id(tenant, old, chosen)
+        return await self._submitter.answer(
+            request,
+            Order("run", old, "RerunRun", {"run_id": new, "from_step": body.from_step}, chosen),
+            lambda: self._needs.resources.run(tenant, new),
+            created=lambda _outcome: True,
+            location=f"/v1/runs/{new}",
+            other=True,
+        )
+
+    async def _change(self, request: web.Request, kind: str, body: dict[str, Any]) -> web.Response:
+        run_id, tenant = request.match_info["id"], principal(request).tenant
+        return await self._submitter.answer(
+            request,
+            Order("run", run_id, kind, body, command_id(request)),
+            lambda: self._needs.resources.run(tenant, run_id),
+        )

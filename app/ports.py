@@ -1,0 +1,88 @@
+"""What the handlers need of the world, as Protocols: Kafka and PostgreSQL stand behind them, or memory in tests."""
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+Row = dict[str, Any]
+Ping = Callable[[], Awaitable[str | None]]
+"""Asks one dependency; answers what is wrong with it in one sentence, or None."""
+
+
+class CommandBus(Protocol):
+    """Brings commands to their aggregates. Refuses by raising :class:`app.errors.Problem`."""
+
+    async def ask(
+        self,
+        aggregate: str,
+        aggregate_id: str,
+        command_type: str,
+        body: dict[str, Any],
+        *,
+        timeout_s: float,
+        tenant: str,
+        command_id: str,
+        actor: str,
+        correlation_id: str | None = None,
+        causation_id: str | None = None,
+        expected_version: int | None = None,
+        traceparent: str | None = None,
+    ) -> Row | None:
+        """Send, and return the outcome record, or None when it has not come in time (the command is on its way)."""
+
+
+class Resources(Protocol):
+    """What a write answers with: the newest rows of the read store. Each is None when there is no such row."""
+
+    async def wait_for(self, aggregate: str, shard: int, sequence: int, timeout_s: float) -> bool:
+        """Wait until rows of ``aggregate`` reflect ``sequence``; False when they do not in time."""
+
+    async def pipeline(self, tenant: str, name: str) -> Row | None: ...
+
+    async def run(self, tenant: str, run_id: str) -> Row | None: ...
+
+    async def schedule(self, tenant: str, pipeline: str) -> Row | None: ...
+
+    async def bookmark(self, tenant: str, pipeline: str, step: str) -> Row | None: ...
+
+    async def command(self, tenant: str, command_id: str) -> Row | None: ...
+
+
+class Redriver(Protocol):
+    """Sends a quarantined record again, under a new command id, and marks it so."""
+
+    async def redrive(self, source: tuple[str, int, int], tenant: str, actor: str) -> Row:
+        """Return ``command_id``, ``aggregate``, ``aggregate_id`` of the new command.
+
+        ``source`` is topic, partition and offset of the record that was set aside. Raises
+        :class:`app.errors.Problem` ``not_found`` when it is not in quarantine.
+        """
+
+
+class Cluster(Protocol):
+    """What the nodes say about themselves."""
+
+    def members(self) -> Sequence[Mapping[str, Any]]:
+        """Return the newest word of every node that has not left."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Bounds of the edge: requests beyond them are refused, never queued."""
+
+    in_flight_max: int = 1_000
+    body_bytes_max: int = 1 << 20
+    wait_default_s: float = 5.0
+    wait_max_s: float = 60.0
+    retry_after_s: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class WriteDependencies:
+    """What the handlers of writes are given. ``vocabulary``: aggregate → command name → its dataclass."""
+
+    bus: CommandBus
+    resources: Resources
+    redriver: Redriver
+    vocabulary: Mapping[str, Mapping[str, type]]
+    limits: Limits = field(default_factory=Limits)

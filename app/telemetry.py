@@ -1,0 +1,39 @@
+"""Logs to stderr and metrics for Prometheus: how they leave the process. What is counted is named by who counts it."""
+
+import json
+import logging
+import sys
+from datetime import UTC, datetime
+
+from prometheus_client import Counter, Histogram
+
+HTTP_REQUESTS = Counter("flexcore_http_requests", "Answered requests", ("method", "path", "status"))
+HTTP_SECONDS = Histogram("flexcore_http_seconds", "Time to the answer, waits included", ("method", "path"))
+
+
+class JsonLines(logging.Formatter):
+    """One JSON object a line: at, level, logger, message, and the traceback where there is one."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        line = {
+            "at": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "message": record.getMessage(),
+        }
+        if record.exc_info:
+            line["traceback"] = self.formatException(record.exc_info)
+        return json.dumps(line, ensure_ascii=False)
+
+
+def configure_logging(level: str, form: str) -> None:
+    """Send all log lines of this process to stderr, at ``level``, as ``console`` or ``json``. Replaces earlier set-up."""
+    handler = logging.StreamHandler(sys.stderr)
+    plain = logging.Formatter("%(asctime)s %(levelname)-7s %(name)s: %(message)s", "%H:%M:%S")
+    handler.setFormatter(JsonLines() if form == "json" else plain)
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(level.upper())
+    # Faust and its base tell every service start at INFO: of no use to an operator of this platform.
+    for noisy in ("faust", "mode", "aiohttp.access", "asyncio"):
+        logging.getLogger(noisy).setLevel(max(logging.WARNING, root.level))
