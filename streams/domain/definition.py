@@ -8,9 +8,20 @@ from functools import lru_cache
 from typing import Any
 
 from streams.domain import duration
-from streams.domain.findings import Problem as Problem
-from streams.domain.validation import STEP_KINDS, ScheduleCheck, any_schedule
-from streams.domain.validation import problems as problems
+from streams.domain.findings import Problem
+from streams.domain.validation import STEP_KINDS, ScheduleCheck, any_schedule, problems
+
+__all__ = [
+    "Definition",
+    "Problem",
+    "Retry",
+    "StepDefinition",
+    "canonical",
+    "check",
+    "compact",
+    "digest",
+    "problems",
+]
 
 _CACHED_MAX = 256
 

@@ -33,6 +33,7 @@ class Findings:
         self.problems: list[Problem] = []
 
     def add(self, path: str, message: str, fix: str = "") -> None:
+        """Report a mistake."""
         self.problems.append(Problem(path, message, fix))
 
     def unknown(self, path: str, message: str, word: str, known: Iterable[str]) -> None:
@@ -78,6 +79,7 @@ class Findings:
         return []
 
     def text(self, path: str, value: object, *, empty: bool = False) -> None:
+        """Report what is missing, no text, or (unless ``empty`` is fine) empty."""
         if value is None:
             self.add(path, "is missing")
         elif not isinstance(value, str):
@@ -86,18 +88,27 @@ class Findings:
             self.add(path, "is empty")
 
     def name(self, path: str, value: object, pattern: re.Pattern[str], fix: str) -> None:
+        """Report what does not match the pattern of names."""
         if value is None:
             self.add(path, "is missing", fix)
         elif not isinstance(value, str) or not pattern.fullmatch(value):
             self.add(path, f"{value!r} is no name", fix)
 
     def equals(self, path: str, value: object, wanted: str) -> None:
+        """Report anything but the one word that must stand here."""
         if value != wanted:
-            self.add(path, "is missing" if value is None else f"{value!r} is not known", f"write {path}: {wanted}")
+            self.add(
+                path, "is missing" if value is None else f"{value!r} is not known", f"write {path}: {wanted}"
+            )
 
     def one_of(self, path: str, value: object, wanted: tuple[str, ...]) -> None:
+        """Report a word that is not among the wanted ones."""
         if not isinstance(value, str):
-            self.add(path, "is missing" if value is None else f"{value!r} is no text", f"one of {', '.join(wanted)}")
+            self.add(
+                path,
+                "is missing" if value is None else f"{value!r} is no text",
+                f"one of {', '.join(wanted)}",
+            )
         elif value not in wanted:
             self.unknown(path, f"{value!r} is not known", value, wanted)
 
@@ -112,15 +123,18 @@ class Findings:
             self.mapping(f"{path}.config", block["config"], None)
 
     def integer(self, path: str, value: object, least: int, most: int) -> None:
+        """Report what is no whole number within the bounds."""
         if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
             wrong = "is missing" if value is None else f"{value!r} does not fit"
             self.add(path, wrong, f"write a whole number from {least} to {most}")
 
     def number(self, path: str, value: object, least: int, most: int) -> None:
+        """Report what is no number within the bounds."""
         if isinstance(value, bool) or not isinstance(value, int | float) or not least <= value <= most:
             self.add(path, f"{value!r} does not fit", f"write a number from {least} to {most}")
 
     def duration(self, path: str, value: object, least_ms: int, most_ms: int) -> None:
+        """Report what is no duration, or out of bounds."""
         if not isinstance(value, str):
             self.add(path, f"{value!r} is no duration", "write for example 250ms, 5s, 20m, 1h30m or 2d")
             return

@@ -1,6 +1,16 @@
 """Pipeline: a definition with versions, and the place where runs are asked for."""
 
-from dataclasses import dataclass
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import Any, assert_never, get_args
+
+from streams.domain.aggregate import Aggregate, Effect, Message, Rejected, Send
+from streams.domain.definition import canonical, check, compact, digest
+from streams.domain.identity import run_id
+from streams.domain.run.commands import CreateRun
+from streams.domain.validation import NextSlot, ScheduleCheck
 
 
 # ---------------------------------------------------------------- commands
@@ -56,17 +66,23 @@ class PipelineApplied:
 
 @dataclass(frozen=True, slots=True)
 class PipelinePaused:
+    """No more runs are granted."""
+
     at: int
     reason: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class PipelineResumed:
+    """Runs are granted again."""
+
     at: int
 
 
 @dataclass(frozen=True, slots=True)
 class PipelineDeleted:
+    """The pipeline is forgotten; its runs stay."""
+
     at: int
 
 
@@ -92,3 +108,197 @@ class RunRefused:
     slot: int | None
     reason: str
     at: int
+
+
+Command = ApplyPipeline | PausePipeline | ResumePipeline | DeletePipeline | StartRun
+Event = PipelineApplied | PipelinePaused | PipelineResumed | PipelineDeleted | RunRequested | RunRefused
+
+
+# ---------------------------------------------------------------- state
+STARTS_KEPT = 256
+TRIGGERS = ("manual", "schedule", "api")
+
+
+@dataclass(frozen=True, slots=True)
+class Pipeline:
+    """``status`` is "" (never applied), active, paused or deleted.
+
+    ``starts`` are the latest starts that bore a key: key -> run id (older ones are caught by the run itself, which is
+    created once). ``last_run`` is the run requested last.
+    """
+
+    status: str = ""
+    definition: str = ""
+    definition_hash: str = ""
+    number: int = 0
+    starts: Mapping[str, str] = field(default_factory=dict)
+    last_run: str | None = None
+
+    @property
+    def exists(self) -> bool:
+        """Whether it has been applied, and not deleted since."""
+        return self.status in ("active", "paused")
+
+
+# ---------------------------------------------------------------- decide
+Decision = tuple[Event, ...] | Rejected
+
+
+def decide(message: Message, pipeline: Pipeline, check_schedule: ScheduleCheck) -> Decision:
+    """Return what the command causes: nothing, when it is already so."""
+    command: Command = message.body
+    if isinstance(command, StartRun):
+        return _start(message, command, pipeline)
+    if isinstance(command, ApplyPipeline):
+        return _apply(message, command, pipeline, check_schedule)
+    if not pipeline.exists:
+        gone = isinstance(command, DeletePipeline) and pipeline.status == "deleted"
+        return () if gone else _missing(message)
+    match command:
+        case DeletePipeline():
+            return (PipelineDeleted(message.now),)
+        case PausePipeline():
+            return () if pipeline.status == "paused" else (PipelinePaused(message.now, command.reason),)
+        case ResumePipeline():
+            return () if pipeline.status == "active" else (PipelineResumed(message.now),)
+        case _:
+            assert_never(command)
+
+
+def _missing(message: Message) -> Rejected:
+    return Rejected("not_found", f"there is no pipeline {message.aggregate_id}: apply its file first")
+
+
+def _apply(
+    message: Message, command: ApplyPipeline, pipeline: Pipeline, check_schedule: ScheduleCheck
+) -> Decision:
+    if problems := check(command.definition, check_schedule):
+        return Rejected("invalid", "\n".join(map(str, problems)))
+    document = json.loads(command.definition)
+    name = document["metadata"]["name"]
+    if name != message.aggregate_id:
+        detail = f"the file says metadata.name {name!r}, the pipeline is {message.aggregate_id!r}: make them the same"
+        return Rejected("invalid", detail)
+    text = canonical(document)
+    pinned = digest(text)
+    if pipeline.exists and pipeline.definition_hash == pinned:
+        return ()
+    return (PipelineApplied(text, pinned, pipeline.number + 1, message.now),)
+
+
+def _start(message: Message, command: StartRun, pipeline: Pipeline) -> Decision:
+    new_id = command.run_id or run_id(message.tenant, message.aggregate_id, command.key or message.command_id)
+    if command.key in pipeline.starts or new_id == pipeline.last_run:
+        return ()
+    if command.trigger not in TRIGGERS:
+        return Rejected("invalid", f"trigger {command.trigger!r} is not known: one of {', '.join(TRIGGERS)}")
+    if pipeline.status != "active":
+        reason = "paused" if pipeline.status == "paused" else "not_found"
+        if command.trigger == "schedule":
+            return (RunRefused(new_id, command.slot, reason, message.now),)
+        paused = f"pipeline {message.aggregate_id} is paused: resume it, then start the run again"
+        return Rejected("paused", paused) if reason == "paused" else _missing(message)
+    if not _is_object(command.input):
+        return Rejected("invalid", 'input must be a JSON object, as text, for example {"day": "2024-05-01"}')
+    return (
+        RunRequested(
+            run_id=new_id,
+            definition_hash=pipeline.definition_hash,
+            input=command.input,
+            full_refresh=command.full_refresh,
+            trigger=command.trigger,
+            slot=command.slot,
+            key=command.key or None,
+            at=message.now,
+        ),
+    )
+
+
+def _is_object(text: str) -> bool:
+    try:
+        return isinstance(json.loads(text), dict)
+    except (ValueError, RecursionError):
+        return False
+
+
+# ---------------------------------------------------------------- evolve
+def evolve(pipeline: Pipeline, event: Event) -> Pipeline:
+    """Return the pipeline after the event; a fact is never refused."""
+    match event:
+        case RunRequested():
+            return _started(pipeline, event)
+        case PipelineApplied():
+            return replace(
+                pipeline,
+                status="paused" if pipeline.status == "paused" else "active",
+                definition=event.definition,
+                definition_hash=event.definition_hash,
+                number=event.number,
+            )
+        case PipelinePaused():
+            return replace(pipeline, status="paused")
+        case PipelineResumed():
+            return replace(pipeline, status="active")
+        case PipelineDeleted():
+            return replace(pipeline, status="deleted")
+        case RunRefused():
+            return pipeline
+        case _:
+            assert_never(event)
+
+
+def _started(pipeline: Pipeline, event: RunRequested) -> Pipeline:
+    if event.key is None:
+        return replace(pipeline, last_run=event.run_id)
+    starts = {**pipeline.starts, event.key: event.run_id}
+    if len(starts) > STARTS_KEPT:
+        del starts[next(iter(starts))]
+    return replace(pipeline, starts=starts, last_run=event.run_id)
+
+
+# ---------------------------------------------------------------- effects
+def effects(_tenant: str, pipeline_id: str, event: Event, pipeline: Pipeline) -> tuple[Effect, ...]:
+    """Return the creation of a run that was granted, with the definition of this moment pinned."""
+    if not isinstance(event, RunRequested):
+        return ()
+    body = CreateRun(
+        pipeline=pipeline_id,
+        definition=pipeline.definition,
+        definition_hash=pipeline.definition_hash,
+        input=event.input,
+        full_refresh=event.full_refresh,
+        trigger=event.trigger,
+        slot=event.slot,
+        key=event.key,
+    )
+    return (Send("run", event.run_id, body),)
+
+
+def reply(command: Command, pipeline: Pipeline) -> str | None:
+    """Return the id of the run for a start, as JSON: {"run": id}; the same one for every start under the same key."""
+    if not isinstance(command, StartRun):
+        return None
+    return compact({"run": pipeline.starts.get(command.key or "") or command.run_id or pipeline.last_run})
+
+
+# ---------------------------------------------------------------- declaration
+def aggregate(next_slot: NextSlot) -> Aggregate:
+    """Return the declaration; ``next_slot`` knows cron and time zones: what it cannot use is refused."""
+
+    def check_schedule(schedule: Mapping[str, Any]) -> str | None:
+        try:
+            next_slot(schedule, 0)
+        except ValueError as error:
+            return str(error)
+        return None
+
+    return Aggregate(
+        name="pipeline",
+        commands=get_args(Command),
+        events=get_args(Event),
+        initial=Pipeline(),
+        decide=partial(decide, check_schedule=check_schedule),
+        evolve=evolve,
+        effects=effects,
+        reply=reply,
+    )

@@ -1,6 +1,17 @@
 """Schedule: when a pipeline starts by itself. Aggregate id: the pipeline's name."""
 
-from dataclasses import dataclass
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import partial
+from itertools import pairwise
+from typing import Any, assert_never, get_args
+
+from streams.domain import duration
+from streams.domain.aggregate import Aggregate, Message, Rejected
+from streams.domain.definition import compact
+from streams.domain.identity import run_id, slot_key
+from streams.domain.validation import NextSlot, schedule_problems
 
 
 # ---------------------------------------------------------------- commands
@@ -18,6 +29,8 @@ class ClearSchedule:
 
 @dataclass(frozen=True, slots=True)
 class PauseSchedule:
+    """Fire no more."""
+
     reason: str | None = None
 
 
@@ -57,17 +70,23 @@ class ScheduleSet:
 
 @dataclass(frozen=True, slots=True)
 class ScheduleCleared:
+    """The pipeline has no schedule any more."""
+
     at: int
 
 
 @dataclass(frozen=True, slots=True)
 class SchedulePaused:
+    """No slot fires."""
+
     at: int
     reason: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class ScheduleResumed:
+    """Slots fire again, from ``next_slot`` on."""
+
     next_slot: int
     at: int
 
@@ -96,5 +115,183 @@ class SlotSkipped:
 
 @dataclass(frozen=True, slots=True)
 class ScheduledRunEnded:
+    """A run of this schedule is over: it stands in no later slot's way."""
+
     run_id: str
     at: int
+
+
+Command = (
+    SetSchedule
+    | ClearSchedule
+    | PauseSchedule
+    | ResumeSchedule
+    | TriggerSchedule
+    | NoteRunEnded
+    | ScheduleTick
+)
+Event = (
+    ScheduleSet
+    | ScheduleCleared
+    | SchedulePaused
+    | ScheduleResumed
+    | SlotFired
+    | SlotSkipped
+    | ScheduledRunEnded
+)
+
+
+# ---------------------------------------------------------------- state
+ACTIVE_MAX = 1_000
+SLOTS_PER_TICK_MAX = 1_000
+FIRED_PER_TICK_MAX = 100
+ON_TIME_MS = 60_000
+
+
+@dataclass(frozen=True, slots=True)
+class Schedule:
+    """``spec`` is canonical JSON text, "" while there is none. ``active`` are runs it started that have not ended."""
+
+    spec: str = ""
+    next_slot: int = 0
+    paused: bool = False
+    active: tuple[str, ...] = ()
+
+    @property
+    def exists(self) -> bool:
+        """Whether the pipeline has a schedule."""
+        return self.spec != ""
+
+
+# ---------------------------------------------------------------- decide
+Decision = tuple[Event, ...] | Rejected
+
+
+def decide(message: Message, schedule: Schedule, next_slot: NextSlot) -> Decision:
+    """Return what the command causes: nothing, when it is already so."""
+    command: Command = message.body
+    if isinstance(command, SetSchedule):
+        return _set(command, schedule, message.now, next_slot)
+    if isinstance(command, NoteRunEnded):
+        return (ScheduledRunEnded(command.run_id, message.now),) if command.run_id in schedule.active else ()
+    if not schedule.exists:
+        gone = isinstance(command, ScheduleTick | ClearSchedule)
+        return () if gone else Rejected("not_found", f"pipeline {message.aggregate_id} has no schedule")
+    match command:
+        case ScheduleTick():
+            return _tick(message, command, schedule, next_slot)
+        case ClearSchedule():
+            return (ScheduleCleared(message.now),)
+        case PauseSchedule():
+            return () if schedule.paused else (SchedulePaused(message.now, command.reason),)
+        case ResumeSchedule():
+            slot = next_slot(json.loads(schedule.spec), message.now)
+            return (ScheduleResumed(slot, message.now),) if schedule.paused else ()
+        case TriggerSchedule():
+            new_id = run_id(message.tenant, message.aggregate_id, slot_key(message.now))
+            fired = SlotFired(message.now, new_id, schedule.next_slot, message.now, manual=True)
+            return () if new_id in schedule.active else (fired,)
+        case _:
+            assert_never(command)
+
+
+def _set(command: SetSchedule, schedule: Schedule, now: int, next_slot: NextSlot) -> Decision:
+    try:
+        spec = json.loads(command.spec)
+    except (ValueError, RecursionError) as error:
+        return Rejected("invalid", f"spec is not JSON: {error}")
+    if problems := schedule_problems(spec):
+        return Rejected("invalid", "\n".join(map(str, problems)))
+    try:
+        slot = next_slot(spec, now)
+    except ValueError as error:
+        return Rejected("invalid", f"the schedule cannot be used: {error}")
+    text = compact(spec)
+    return () if text == schedule.spec else (ScheduleSet(text, slot, now),)
+
+
+def _tick(message: Message, command: ScheduleTick, schedule: Schedule, next_slot: NextSlot) -> Decision:
+    """Fire what has come, in order, each slot once.
+
+    A slot is on time for a minute: so long may it take until another node has taken the schedule over. Older slots
+    (nobody was there) fire if ``catch_up`` reaches back to them; without ``catch_up`` only the latest one fires, and
+    only if none is on time. The rest is skipped as missed, with one event for all. The walk is bounded: what is left
+    over is due at once again.
+    """
+    if schedule.paused or command.due < schedule.next_slot or message.now < schedule.next_slot:
+        return ()
+    spec = json.loads(schedule.spec)
+    slots, after = _slots(spec, schedule.next_slot, message.now, next_slot)
+    window_ms = duration.parse(spec["catch_up"]) if "catch_up" in spec else 0
+    oldest = message.now - max(window_ms, ON_TIME_MS)
+    missed = [slot for slot in slots if slot < oldest]
+    if "catch_up" not in spec and len(missed) == len(slots) and after > message.now:
+        missed.pop()
+    due = slots[len(missed) :]
+    events: list[Event] = []
+    if missed:
+        following = due[0] if due else after
+        events.append(SlotSkipped(missed[-1], "missed", following, message.now, len(missed)))
+    active = len(schedule.active)
+    for slot, following in list(pairwise([*due, after]))[:FIRED_PER_TICK_MAX]:
+        if active and spec.get("overlap", "skip") == "skip":
+            events.append(SlotSkipped(slot, "overlap", following, message.now))
+            continue
+        new_id = run_id(message.tenant, message.aggregate_id, slot_key(slot))
+        events.append(SlotFired(slot, new_id, following, message.now))
+        active += 1
+    return tuple(events)
+
+
+def _slots(spec: Mapping[str, Any], first: int, now: int, next_slot: NextSlot) -> tuple[list[int], int]:
+    """Return the slots from ``first`` that have come, at most so many, and the slot after them."""
+    slots: list[int] = []
+    slot = first
+    while slot <= now and len(slots) < SLOTS_PER_TICK_MAX:
+        slots.append(slot)
+        slot = next_slot(spec, slot)
+    return slots, slot
+
+
+# ---------------------------------------------------------------- evolve
+def evolve(schedule: Schedule, event: Event) -> Schedule:
+    """Return the schedule after the event; a fact is never refused."""
+    match event:
+        case SlotFired():
+            active = (*schedule.active, event.run_id)[-ACTIVE_MAX:]
+            return replace(schedule, active=active, next_slot=event.next_slot)
+        case ScheduledRunEnded():
+            return replace(schedule, active=tuple(run for run in schedule.active if run != event.run_id))
+        case SlotSkipped():
+            return replace(schedule, next_slot=event.next_slot)
+        case ScheduleSet():
+            return replace(schedule, spec=event.spec, next_slot=event.next_slot)
+        case ScheduleCleared():
+            return Schedule(active=schedule.active)
+        case SchedulePaused():
+            return replace(schedule, paused=True)
+        case ScheduleResumed():
+            return replace(schedule, paused=False, next_slot=event.next_slot)
+        case _:
+            assert_never(event)
+
+
+# ---------------------------------------------------------------- declaration
+def due(schedule: Schedule) -> int | None:
+    """Return the next slot; None while there is none, or it is paused."""
+    return schedule.next_slot if schedule.exists and not schedule.paused else None
+
+
+def aggregate(next_slot: NextSlot) -> Aggregate:
+    """Return the declaration; ``next_slot`` knows cron and time zones."""
+    return Aggregate(
+        name="schedule",
+        commands=get_args(Command),
+        events=get_args(Event),
+        initial=Schedule(),
+        decide=partial(decide, next_slot=next_slot),
+        evolve=evolve,
+        due=due,
+        tick=ScheduleTick,
+        unindexed=(ScheduleTick,),
+    )

@@ -17,6 +17,9 @@ _NAME_FIX = "use 1 to 63 of a-z, 0-9 and -, and begin with a letter or a digit"
 _FUNCTION = re.compile(r"transforms(\.[A-Za-z_]\w*)+:[A-Za-z_]\w*")
 _YEAR_MS = 366 * DAY_MS
 
+NextSlot = Callable[[Mapping[str, Any], int], int]
+"""``next_slot(schedule, after_ms)``: the first slot strictly after. Raises ValueError for a schedule that has none."""
+
 ScheduleCheck = Callable[[Mapping[str, Any]], str | None]
 """Says what is wrong with a schedule whose shape is right (cron syntax, time zone), or None."""
 
@@ -39,6 +42,13 @@ def problems(document: object, check_schedule: ScheduleCheck = any_schedule) -> 
     found.equals("kind", top.get("kind"), "Pipeline")
     _metadata(found, top.get("metadata"))
     _spec(found, top.get("spec"), check_schedule)
+    return found.problems
+
+
+def schedule_problems(schedule: object, check_schedule: ScheduleCheck = any_schedule) -> list[Problem]:
+    """Return every mistake in a schedule by itself: a definition's ``spec.schedule``."""
+    found = Findings()
+    _schedule(found, schedule, check_schedule)
     return found.problems
 
 
@@ -76,7 +86,9 @@ def _schedule(found: Findings, value: object, check_schedule: ScheduleCheck) -> 
     if schedule is None:
         return
     if ("cron" in schedule) == ("every" in schedule):
-        found.add("spec.schedule", "needs exactly one of cron and every", 'write cron: "0 */2 * * *" or every: 5m')
+        found.add(
+            "spec.schedule", "needs exactly one of cron and every", 'write cron: "0 */2 * * *" or every: 5m'
+        )
     for key in ("cron", "timezone"):
         if key in schedule:
             found.text(f"spec.schedule.{key}", schedule[key])
@@ -89,7 +101,11 @@ def _schedule(found: Findings, value: object, check_schedule: ScheduleCheck) -> 
     if "catch_up" in schedule:
         found.duration("spec.schedule.catch_up", schedule["catch_up"], 0, _YEAR_MS)
     if len(found.problems) == before and (mistake := check_schedule(schedule)):
-        found.add("spec.schedule", mistake, "five fields: minute hour day month weekday; a time zone like Europe/Berlin")
+        found.add(
+            "spec.schedule",
+            mistake,
+            "five fields: minute hour day month weekday; a time zone like Europe/Berlin",
+        )
 
 
 def _limit(found: Findings, path: str, value: object) -> None:
@@ -138,7 +154,9 @@ def _steps(found: Findings, value: object) -> None:
             _order(found, f"spec.steps[{index}]", item, kinds)
     for cycle in _cycles(after):
         arrows = " → ".join(cycle)
-        found.add("spec.steps", f"steps wait for each other: {arrows}", "remove one of these from its after list")
+        found.add(
+            "spec.steps", f"steps wait for each other: {arrows}", "remove one of these from its after list"
+        )
 
 
 def _step(found: Findings, path: str, step: dict[str, Any]) -> str:
@@ -188,7 +206,9 @@ def _extract(found: Findings, path: str, value: object) -> None:
 def _load(found: Findings, path: str, value: object) -> None:
     block = found.mapping(path, value, ("sink", "target", "config"))
     if block is not None:
-        found.exactly_one(path, block, "sink", "target", "sink: postgres, sink: http, or target: target-jsonl")
+        found.exactly_one(
+            path, block, "sink", "target", "sink: postgres, sink: http, or target: target-jsonl"
+        )
 
 
 def _transform(found: Findings, path: str, value: object) -> None:
@@ -244,7 +264,9 @@ def _order(found: Findings, path: str, step: dict[str, Any], kinds: Mapping[str,
             names.append(name)
     for kind in ("transform", "load"):
         if kind in step and not names:
-            found.add(f"{path}.after", f"a {kind} reads the records of a step before it", "write after: [<a step>]")
+            found.add(
+                f"{path}.after", f"a {kind} reads the records of a step before it", "write after: [<a step>]"
+            )
         elif kind in step and not any(kinds[name] in ("extract", "transform", "") for name in names):
             fix = "add an extract or transform step to after"
             found.add(f"{path}.after", f"none of {', '.join(names)} makes records for this {kind}", fix)

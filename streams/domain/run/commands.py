@@ -68,6 +68,8 @@ class FailStep:
 
 @dataclass(frozen=True, slots=True)
 class CancelRun:
+    """Stop everything that is not at its end."""
+
     reason: str | None = None
 
 
@@ -98,15 +100,6 @@ class Tick:
     due: int
 
 
-Command = (
-    CreateRun
-    | ClaimStep
-    | Heartbeat
-    | CompleteStep
-    | FailStep
-    | CancelRun
-    | PauseRun
-    | ResumeRun
-    | RerunRun
-    | Tick
-)
+AttemptCommand = ClaimStep | Heartbeat | CompleteStep | FailStep
+RunCommand = CreateRun | CancelRun | PauseRun | ResumeRun | RerunRun | Tick
+Command = RunCommand | AttemptCommand

@@ -23,6 +23,12 @@ AGGREGATE = Aggregate(
     reply=reply,
     touch=touch,
     wake=wake,
-    unindexed=(commands.ClaimStep, commands.Heartbeat, commands.CompleteStep, commands.FailStep, commands.Tick),
+    unindexed=(
+        commands.ClaimStep,
+        commands.Heartbeat,
+        commands.CompleteStep,
+        commands.FailStep,
+        commands.Tick,
+    ),
     forget_after_ms=forget_after_ms,
 )

@@ -54,7 +54,9 @@ def _new_run(run_id: str, event: happened.RerunRequested, run: Run) -> CreateRun
     if event.from_step is not None:
         again = run.plan.downstream(event.from_step) | {event.from_step}
     reused = {
-        step.name: _result(step) for step in run.steps.values() if step.status == "succeeded" and step.name not in again
+        step.name: _result(step)
+        for step in run.steps.values()
+        if step.status == "succeeded" and step.name not in again
     }
     return CreateRun(
         pipeline=run.pipeline,

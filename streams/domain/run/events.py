@@ -5,6 +5,8 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class RunCreated:
+    """The run exists, with its definition pinned."""
+
     pipeline: str
     definition: str
     definition_hash: str
@@ -30,6 +32,8 @@ class StepOffered:
 
 @dataclass(frozen=True, slots=True)
 class StepClaimed:
+    """A runner holds the attempt under ``token``."""
+
     step: str
     attempt: int
     token: str
@@ -49,6 +53,8 @@ class StepLost:
 
 @dataclass(frozen=True, slots=True)
 class StepSucceeded:
+    """The attempt's result counts; ``reused``: it was another run's (``rerun_of``), nothing was done here."""
+
     step: str
     attempt: int
     output: str
@@ -95,6 +101,8 @@ class StepSkipped:
 
 @dataclass(frozen=True, slots=True)
 class StepCancelled:
+    """The step was not at its end when the run was cancelled or timed out."""
+
     step: str
     attempt: int
     at: int
@@ -102,12 +110,16 @@ class StepCancelled:
 
 @dataclass(frozen=True, slots=True)
 class RunPaused:
+    """No steps are offered."""
+
     at: int
     reason: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class RunResumed:
+    """Steps are offered again."""
+
     at: int
 
 
@@ -132,18 +144,8 @@ class RerunRequested:
     at: int
 
 
-Event = (
-    RunCreated
-    | StepOffered
-    | StepClaimed
-    | StepLost
-    | StepSucceeded
-    | StepRetryScheduled
-    | StepFailed
-    | StepSkipped
-    | StepCancelled
-    | RunPaused
-    | RunResumed
-    | RunEnded
-    | RerunRequested
+StepEvent = (
+    StepOffered | StepLost | StepSucceeded | StepRetryScheduled | StepFailed | StepSkipped | StepCancelled
 )
+RunEvent = RunCreated | RunPaused | RunResumed | RunEnded | RerunRequested
+Event = RunEvent | StepClaimed | StepEvent

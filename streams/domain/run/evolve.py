@@ -14,34 +14,38 @@ RERUNS_KEPT = 32
 def evolve(run: Run, event: happened.Event) -> Run:
     """Return the run after the event."""
     match event:
-        case happened.StepOffered():
-            return run.with_step(_offered(run.steps[event.step], event))
         case happened.StepClaimed():
             return _claimed(run, event)
-        case happened.StepSucceeded():
-            return run.with_step(_succeeded(run.steps[event.step], event))
         case happened.RunCreated():
             return _created(event)
         case happened.RunEnded():
             return replace(run, status=event.status, error=event.error, ended_at=event.at)
-        case happened.StepRetryScheduled():
-            return run.with_step(_retrying(run.steps[event.step], event))
-        case happened.StepLost():
-            return run.with_step(_lost(run.steps[event.step], event))
-        case happened.StepFailed():
-            return run.with_step(_failed(run.steps[event.step], event))
-        case happened.StepSkipped():
-            step = run.steps[event.step]
-            return run.with_step(replace(step, status="skipped", error=event.reason, ended_at=event.at))
-        case happened.StepCancelled():
-            step = run.steps[event.step]
-            return run.with_step(replace(step, status="cancelled", ended_at=event.at, lease_until=None, retry_at=None))
         case happened.RunPaused():
             return replace(run, status="paused")
         case happened.RunResumed():
-            return replace(run, status="pending" if run.started_at is None else "running")
+            return replace(run, status="queued" if run.started_at is None else "running")
         case happened.RerunRequested():
             return replace(run, reruns=(*run.reruns, event.run_id)[-RERUNS_KEPT:])
+        case _:
+            return run.with_step(_step_after(run.steps[event.step], event))
+
+
+def _step_after(step: Step, event: happened.StepEvent) -> Step:
+    match event:
+        case happened.StepOffered():
+            return replace(step, status="queued", attempt=event.attempt, token="", runner="", retry_at=None)
+        case happened.StepSucceeded():
+            return _succeeded(step, event)
+        case happened.StepRetryScheduled():
+            return _retrying(step, event)
+        case happened.StepLost():
+            return _lost(step, event)
+        case happened.StepFailed():
+            return _failed(step, event)
+        case happened.StepSkipped():
+            return replace(step, status="skipped", error=event.reason, ended_at=event.at)
+        case happened.StepCancelled():
+            return replace(step, status="cancelled", ended_at=event.at, lease_until=None, retry_at=None)
         case _:
             assert_never(event)
 
@@ -49,7 +53,7 @@ def evolve(run: Run, event: happened.Event) -> Run:
 def _created(event: happened.RunCreated) -> Run:
     definition = Definition.parse(event.definition)
     return Run(
-        status="pending",
+        status="queued",
         pipeline=event.pipeline,
         definition=definition,
         definition_text=event.definition,
@@ -66,10 +70,6 @@ def _created(event: happened.RunCreated) -> Run:
     )
 
 
-def _offered(step: Step, event: happened.StepOffered) -> Step:
-    return replace(step, status="offered", attempt=event.attempt, token="", runner="", retry_at=None)
-
-
 def _claimed(run: Run, event: happened.StepClaimed) -> Run:
     step = replace(
         run.steps[event.step],
@@ -77,13 +77,18 @@ def _claimed(run: Run, event: happened.StepClaimed) -> Run:
         token=event.token,
         runner=event.runner,
         started_at=event.at,
+        ended_at=None,
         lease_until=event.at + LEASE_MS,
         records_in=0,
         records_out=0,
+        error=None,
+        tail="",
     )
     claimed = run.with_step(step)
     if run.started_at is None:
-        return replace(claimed, started_at=event.at, status="running" if run.status == "pending" else run.status)
+        return replace(
+            claimed, started_at=event.at, status="running" if run.status == "queued" else run.status
+        )
     return claimed
 
 
@@ -112,6 +117,7 @@ def _retrying(step: Step, event: happened.StepRetryScheduled) -> Step:
         failures=step.failures + 1,
         error=event.error,
         tail=event.tail,
+        ended_at=event.at,
         retry_at=event.retry_at,
         lease_until=None,
     )
@@ -130,5 +136,11 @@ def _lost(step: Step, event: happened.StepLost) -> Step:
 
 def _failed(step: Step, event: happened.StepFailed) -> Step:
     return replace(
-        step, status=event.status, error=event.error, tail=event.tail, ended_at=event.at, lease_until=None, retry_at=None
+        step,
+        status=event.status,
+        error=event.error,
+        tail=event.tail,
+        ended_at=event.at,
+        lease_until=None,
+        retry_at=None,
     )

@@ -20,6 +20,7 @@ class Story:
         self.events: list[happened.Event] = []
 
     def tell(self, event: happened.Event) -> None:
+        """Add the event, and fold it onto the run."""
         self.events.append(event)
         self.run = evolve(self.run, event)
 
@@ -29,9 +30,14 @@ def offer(story: Story, step: Step) -> None:
     story.tell(happened.StepOffered(step.name, step.attempt + 1, QUEUE, story.now))
 
 
+def offer_again(story: Story, step: Step) -> None:
+    """Offer an attempt once more that nobody has claimed."""
+    story.tell(happened.StepOffered(step.name, step.attempt, QUEUE, story.now))
+
+
 def ready(run: Run, name: str) -> bool:
     """Return whether the step waits for nothing any more."""
-    if run.steps[name].status != "waiting":
+    if run.steps[name].status != "pending":
         return False
     return all(run.steps[before].status == "succeeded" for before in run.plan.steps[name].after)
 
@@ -45,7 +51,9 @@ def after_success(story: Story, name: str) -> None:
     end_if_done(story)
 
 
-def fail_attempt(story: Story, step: Step, error: str, tail: str, *, retryable: bool, timed_out: bool) -> None:
+def fail_attempt(
+    story: Story, step: Step, error: str, tail: str, *, retryable: bool, timed_out: bool
+) -> None:
     """Retry the step later if it may be retried; else fail it, skip what comes after it, leave other branches alone."""
     retry = story.run.plan.steps[step.name].retry
     if retryable and step.failures + 1 < retry.attempts:
@@ -61,7 +69,7 @@ def fail_step(story: Story, step: Step, error: str, tail: str, status: str) -> N
     story.tell(happened.StepFailed(step.name, step.attempt, error, tail, status, story.now))
     downstream = story.run.plan.downstream(step.name)
     for name in story.run.steps:
-        if name in downstream and story.run.steps[name].status == "waiting":
+        if name in downstream and story.run.steps[name].status == "pending":
             story.tell(happened.StepSkipped(name, f"step {step.name} {_HOW[status]}", story.now))
     end_if_done(story)
 
@@ -86,6 +94,7 @@ def stop(story: Story, status: str, error: str | None) -> None:
 
 
 def end(story: Story, status: str, error: str | None) -> None:
+    """Tell the one terminal event."""
     run = story.run
     story.tell(happened.RunEnded(status, error, run.pipeline, run.slot, run.trigger, story.now))
 

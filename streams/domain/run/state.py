@@ -7,10 +7,10 @@ from typing import Any
 
 from streams.domain.definition import Definition
 
-# Step status: waiting ─▶ offered ─▶ running ─▶ succeeded
-#                 │          ▲          ├─▶ retrying ─▶ offered (again)
-#                 └─▶ skipped└──────────┤
-#                                       └─▶ failed | timed_out        cancelled: from any that is not at its end
+# A step: pending ─▶ queued ─▶ running ─▶ succeeded | failed | timed_out
+#            │         ▲          │
+#            │         └ retrying ◀            cancelled: from any of these four
+#            └─▶ skipped
 STEP_ENDED = frozenset({"succeeded", "failed", "timed_out", "skipped", "cancelled"})
 RUN_ENDED = frozenset({"succeeded", "failed", "cancelled", "timed_out"})
 
@@ -25,7 +25,7 @@ class Step:
 
     name: str
     kind: str
-    status: str = "waiting"
+    status: str = "pending"
     attempt: int = 0
     failures: int = 0
     lost: int = 0
@@ -46,12 +46,13 @@ class Step:
 
     @property
     def ended(self) -> bool:
+        """Whether nothing will happen to it any more."""
         return self.status in STEP_ENDED
 
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """One run. ``status`` is "" before CreateRun, then pending (nothing claimed yet), running, paused, or an end.
+    """One run. ``status`` is "" before CreateRun, then queued (nothing claimed yet), running, paused, or an end.
 
     ``unended`` counts the steps that are not at their end; ``reruns`` are the latest runs made from this one.
     """
@@ -77,10 +78,12 @@ class Run:
 
     @property
     def exists(self) -> bool:
+        """Whether it has been created."""
         return self.status != ""
 
     @property
     def ended(self) -> bool:
+        """Whether its terminal event has been told."""
         return self.status in RUN_ENDED
 
     @property
@@ -93,6 +96,20 @@ class Run:
         """Return the run with this step in its place, and nothing else changed but the count of unended steps."""
         ends = step.ended and not self.steps[step.name].ended
         return replace(self, steps={**self.steps, step.name: step}, unended=self.unended - ends)
+
+
+def as_mapping(text: str) -> dict[str, Any] | None:
+    """Return the JSON object that ``text`` is; None for anything else."""
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+    return value if isinstance(value, dict) else None
+
+
+def how_it_ended(status: str) -> str:
+    """Return the verb for a run that has ended, to stand after "the run"."""
+    return {"cancelled": "was cancelled", "timed_out": "timed out"}.get(status, status)
 
 
 def document(run_id: str, run: Run) -> dict[str, Any]:

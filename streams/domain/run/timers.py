@@ -72,7 +72,9 @@ def _give_up(story: Story, step: Step) -> None:
     story.tell(happened.StepLost(step.name, step.attempt, step.runner, story.now))
     lost = story.run.steps[step.name]
     if lost.lost >= LOST_MAX:
-        fail_step(story, lost, f"{lost.lost} attempts were lost, the last one on runner {step.runner}", "", "failed")
+        fail_step(
+            story, lost, f"{lost.lost} attempts were lost, the last one on runner {step.runner}", "", "failed"
+        )
     elif story.run.status != "paused":
         offer(story, lost)
 
