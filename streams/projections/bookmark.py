@@ -1,7 +1,7 @@
 """The bookmarks as they are now: how far each step has read its source, and the generation of its dataset."""
 
 import json
-from typing import Any
+from typing import Any, assert_never
 
 from sqlalchemy import JSON, BigInteger, Column, Integer, Text
 
@@ -11,6 +11,7 @@ from streams.domain.bookmark import (
     BookmarkReleased,
     BookmarkReset,
     BookmarkSet,
+    Event,
     GenerationStarted,
 )
 from streams.projections.view import Meta, Row, View, versioned
@@ -61,7 +62,7 @@ def key(_event: Any, meta: Meta) -> tuple[str, str, str]:
     return meta.tenant, pipeline, step
 
 
-def fold(row: Row | None, event: Any, meta: Meta) -> Row | None:
+def fold(row: Row | None, event: Event, meta: Meta) -> Row | None:
     """Return the bookmark after ``event``; ``counts`` are records per partition of the present generation."""
     tenant, pipeline, step = key(event, meta)
     before = row or {"tenant": tenant, "pipeline": pipeline, "step": step, **_EMPTY}
@@ -69,7 +70,7 @@ def fold(row: Row | None, event: Any, meta: Meta) -> Row | None:
     return {**before, **_changes(before, event), **place}
 
 
-def _changes(before: Row, event: Any) -> Row:
+def _changes(before: Row, event: Event) -> Row:
     match event:
         case BookmarkBegun():
             return {"holder_run": event.run, "holder_attempt": event.attempt}
@@ -96,13 +97,14 @@ def _changes(before: Row, event: Any) -> Row:
                 "rejected": event.rejected,
             }
         case BookmarkReleased():
-            return {"holder_run": None, "holder_attempt": None}
+            # A run may end while another one holds the bookmark.
+            return {"holder_run": None, "holder_attempt": None} if event.run == before["holder_run"] else {}
         case BookmarkSet():
             return {"bookmark": json.loads(event.bookmark)}
         case BookmarkReset():
             return {"bookmark": None}
         case _:
-            raise TypeError(f"the view of bookmarks does not know {type(event).__name__}")
+            assert_never(event)
 
 
 VIEW = View(name="bookmark", table=TABLE, source="events", aggregates=("bookmark",), key=key, fold=fold)
