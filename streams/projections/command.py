@@ -53,6 +53,4 @@ def fold(row: Row | None, outcome: Mapping[str, Any], _meta: Any) -> Row | None:
     return {name: outcome[name] for name in _FIELDS}
 
 
-VIEW = View(
-    name="command", table=TABLE, source="outcomes", aggregates=None, key=key, fold=fold, typed=False
-)
+VIEW = View(name="command", table=TABLE, source="outcomes", aggregates=None, key=key, fold=fold, typed=False)

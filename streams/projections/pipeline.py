@@ -1,11 +1,12 @@
 """The pipelines as they are now: definition, version, state."""
 
 import json
-from typing import Any
+from typing import assert_never
 
 from sqlalchemy import JSON, BigInteger, Column, Integer, Text
 
 from streams.domain.pipeline import (
+    Event,
     PipelineApplied,
     PipelineDeleted,
     PipelinePaused,
@@ -49,14 +50,14 @@ _EMPTY: Row = {
 }
 
 
-def fold(row: Row | None, event: Any, meta: Meta) -> Row | None:
+def fold(row: Row | None, event: Event, meta: Meta) -> Row | None:
     """Return the pipeline after ``event``; ``version`` follows the aggregate, so that it can serve as ETag."""
     before = row or {"tenant": meta.tenant, "name": meta.aggregate_id, "created_at": meta.at, **_EMPTY}
     place = {"updated_at": meta.at, "version": meta.version, "shard": meta.shard, "sequence": meta.sequence}
     return {**before, **_changes(before, event), **place}
 
 
-def _changes(before: Row, event: Any) -> Row:
+def _changes(before: Row, event: Event) -> Row:
     match event:
         case PipelineApplied():
             definition = json.loads(event.definition)
@@ -80,7 +81,7 @@ def _changes(before: Row, event: Any) -> Row:
         case RunRefused():
             return {}
         case _:
-            raise TypeError(f"the view of pipelines does not know {type(event).__name__}")
+            assert_never(event)
 
 
 VIEW = View(

@@ -1,11 +1,12 @@
 """The runs as they are now: status, steps, counts."""
 
 import json
-from typing import Any
+from typing import Any, assert_never
 
 from sqlalchemy import JSON, BigInteger, Boolean, Column, Integer, Text
 
 from streams.domain.run.events import (
+    Event,
     RerunRequested,
     RunCreated,
     RunEnded,
@@ -53,10 +54,21 @@ TABLE = versioned(
     },
 )
 
+RunEvent = RunPaused | RunResumed | RunEnded | RerunRequested
+StepEvent = (
+    StepOffered
+    | StepClaimed
+    | StepLost
+    | StepSucceeded
+    | StepRetryScheduled
+    | StepFailed
+    | StepSkipped
+    | StepCancelled
+)
 KINDS = ("extract", "transform", "load", "command")
 
 
-def fold(row: Row | None, event: Any, meta: Meta) -> Row | None:
+def fold(row: Row | None, event: Event, meta: Meta) -> Row | None:
     """Return the run after ``event``. An event of a run that was never created leaves nothing behind."""
     place = {"version": meta.version, "shard": meta.shard, "sequence": meta.sequence}
     if isinstance(event, RunCreated):
@@ -111,7 +123,7 @@ def _step(step: dict[str, Any]) -> Row:
     }
 
 
-def _changes(row: Row, event: Any) -> Row:
+def _changes(row: Row, event: RunEvent | StepEvent) -> Row:
     match event:
         case RunPaused():
             return {"status": "paused", "reason": event.reason}
@@ -133,18 +145,23 @@ def _with_step(row: Row, name: str, changes: Row) -> list[Row]:
     return [{**step, **changes} if step["name"] == name else step for step in row["steps"]]
 
 
-def _step_changes(event: Any) -> Row:
+def _step_changes(event: StepEvent) -> Row:
     match event:
         case StepOffered():
-            return {"status": "queued", "attempt": event.attempt, "retry_at": None}
+            changes: Row = {"status": "queued", "attempt": event.attempt, "retry_at": None}
         case StepClaimed():
+            changes = {
+                "status": "running",
+                "attempt": event.attempt,
+                "runner": event.runner,
+                "started_at": event.at,
+            }
             # What an earlier attempt left is history now: it is in the events.
-            fresh = {"ended_at": None, "error": None, "tail": None}
-            return {"status": "running", "attempt": event.attempt, "runner": event.runner, "started_at": event.at, **fresh}
+            changes |= {"ended_at": None, "error": None, "tail": None}
         case StepLost():
-            return {"status": "queued", "error": f"runner {event.runner} was lost"}
+            changes = {"status": "queued", "error": f"runner {event.runner} was lost"}
         case StepSucceeded():
-            return {
+            changes = {
                 "status": "succeeded",
                 "attempt": event.attempt,
                 "ended_at": event.at,
@@ -157,17 +174,23 @@ def _step_changes(event: Any) -> Row:
                 "reused": event.reused,
             }
         case StepRetryScheduled():
-            error = {"error": event.error, "tail": event.tail or None}
-            return {"status": "retrying", "attempt": event.attempt, "retry_at": event.retry_at, "ended_at": event.at, **error}
+            changes = {"status": "retrying", "attempt": event.attempt, "retry_at": event.retry_at}
+            changes |= {"ended_at": event.at, "error": event.error, "tail": event.tail or None}
         case StepFailed():
-            error = {"error": event.error, "tail": event.tail or None}
-            return {"status": event.status, "attempt": event.attempt, "ended_at": event.at, **error}
+            changes = {"status": event.status, "attempt": event.attempt}
+            changes |= {"ended_at": event.at, "error": event.error, "tail": event.tail or None}
         case StepSkipped():
-            return {"status": "skipped", "ended_at": event.at, "error": event.reason}
+            changes = {"status": "skipped", "ended_at": event.at, "error": event.reason}
         case StepCancelled():
-            return {"status": "cancelled", "attempt": event.attempt, "ended_at": event.at, "retry_at": None}
+            changes = {
+                "status": "cancelled",
+                "attempt": event.attempt,
+                "ended_at": event.at,
+                "retry_at": None,
+            }
         case _:
-            raise TypeError(f"the view of runs does not know {type(event).__name__}")
+            assert_never(event)
+    return changes
 
 
 VIEW = View(

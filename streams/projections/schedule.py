@@ -1,11 +1,12 @@
 """The schedules as they are now: when a pipeline starts next, and what became of the last slot."""
 
 import json
-from typing import Any
+from typing import assert_never
 
 from sqlalchemy import JSON, BigInteger, Column, Integer, Text
 
 from streams.domain.schedule import (
+    Event,
     ScheduleCleared,
     ScheduledRunEnded,
     SchedulePaused,
@@ -53,14 +54,14 @@ _EMPTY: Row = {
 }
 
 
-def fold(row: Row | None, event: Any, meta: Meta) -> Row | None:
+def fold(row: Row | None, event: Event, meta: Meta) -> Row | None:
     """Return the schedule after ``event``; ``fired`` and ``skipped`` count slots since the first event."""
     before = row or {"tenant": meta.tenant, "pipeline": meta.aggregate_id, **_EMPTY}
     place = {"updated_at": meta.at, "version": meta.version, "shard": meta.shard, "sequence": meta.sequence}
     return {**before, **_changes(before, event), **place}
 
 
-def _changes(before: Row, event: Any) -> Row:
+def _changes(before: Row, event: Event) -> Row:
     match event:
         case ScheduleSet():
             status = "paused" if before["status"] == "paused" else "active"
@@ -88,7 +89,7 @@ def _changes(before: Row, event: Any) -> Row:
         case ScheduledRunEnded():
             return {"active_runs": [run for run in before["active_runs"] if run != event.run_id]}
         case _:
-            raise TypeError(f"the view of schedules does not know {type(event).__name__}")
+            assert_never(event)
 
 
 VIEW = View(

@@ -7,7 +7,7 @@ again yields equal rows. A view's table carries the hash of its shape in its nam
 import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from sqlalchemy import Column, Index, MetaData, Table
 from sqlalchemy.dialects import postgresql
@@ -16,8 +16,7 @@ Row = dict[str, Any]
 Source = Literal["events", "outcomes", "quarantine"]
 
 
-@dataclass(frozen=True, slots=True)
-class Meta:
+class Meta(NamedTuple):
     """Where an event comes from: its envelope, and its place in the log.
 
     ``at`` is in ms since the epoch. ``offset`` is the record's in ``topic``, whose partition is the shard.
@@ -68,7 +67,9 @@ class View:
         return source == self.source and (self.aggregates is None or aggregate in self.aggregates)
 
 
-def versioned(name: str, columns: list[Column[Any]], indexes: Mapping[str, tuple[str, ...]], revision: int = 1) -> Table:
+def versioned(
+    name: str, columns: list[Column[Any]], indexes: Mapping[str, tuple[str, ...]], revision: int = 1
+) -> Table:
     """Return the table of a view, named ``<name>_v<hash of its shape>``, with indexes ``<table>_<suffix>``."""
     dialect = postgresql.dialect()  # type: ignore[no-untyped-call]  # SQLAlchemy leaves its dialects unannotated
     shape = [f"{c.name} {c.type.compile(dialect)} {c.nullable} {c.primary_key}" for c in columns]

@@ -1,0 +1,86 @@
+"""What the log looks like from outside: topic ids, partitions, and where each partition begins and ends."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple
+
+from confluent_kafka import IsolationLevel, KafkaError, KafkaException, TopicCollection, TopicPartition
+from confluent_kafka.admin import AdminClient
+from confluent_kafka.admin._listoffsets import OffsetSpec
+
+Spot = tuple[str, int]
+TIMEOUT_S = 10.0
+
+# librdkafka's own codes, which the client exposes under private names only.
+PARTITION_EOF = -191
+AUTO_OFFSET_RESET = -140
+
+
+class TopicInfo(NamedTuple):
+    """A topic's id (a new one when the topic is made anew under the same name) and its number of partitions."""
+
+    id: str
+    partitions: int
+
+
+class Range(NamedTuple):
+    """A partition's first offset, and the end of what is decided (the last stable offset)."""
+
+    low: int
+    end: int
+
+
+class Log:
+    """Blocking questions to the brokers; each raises ``KafkaException`` when they do not answer in time."""
+
+    def __init__(self, kafka: Mapping[str, str]) -> None:
+        self._admin = AdminClient({**kafka, "enable.sparse.connections": "false"})
+
+    def topics(self, names: Iterable[str]) -> dict[str, TopicInfo]:
+        """Return what is known of these topics; those that do not exist are missing."""
+        found: dict[str, TopicInfo] = {}
+        futures = self._admin.describe_topics(TopicCollection(list(names)), request_timeout=TIMEOUT_S)
+        for name, future in futures.items():
+            try:
+                description: Any = future.result(TIMEOUT_S)
+            except KafkaException as error:
+                if error.args[0].code() != KafkaError.UNKNOWN_TOPIC_OR_PART:
+                    raise
+                continue
+            found[name] = TopicInfo(str(description.topic_id), len(description.partitions))
+        return found
+
+    def ranges(self, spots: Iterable[Spot]) -> dict[Spot, Range]:
+        """Return where each partition begins and ends."""
+        wanted = list(spots)
+        if not wanted:
+            return {}
+        earliest: OffsetSpec = OffsetSpec.earliest()  # type: ignore[no-untyped-call]  # the client leaves it untyped
+        latest: OffsetSpec = OffsetSpec.latest()  # type: ignore[no-untyped-call]  # the client leaves it untyped
+        lows, ends = self._offsets(wanted, earliest), self._offsets(wanted, latest)
+        return {spot: Range(lows[spot], ends[spot]) for spot in wanted}
+
+    def _offsets(self, spots: list[Spot], spec: OffsetSpec) -> dict[Spot, int]:
+        asked = {TopicPartition(topic, partition): spec for topic, partition in spots}
+        futures = self._admin.list_offsets(
+            asked, isolation_level=IsolationLevel.READ_COMMITTED, request_timeout=TIMEOUT_S
+        )
+        return {(tp.topic, tp.partition): future.result(TIMEOUT_S).offset for tp, future in futures.items()}
+
+
+def consumer_settings(kafka: Mapping[str, str], group: str) -> dict[str, Any]:
+    """Return the settings of a consumer that keeps its positions elsewhere and sees only what is committed."""
+    return {
+        **kafka,
+        "group.id": group,
+        "enable.auto.commit": False,
+        "enable.auto.offset.store": False,
+        "isolation.level": "read_committed",
+        "auto.offset.reset": "error",
+        "enable.partition.eof": True,
+        "allow.auto.create.topics": False,
+        "topic.metadata.refresh.interval.ms": 5_000,
+        "session.timeout.ms": 6_000,
+        "heartbeat.interval.ms": 1_500,
+        "fetch.wait.max.ms": 100,
+        "queued.max.messages.kbytes": 16_384,
+    }

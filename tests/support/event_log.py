@@ -1,0 +1,130 @@
+"""A log for tests of what reads it: topics under a prefix, and records as the platform's writer makes them."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Mapping
+from typing import Any
+
+from confluent_kafka import Producer
+
+from schemas.catalogue import Catalogue
+from schemas.codec import Codec
+from schemas.partitioning import partition_of
+from schemas.registry import MemoryRegistry
+from schemas.topics import Topics, key_of
+from streams.aggregates import builtin
+from streams.provision import provision
+from streams.topics import aggregate_topics
+from streams.translation import to_record
+
+NAMESPACE = uuid.UUID("6b1f1c1e-0000-4000-8000-000000000000")
+START_MS = 1_767_225_600_000  # 2026-01-01
+
+
+class EventLog:
+    """Writes events, outcomes and quarantined records; versions and sequences are counted as the writer counts."""
+
+    def __init__(self, bootstrap: str, prefix: str, shards: int = 4) -> None:
+        self.kafka = {"bootstrap.servers": bootstrap}
+        self.topics, self.shards, self.prefix = Topics(prefix), shards, prefix
+        self.catalogue = Catalogue.load()
+        self.codec = Codec(MemoryRegistry())
+        self.sequences: dict[tuple[str, int], int] = {}
+        self.versions: dict[tuple[str, str, str], int] = {}
+        self.clock = START_MS
+        self.producer = Producer({**self.kafka, "linger.ms": 5, "acks": "all"})
+
+    def create(self, *aggregates: str) -> None:
+        """Create the topics of ``aggregates``, or of all."""
+        names = aggregates or tuple(aggregate.name for aggregate in builtin())
+        specs = [spec for name in names for spec in aggregate_topics(self.topics, name, self.shards)]
+        provision(self.kafka, specs, replication=1)
+
+    def emit(
+        self, aggregate: str, aggregate_id: str, *events: Any, tenant: str = "default", correlation: str = "c-1"
+    ) -> str:
+        """Produce events of one aggregate, with ``at`` one millisecond after the other; returns the position."""
+        shard = partition_of(key_of(tenant, aggregate_id), self.shards)
+        for event in events:
+            sequence = self._next(aggregate, shard)
+            version = self.versions[aggregate, tenant, aggregate_id] = (
+                self.versions.get((aggregate, tenant, aggregate_id), 0) + 1
+            )
+            self.clock += 1
+            name = type(event).__name__
+            event_id = str(uuid.uuid5(NAMESPACE, f"{aggregate}/{tenant}/{aggregate_id}/{version}"))
+            envelope = {
+                "event_id": event_id,
+                "tenant": tenant,
+                "aggregate": aggregate,
+                "aggregate_id": aggregate_id,
+                "version": version,
+                "sequence": sequence,
+                "command_id": str(uuid.uuid5(NAMESPACE, event_id)),
+                "causation_id": "",
+                "correlation_id": correlation,
+                "actor": "tester",
+                "source_offset": sequence,
+                "writer": "test/node/a",
+                "at": self.clock,
+                "traceparent": None,
+            }
+            fullname = f"flexcore.{aggregate}.{name}"
+            encode = self.codec.encoder(f"{aggregate}.events-{fullname}", self.catalogue.schema(fullname))
+            key = f"{tenant}/{aggregate_id}/{version:020d}/{event_id}".encode()
+            self.raw(self.topics.events(aggregate), encode({"envelope": envelope, **to_record(event)}), key, shard)
+        return f"{aggregate}:{shard}:{self.sequences[aggregate, shard]}"
+
+    def outcome(self, aggregate: str, aggregate_id: str, command_id: str, **fields: Any) -> None:
+        """Produce the outcome of a command: accepted without an event, unless ``fields`` say otherwise."""
+        tenant = fields.pop("tenant", "default")
+        shard = partition_of(key_of(tenant, aggregate_id), self.shards)
+        sequence = self._next(aggregate, shard)
+        record = {
+            "command_id": command_id,
+            "command_type": "StartRun",
+            "tenant": tenant,
+            "aggregate": aggregate,
+            "aggregate_id": aggregate_id,
+            "status": "accepted",
+            "reason": None,
+            "detail": None,
+            "first_version": 0,
+            "last_version": 0,
+            "shard": shard,
+            "sequence": sequence,
+            "position": sequence - 1,
+            "body_hash": "h",
+            "actor": "tester",
+            "correlation_id": "c-1",
+            "at": self.clock,
+            "stored": True,
+            "reply": None,
+            **fields,
+        }
+        schema = self.catalogue.schema("flexcore.common.Outcome")
+        encode = self.codec.encoder(f"{aggregate}.outcomes-flexcore.common.Outcome", schema)
+        self.raw(self.topics.outcomes(aggregate), encode(record), command_id.encode(), shard)
+
+    def raw(
+        self, topic: str, value: bytes | None, key: bytes = b"", partition: int = 0,
+        headers: Mapping[str, bytes] | None = None,
+    ) -> None:
+        """Produce any record."""
+        while True:
+            try:
+                self.producer.produce(
+                    topic, value, key, partition, headers=list((headers or {}).items())
+                )
+                return
+            except BufferError:
+                self.producer.poll(0.1)
+
+    def flush(self) -> None:
+        """Wait until everything is in the log."""
+        assert self.producer.flush(30) == 0
+
+    def _next(self, aggregate: str, shard: int) -> int:
+        sequence = self.sequences[aggregate, shard] = self.sequences.get((aggregate, shard), 0) + 1
+        return sequence
