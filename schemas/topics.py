@@ -21,21 +21,27 @@ class Topics:
         self.prefix = f"{prefix}." if prefix else ""
 
     def commands(self, aggregate: str) -> str:
+        """Where an aggregate is asked for something."""
         return f"{self.prefix}{aggregate}.commands"
 
     def events(self, aggregate: str) -> str:
+        """What has happened to an aggregate: the truth."""
         return f"{self.prefix}{aggregate}.events"
 
     def outcomes(self, aggregate: str) -> str:
+        """The answers to an aggregate's commands."""
         return f"{self.prefix}{aggregate}.outcomes"
 
     def quarantine(self, aggregate: str) -> str:
+        """Where commands go that cannot be processed."""
         return f"{self.prefix}{aggregate}.quarantine"
 
     def tasks(self, queue: str) -> str:
+        """Work offered to the runners of a queue."""
         return f"{self.prefix}tasks.{queue}"
 
     def dataset(self, tenant: str, pipeline: str, step: str) -> str:
+        """The records that a step has made."""
         return f"{self.prefix}dataset.{tenant}.{pipeline}.{step}"
 
     def rejects(self, tenant: str, pipeline: str, step: str) -> str:

@@ -1,0 +1,21 @@
+"""The command agent: batches of every commands topic go to the engine, in order."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import faust
+
+from streams.transport.transport import PassThrough
+from streams.writer.engine import Engine
+
+
+def register(app: faust.App, engine: Engine, commands_topics: Sequence[str]) -> None:
+    """Register the agent that feeds the engine. It only hands over: no failure of a command can reach Faust."""
+    schema = PassThrough(key_type=bytes, value_type=bytes, key_serializer="raw", value_serializer="raw")
+    topic = app.topic(*commands_topics, schema=schema, acks=False, allow_empty=True)
+
+    async def decide(stream: Any) -> None:
+        async for batch in stream:
+            engine.submit(batch)
+
+    app.agent(topic, name="flexcore.decide")(decide)

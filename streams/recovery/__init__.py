@@ -1,0 +1,1 @@
+"""Taking over a shard: stable offset, high watermark, fold, claim."""

@@ -1,0 +1,226 @@
+"""What the broker says is true of a shard: stable committed offsets, ends of the log, and who holds them up."""
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from confluent_kafka import (
+    Consumer,
+    ConsumerGroupTopicPartitions,
+    IsolationLevel,
+    KafkaError,
+    KafkaException,
+    Producer,
+    TopicPartition,
+)
+from confluent_kafka.admin import AdminClient
+from confluent_kafka.admin._listoffsets import OffsetSpec
+
+from streams.failures import Hanging
+
+_log = logging.getLogger(__name__)
+_TIMEOUT_S = 15.0
+_REPORT_EVERY_S = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Committed:
+    """A committed offset (-1: none) with its metadata, ``<transactional.id>|<sequence>``."""
+
+    offset: int
+    metadata: str
+
+
+def written_by(metadata: str) -> str:
+    """Return the transactional id of the writer that committed this metadata, or an empty string."""
+    return metadata.rpartition("|")[0]
+
+
+def sequence_in(metadata: str) -> int:
+    """Return the sequence up to which that writer had written."""
+    return int(metadata.rpartition("|")[2] or 0)
+
+
+class Broker:
+    """Blocking questions to the broker, each bounded in time; safe from several threads.
+
+    The transaction of a dead worker can hold a shard up until its time-out. After ``fence_after_s`` its writer is
+    fenced by name, unless it is a living member of the group and younger than its time-out.
+    """
+
+    def __init__(
+        self,
+        kafka: Mapping[str, str],
+        group: str,
+        writer: str,
+        fence_after_s: float,
+        transaction_timeout_s: float,
+    ) -> None:
+        self._kafka: dict[str, str | int] = {**kafka, "enable.sparse.connections": "false", "log_level": 3}
+        self._group = group
+        self._writer = writer
+        self.fence_after_s = fence_after_s
+        self.transaction_timeout_s = transaction_timeout_s
+        self._admin = AdminClient(dict(self._kafka))
+        self._local = threading.local()
+        self._consumers: list[Consumer] = []
+        self._fencing = threading.Lock()
+
+    def close(self) -> None:
+        """Close every connection; no call may be under way."""
+        for consumer in self._consumers:
+            consumer.close()
+        self._consumers.clear()
+
+    def reader(self) -> Consumer:
+        """Return this thread's own read_committed consumer; it belongs to no group membership and commits nothing."""
+        return self._consumer("read_committed")
+
+    def stable(
+        self, partitions: Sequence[tuple[str, int]], wanted: Callable[[], bool]
+    ) -> list[Committed] | None:
+        """Return the committed offsets once no transaction that carries them is undecided; None if no longer wanted.
+
+        Raises :class:`Hanging` when that takes longer than three transaction time-outs.
+        """
+        patience = _Patience(self, partitions, "the committed offset is undecided")
+        while wanted():
+            try:
+                return self._committed("read_committed", partitions, 0.3)
+            except KafkaException as error:
+                if error.args[0].code() not in (KafkaError._TIMED_OUT, KafkaError.UNSTABLE_OFFSET_COMMIT):
+                    raise
+            patience.wait()
+        return None
+
+    def unstable(self, partitions: Sequence[tuple[str, int]]) -> list[Committed]:
+        """Return the last decided offsets, undecided transactions ignored."""
+        return self._committed("read_uncommitted", partitions, _TIMEOUT_S)
+
+    def ends(
+        self, partitions: Iterable[tuple[str, int]], committed: bool = False
+    ) -> dict[tuple[str, int], int]:
+        """Return the high watermarks, or with ``committed`` the last stable offsets."""
+        latest: OffsetSpec = OffsetSpec.latest()  # type: ignore[no-untyped-call]  # untyped in the client
+        return self._offsets(partitions, latest, committed)
+
+    def starts(self, partitions: Iterable[tuple[str, int]]) -> dict[tuple[str, int], int]:
+        """Return the low watermarks."""
+        earliest: OffsetSpec = OffsetSpec.earliest()  # type: ignore[no-untyped-call]  # untyped in the client
+        return self._offsets(partitions, earliest, False)
+
+    def settled(
+        self,
+        ends: Mapping[tuple[str, int], int],
+        source: Sequence[tuple[str, int]],
+        wanted: Callable[[], bool],
+    ) -> bool:
+        """Wait until everything below ``ends`` is decided. False if no longer wanted; raises :class:`Hanging`."""
+        patience = _Patience(self, source, "an undecided transaction stands in the log")
+        while wanted():
+            stable = self.ends(ends, committed=True)
+            behind = [key for key, end in ends.items() if stable[key] < end]
+            if not behind:
+                return True
+            patience.wait(behind)
+        return False
+
+    def fence(self, transactional: str) -> None:
+        """End whatever that id has open, and make its producer useless: half a second if one was open."""
+        start = time.monotonic()
+        producer = Producer({**self._kafka, "transactional.id": transactional})
+        producer.init_transactions(_TIMEOUT_S)
+        _log.warning("fenced %s in %.0f ms", transactional, 1e3 * (time.monotonic() - start))
+
+    def fence_dead(self, partitions: Sequence[tuple[str, int]], waited_s: float, done: set[str]) -> None:
+        """Fence the writers named in the partitions' metadata, then all others the group has ever had."""
+        with self._fencing:
+            named = [written_by(committed.metadata) for committed in self.unstable(partitions)]
+            living = self._members() if waited_s < self.transaction_timeout_s else frozenset[str]()
+            for group_wide in (False, True):
+                names = self._writers() if group_wide else named
+                fresh = {name for name in names if name and name != self._writer} - done - living
+                for name in sorted(fresh):
+                    done.add(name)
+                    self.fence(name)
+                if fresh:
+                    return
+
+    def _members(self) -> frozenset[str]:
+        future = self._admin.describe_consumer_groups([self._group], request_timeout=_TIMEOUT_S)[self._group]
+        return frozenset(member.client_id for member in future.result(_TIMEOUT_S).members)
+
+    def _writers(self) -> list[str]:
+        asked = [ConsumerGroupTopicPartitions(self._group)]
+        found = self._admin.list_consumer_group_offsets(asked)[self._group].result(_TIMEOUT_S)
+        return [written_by(entry.metadata or "") for entry in found.topic_partitions]
+
+    def _committed(
+        self, isolation: str, partitions: Sequence[tuple[str, int]], timeout_s: float
+    ) -> list[Committed]:
+        asked = [TopicPartition(topic, partition) for topic, partition in partitions]
+        found = self._consumer(isolation).committed(asked, timeout=timeout_s)
+        for entry in found:
+            if entry.error is not None:
+                raise KafkaException(entry.error)
+        return [Committed(entry.offset if entry.offset >= 0 else -1, entry.metadata or "") for entry in found]
+
+    def _offsets(
+        self, partitions: Iterable[tuple[str, int]], spec: OffsetSpec, committed: bool
+    ) -> dict[tuple[str, int], int]:
+        isolation = IsolationLevel.READ_COMMITTED if committed else IsolationLevel.READ_UNCOMMITTED
+        asked = {TopicPartition(topic, partition): spec for topic, partition in partitions}
+        answers = self._admin.list_offsets(asked, isolation_level=isolation, request_timeout=_TIMEOUT_S)
+        return {(tp.topic, tp.partition): future.result(_TIMEOUT_S).offset for tp, future in answers.items()}
+
+    def _consumer(self, isolation: str) -> Consumer:
+        existing: Consumer | None = getattr(self._local, isolation, None)
+        if existing is None:
+            existing = Consumer(
+                {
+                    **self._kafka,
+                    "group.id": self._group,
+                    "isolation.level": isolation,
+                    "enable.auto.commit": False,
+                    "enable.auto.offset.store": False,
+                    "enable.partition.eof": True,
+                    "auto.offset.reset": "earliest",
+                    "fetch.wait.max.ms": 10,
+                    "queued.min.messages": 100_000,
+                }
+            )
+            setattr(self._local, isolation, existing)
+            self._consumers.append(existing)
+        return existing
+
+
+class _Patience:
+    """Waiting on somebody else's transaction: fences after a while, says so, and gives up in the end."""
+
+    def __init__(self, broker: Broker, partitions: Sequence[tuple[str, int]], what: str) -> None:
+        self._broker = broker
+        self._partitions = partitions
+        self._what = what
+        self._start = time.monotonic()
+        self._said = 0.0
+        self._fence_at = broker.fence_after_s
+        self._done: set[str] = set()
+
+    def wait(self, behind: Sequence[tuple[str, int]] = ()) -> None:
+        waited = time.monotonic() - self._start
+        if waited > self._said + _REPORT_EVERY_S:
+            self._said = waited
+            _log.warning(
+                "hanging transaction: %s for %.1f s at %s", self._what, waited, behind or self._partitions
+            )
+        if waited >= self._fence_at:
+            self._fence_at = waited + 1.0
+            self._broker.fence_dead(self._partitions, waited, self._done)
+        if waited > 3 * self._broker.transaction_timeout_s:
+            raise Hanging(
+                f"{self._what} for {waited:.0f} s at {behind or self._partitions}: find its producer with"
+                " kafka-transactions --find-hanging and end it with --abort"
+            )
+        time.sleep(0.02)

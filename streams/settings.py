@@ -1,0 +1,50 @@
+"""What the streams package must be told; frozen, filled once by the composition root."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerSettings:
+    """Settings of one worker process.
+
+    ``kafka`` goes to librdkafka as it is (``bootstrap.servers``, security). ``node`` is unique in the cluster and
+    stable across restarts of the same data directory: the transactional id is ``<cluster>/node/<node>``.
+    """
+
+    kafka: Mapping[str, str]
+    cluster: str
+    node: str
+    data_dir: Path
+    prefix: str = ""
+    shards: int = 8
+    replication: int = 1
+    batch_records_max: int = 2000
+    batch_bytes_max: int = 4 << 20
+    commit_gap_ms: float = 2.0
+    linger_ms: float = 1.0
+    transaction_timeout_ms: int = 10_000
+    session_timeout_ms: int = 6_000
+    heartbeat_interval_ms: int = 1_500
+    group_protocol: str = "classic"
+    group_instance_id: str | None = None
+    fence_after_s: float = 0.3
+    command_bytes_max: int = 1 << 20
+    index_entries_max: int = 1_000_000
+    queues: tuple[str, ...] = ("default",)
+    buffer_records_max: int = 20_000
+
+
+@dataclass(frozen=True, slots=True)
+class ProjectorSettings:
+    """Settings of the projections' writer. ``postgres_url`` is a libpq URL."""
+
+    kafka: Mapping[str, str]
+    cluster: str
+    node: str
+    postgres_url: str
+    prefix: str = ""
+    shards: int = 8
+    batch_records_max: int = 2000
+    schema_name: str = field(default="flexcore")

@@ -1,0 +1,73 @@
+"""Every topic of the platform as data: name, partitions, policy."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from schemas.topics import MANIFEST, NODES, RUN_LOGS, Topics
+
+_DAY_MS = 86_400_000
+TOPIC_BYTES_MAX = 4 << 20
+QUARANTINE_BYTES_MAX = 5 << 20
+COMMANDS_RETENTION_MS = 7 * _DAY_MS
+
+
+@dataclass(frozen=True, slots=True)
+class TopicSpec:
+    """A topic as it must be. ``config`` holds what start-up creates; ``asserted`` what it refuses to differ on."""
+
+    name: str
+    partitions: int
+    config: dict[str, str] = field(default_factory=dict)
+    asserted: tuple[str, ...] = ("cleanup.policy", "message.timestamp.type")
+
+
+def _config(policy: str, **extra: object) -> dict[str, str]:
+    stated = {key.replace("_", "."): str(value) for key, value in extra.items()}
+    return {"cleanup.policy": policy, "message.timestamp.type": "LogAppendTime", **stated}
+
+
+def aggregate_topics(topics: Topics, aggregate: str, shards: int) -> tuple[TopicSpec, ...]:
+    """Return the closed set of topics of one aggregate; all have one partition per shard."""
+    return (
+        TopicSpec(
+            topics.commands(aggregate),
+            shards,
+            _config("delete", retention_ms=COMMANDS_RETENTION_MS, max_message_bytes=TOPIC_BYTES_MAX),
+        ),
+        TopicSpec(
+            topics.events(aggregate),
+            shards,
+            # Keys are unique, so compaction removes only retries, redacted bodies and erased streams.
+            _config("compact", min_compaction_lag_ms=_DAY_MS, max_message_bytes=TOPIC_BYTES_MAX),
+        ),
+        TopicSpec(
+            topics.outcomes(aggregate),
+            shards,
+            # Longer than the commands, so that no command can come back after its outcome is gone.
+            _config(
+                "delete", retention_ms=COMMANDS_RETENTION_MS + _DAY_MS, max_message_bytes=TOPIC_BYTES_MAX
+            ),
+        ),
+        TopicSpec(
+            topics.quarantine(aggregate),
+            shards,
+            _config("delete", retention_ms=90 * _DAY_MS, max_message_bytes=QUARANTINE_BYTES_MAX),
+        ),
+    )
+
+
+def platform_topics(
+    topics: Topics, aggregates: Sequence[str], queues: Sequence[str], shards: int
+) -> tuple[TopicSpec, ...]:
+    """Return every topic that must exist before a node serves."""
+    per_aggregate = [spec for name in aggregates for spec in aggregate_topics(topics, name, shards)]
+    per_queue = [
+        TopicSpec(topics.tasks(queue), shards, _config("delete", retention_ms=COMMANDS_RETENTION_MS))
+        for queue in queues
+    ]
+    once = [
+        TopicSpec(topics.named(RUN_LOGS), shards, _config("delete", retention_ms=COMMANDS_RETENTION_MS)),
+        TopicSpec(topics.named(NODES), 1, _config("compact")),
+        TopicSpec(topics.named(MANIFEST), 1, _config("compact")),
+    ]
+    return (*per_aggregate, *per_queue, *once)

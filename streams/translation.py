@@ -1,0 +1,50 @@
+"""Between domain dataclasses and schema records: the single place that knows both, in both directions."""
+
+from collections.abc import Mapping
+from dataclasses import MISSING, dataclass, fields
+from typing import Any
+
+from streams.domain.aggregate import Aggregate
+
+
+class Untranslatable(ValueError):
+    """A record lacks a field that its dataclass requires; the message names it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Vocabulary:
+    """The commands and events of one aggregate by record name."""
+
+    aggregate: str
+    commands: Mapping[str, type]
+    events: Mapping[str, type]
+
+
+def vocabulary(aggregate: Aggregate) -> Vocabulary:
+    """Return the names of an aggregate's commands (its tick included) and events."""
+    commands = {kind.__name__: kind for kind in aggregate.commands}
+    return Vocabulary(aggregate.name, commands, {kind.__name__: kind for kind in aggregate.events})
+
+
+def from_record(kind: type, record: Mapping[str, Any]) -> Any:
+    """Return the dataclass for a decoded record of any version of its schema.
+
+    Unknown fields (the envelope, fields of a newer writer) are dropped, missing ones take the default.
+
+    Raises :class:`Untranslatable` naming a required field that is missing.
+    """
+    try:
+        return kind(**record)
+    except TypeError:
+        known: dict[str, Any] = {}
+        for field in fields(kind):
+            if field.name in record:
+                known[field.name] = record[field.name]
+            elif field.default is MISSING and field.default_factory is MISSING:
+                raise Untranslatable(f"{kind.__name__} needs the field `{field.name}`") from None
+        return kind(**known)
+
+
+def to_record(body: Any) -> dict[str, Any]:
+    """Return the record of a command or event: field name to value, in the order of the schema."""
+    return {name: getattr(body, name) for name in body.__slots__}

@@ -1,0 +1,1 @@
+"""Faust's transport on librdkafka: poll thread, batches, rebalance callbacks."""

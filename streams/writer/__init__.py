@@ -1,0 +1,1 @@
+"""The transactional writer: batch, overlay, transaction, merge."""

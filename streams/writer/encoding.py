@@ -1,0 +1,222 @@
+"""Everything the writer puts on a topic, as bytes: the one place that builds envelopes, outcomes and their headers."""
+
+import hashlib
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any, NamedTuple
+
+import orjson
+
+from schemas import topics as names
+from schemas.catalogue import Catalogue
+from schemas.codec import Codec
+from schemas.partitioning import partition_of
+from schemas.topics import Topics, key_of
+from streams.domain.aggregate import Aggregate, Message, Send, TaskOffer
+from streams.translation import to_record
+from streams.writer.identity import derived, uuid_bytes
+
+Headers = list[tuple[str, bytes]]
+
+
+class Produced(NamedTuple):
+    """A record to be produced in the transaction, in the order of ``Producer.produce``'s positional arguments."""
+
+    topic: str
+    value: bytes
+    key: bytes
+    partition: int
+    headers: Headers
+
+
+def body_hash(command_type: str, body: Any) -> str:
+    """Return the hash of a command's decoded body: equal for Avro and JSON, whatever the order of fields."""
+    canonical = orjson.dumps(body, option=orjson.OPT_SORT_KEYS)
+    return hashlib.blake2b(canonical, digest_size=8, person=command_type.encode()[:16]).hexdigest()
+
+
+class Encoder:
+    """Encodes for one aggregate. ``writer`` is the transactional id that signs every event."""
+
+    def __init__(
+        self,
+        aggregate: Aggregate,
+        catalogue: Catalogue,
+        codec: Codec,
+        topics: Topics,
+        cluster: str,
+        writer: str,
+    ) -> None:
+        name = aggregate.name
+        self.events_topic = topics.events(name)
+        self.outcomes_topic = topics.outcomes(name)
+        self._name = name
+        self._writer = writer
+        self._writer_bytes = writer.encode()
+        self._events = {
+            kind: _encoder(codec, catalogue, f"{name}.events", f"flexcore.{name}.{kind.__name__}")
+            for kind in aggregate.events
+        }
+        self._outcome = _encoder(codec, catalogue, f"{name}.outcomes", "flexcore.common.Outcome")
+        source = f"/{cluster}/{name}".encode()
+        self._fixed: dict[type, Headers] = {
+            kind: [
+                ("ce_specversion", b"1.0"),
+                ("ce_source", source),
+                ("ce_type", kind.__name__.encode()),
+                ("content-type", b"application/avro"),
+                ("writer", self._writer_bytes),
+            ]
+            for kind in aggregate.events
+        }
+        self._time = (-1, b"")
+
+    def event(
+        self,
+        message: Message,
+        event: Any,
+        key: bytes,
+        shard: int,
+        version: int,
+        sequence: int,
+        index: int,
+        cause: "Cause",
+    ) -> tuple[str, Produced]:
+        """Return the event's id and record. The id is derived from the command's, so a retry repeats it."""
+        event_id = derived(cause.command_uuid, str(index))
+        at = message.now
+        envelope = {
+            "event_id": event_id,
+            "tenant": message.tenant,
+            "aggregate": self._name,
+            "aggregate_id": message.aggregate_id,
+            "version": version,
+            "sequence": sequence,
+            "command_id": message.command_id,
+            "causation_id": cause.causation_id,
+            "correlation_id": message.correlation_id,
+            "actor": message.actor,
+            "source_offset": cause.source_offset,
+            "writer": self._writer,
+            "at": at,
+            "traceparent": cause.traceparent,
+        }
+        kind = type(event)
+        record = {"envelope": envelope, **to_record(event)}
+        value = self._events[kind](record)
+        headers = [
+            *self._fixed[kind],
+            ("ce_id", event_id.encode()),
+            ("ce_time", self._rfc3339(at)),
+            ("ce_subject", key),
+            (names.COMMAND_ID, message.command_id.encode()),
+            (names.CAUSATION_ID, cause.causation_id.encode()),
+            (names.CORRELATION_ID, message.correlation_id.encode()),
+            (names.ACTOR, message.actor.encode()),
+            ("source-offset", b"%d" % cause.source_offset),
+            ("sequence", b"%d" % sequence),
+            ("version", b"%d" % version),
+        ]
+        if cause.traceparent:
+            headers.append((names.TRACEPARENT, cause.traceparent.encode()))
+        name = b"%b/%020d/%b" % (key, version, event_id.encode())
+        return event_id, Produced(self.events_topic, value, name, shard, headers)
+
+    def outcome(self, record: dict[str, Any], shard: int, source_offset: int) -> Produced:
+        """Return the outcome's record; its key is the command id."""
+        command_id = record["command_id"].encode()
+        return self.answer(command_id, self._outcome(record), shard, b"%d" % source_offset)
+
+    def answer(
+        self, command_id: bytes, value: bytes, shard: int, source_offset: bytes, replayed: bool = False
+    ) -> Produced:
+        """Return the record of outcome bytes that exist already. A replayed one takes no sequence of its own."""
+        headers = [
+            (names.COMMAND_ID, command_id),
+            ("source-offset", source_offset),
+            ("writer", self._writer_bytes),
+        ]
+        if replayed:
+            headers.append(("replayed", b"1"))
+        return Produced(self.outcomes_topic, value, command_id, shard, headers)
+
+    def _rfc3339(self, ms: int) -> bytes:
+        if self._time[0] != ms:
+            # The records of a batch share their append time, so one formatting serves them all.
+            text = datetime.fromtimestamp(ms / 1000, UTC).isoformat(timespec="milliseconds")
+            self._time = (ms, text.replace("+00:00", "Z").encode())
+        return self._time[1]
+
+
+class Cause(NamedTuple):
+    """Why a command is decided: what its events say about their origin."""
+
+    command_uuid: bytes
+    causation_id: str
+    source_offset: int
+    traceparent: str | None = None
+
+
+def cause_of(command_id: str, causation_id: str, source_offset: int, traceparent: str | None) -> Cause:
+    """Return the cause for a command."""
+    return Cause(uuid_bytes(command_id), causation_id, source_offset, traceparent)
+
+
+class EffectEncoder:
+    """Encodes follow-up commands and task offers, for all aggregates."""
+
+    def __init__(
+        self,
+        aggregates: tuple[Aggregate, ...],
+        catalogue: Catalogue,
+        codec: Codec,
+        topics: Topics,
+        shards: int,
+    ) -> None:
+        self._topics = topics
+        self._shards = shards
+        self._commands: dict[tuple[str, type], Callable[[dict[str, Any]], bytes]] = {
+            (aggregate.name, kind): _encoder(
+                codec, catalogue, f"{aggregate.name}.commands", f"flexcore.{aggregate.name}.{kind.__name__}"
+            )
+            for aggregate in aggregates
+            for kind in aggregate.commands
+        }
+
+    def command(
+        self, send: Send, message: Message, event_id: str, index: int, traceparent: str | None
+    ) -> Produced:
+        """Return the follow-up command; its id is derived from the event that caused it."""
+        key = key_of(message.tenant, send.aggregate_id)
+        command_id = derived(uuid_bytes(event_id), f"{send.aggregate}/{index}")
+        kind = type(send.body)
+        headers = [
+            (names.COMMAND_ID, command_id.encode()),
+            (names.COMMAND_TYPE, kind.__name__.encode()),
+            (names.CAUSATION_ID, event_id.encode()),
+            (names.CORRELATION_ID, message.correlation_id.encode()),
+            (names.ACTOR, message.actor.encode()),
+        ]
+        if traceparent:
+            headers.append((names.TRACEPARENT, traceparent.encode()))
+        value = self._commands[send.aggregate, kind](to_record(send.body))
+        return Produced(
+            self._topics.commands(send.aggregate), value, key, partition_of(key, self._shards), headers
+        )
+
+    def offer(self, offer: TaskOffer, message: Message, event_id: str) -> Produced:
+        """Return the task offer as JSON, on its queue's topic."""
+        key = offer.key.encode()
+        headers = [
+            (names.CAUSATION_ID, event_id.encode()),
+            (names.CORRELATION_ID, message.correlation_id.encode()),
+            (names.ACTOR, message.actor.encode()),
+        ]
+        value = orjson.dumps(offer.task)
+        return Produced(self._topics.tasks(offer.queue), value, key, partition_of(key, self._shards), headers)
+
+
+def _encoder(
+    codec: Codec, catalogue: Catalogue, topic: str, fullname: str
+) -> Callable[[dict[str, Any]], bytes]:
+    return codec.encoder(f"{topic}-{fullname}", catalogue.schema(fullname))

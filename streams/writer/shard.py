@@ -1,0 +1,106 @@
+"""What a worker holds of a shard: per aggregate the states, the index of command ids, and where it stands in the log."""
+
+import heapq
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from streams.domain.aggregate import Aggregate
+from streams.writer.record import Record
+
+Phase = Literal["loading", "claiming", "ready"]
+
+
+@dataclass(slots=True)
+class Entry:
+    """The newest state of one aggregate and its version (number of its events)."""
+
+    version: int
+    state: Any
+
+
+@dataclass(frozen=True, slots=True)
+class Remembered:
+    """The answer once given to a command id: the hash of the body it had, and the outcome's bytes."""
+
+    body_hash: str
+    outcome: bytes
+
+
+@dataclass(slots=True)
+class Slice:
+    """One aggregate's part of one shard; its commands partition has one offset, its log one sequence.
+
+    ``next`` is the committed offset that ``states`` belong to, ``metadata`` what was committed with it: while the
+    broker's offset and metadata are both equal, nobody has written since. ``sequence`` counts the events and outcomes
+    written, ``position`` is the sequence of the last event.
+    """
+
+    aggregate: Aggregate
+    shard: int
+    states: dict[bytes, Entry] = field(default_factory=dict)
+    index: dict[bytes, Remembered] = field(default_factory=dict)
+    next: int = -1
+    metadata: str = ""
+    sequence: int = 0
+    position: int = 0
+    pending: deque[Record] = field(default_factory=deque)
+    timers: list[tuple[int, bytes]] = field(default_factory=list)
+    arm_at: int = 0
+    armed: bool = False
+    reached: int = -1
+
+    @property
+    def caught_up(self) -> bool:
+        """True once every command up to the end seen at the take-over is processed (trailing markers included)."""
+        return not self.pending and max(self.next, self.reached) >= self.arm_at
+
+    def merge(self, states: dict[bytes, Entry], index: dict[bytes, Remembered]) -> None:
+        """Take over what a committed transaction decided; timers follow the new states."""
+        self.states.update(states)
+        self.index.update(index)
+        if self.armed and self.aggregate.tick is not None:
+            due = self.aggregate.due
+            for key, entry in states.items():
+                if (at := due(entry.state)) is not None:
+                    heapq.heappush(self.timers, (at, key))
+
+    def arm(self, now_ms: int) -> None:
+        """Let time count for the states, once all commands from before the take-over are processed."""
+        self.armed = True
+        aggregate = self.aggregate
+        if aggregate.tick is None:
+            return
+        for entry in self.states.values():
+            entry.state = aggregate.wake(entry.state, now_ms)
+        due = ((aggregate.due(entry.state), key) for key, entry in self.states.items())
+        self.timers = [(at, key) for at, key in due if at is not None]
+        heapq.heapify(self.timers)
+
+    def expired(self, now_ms: int, limit: int) -> Iterator[tuple[int, bytes]]:
+        """Take the timers that are due (at most ``limit``), earliest first; a superseded one is dropped unfired."""
+        while self.timers and self.timers[0][0] <= now_ms and limit > 0:
+            _, key = heapq.heappop(self.timers)
+            current = self.aggregate.due(self.states[key].state)
+            if current is None or (current > now_ms):
+                if current is not None:
+                    heapq.heappush(self.timers, (current, key))
+                continue
+            limit -= 1
+            yield current, key
+
+
+@dataclass(slots=True)
+class Shard:
+    """All slices with one partition number: what a worker owns, loads, claims and gives back as a whole."""
+
+    number: int
+    slices: dict[str, Slice]
+    phase: Phase = "loading"
+    epoch: int = 0
+
+    @property
+    def buffered(self) -> int:
+        """Records fetched and not yet decided."""
+        return sum(len(piece.pending) for piece in self.slices.values())

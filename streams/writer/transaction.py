@@ -1,0 +1,174 @@
+"""The worker's one transactional producer: begin, produce, commit with offsets, abort, and made anew when fenced.
+
+Which errors mean what, and why the settings are as they are, was measured on Apache Kafka 4.3 with librdkafka 2.16.
+"""
+
+import logging
+import struct
+import time
+from collections.abc import Mapping, Sequence
+
+from confluent_kafka import KafkaError, KafkaException, Producer, TopicPartition
+
+from streams.failures import NodeTaken
+from streams.writer.encoding import Produced
+
+_log = logging.getLogger(__name__)
+_SLOW_COMMIT_S = 1.0
+_FENCED_TIMES_MAX = 3
+_FENCED_WITHIN_S = 10.0
+_FENCING = {
+    KafkaError._FENCED,
+    KafkaError._FATAL,  # its fatal() answers False
+    KafkaError.INVALID_PRODUCER_EPOCH,
+    KafkaError.TRANSACTIONAL_ID_AUTHORIZATION_FAILED,
+}
+
+
+def transactional_id(cluster: str, node: str) -> str:
+    """Return the id that a node's writer has for ever: who takes over its shards can fence it by this name."""
+    return f"{cluster}/node/{node}"
+
+
+def producer_settings(
+    kafka: Mapping[str, str], transactional: str, timeout_ms: int, linger_ms: float
+) -> dict[str, object]:
+    """Return librdkafka's settings for a transactional producer that commits every few milliseconds."""
+    return {
+        **kafka,
+        "transactional.id": transactional,
+        "transaction.timeout.ms": timeout_ms,
+        "linger.ms": linger_ms,
+        "batch.size": 1 << 20,
+        "batch.num.messages": 10_000,
+        "queue.buffering.max.messages": 400_000,
+        "message.max.bytes": 5 << 20,
+        "compression.type": "lz4",
+        # librdkafka waits this long while the coordinator still writes the markers of the previous transaction:
+        # 100 ms, the default, would be the length of every transaction.
+        "retry.backoff.ms": 1,
+        "retry.backoff.max.ms": 10,
+        "enable.sparse.connections": "false",
+        "socket.nagle.disable": "true",
+        "log_level": 3,
+    }
+
+
+class Fenced(Exception):
+    """Somebody else made a producer with our id, or our transaction timed out: this producer object is dead."""
+
+
+class Membership(bytes):
+    """Group metadata as captured from the consumer; the broker refuses it once the generation is over (KIP-447)."""
+
+    @property
+    def valid(self) -> bool:
+        """False for metadata without member or generation, which a broker would accept unchecked."""
+        if not self.startswith(b"CGMDv2:") or len(self) < 12:
+            return False
+        (generation,) = struct.unpack_from("=i", self, 7)
+        member = self[11:].split(b"\0")[1] if self.count(b"\0", 11) >= 2 else b""
+        return generation >= 0 and bool(member)
+
+
+class TransactionalWriter:
+    """Blocking; used by one thread at a time. After any failure the caller must abort, then ask the broker what is true."""
+
+    def __init__(
+        self, kafka: Mapping[str, str], transactional: str, timeout_ms: int, linger_ms: float
+    ) -> None:
+        self.id = transactional
+        self._settings = producer_settings(kafka, transactional, timeout_ms, linger_ms)
+        self._timeout_s = timeout_ms / 1000
+        self._producer: Producer | None = None
+        self._doubtful = False
+        self._disconnected = False
+        self._renewals: list[float] = []
+
+    def connect(self) -> None:
+        """Make the producer if there is none: ends whatever transaction this id had open, wherever.
+
+        Raises :class:`NodeTaken` when the id was fenced three times within ten seconds: a second process runs as
+        this node. Other errors are ``KafkaException``: try again later.
+        """
+        if self._producer is not None and not self._doubtful:
+            return
+        self._producer = None
+        settings = {**self._settings, "error_cb": self._heard}
+        producer = Producer(settings)
+        producer.init_transactions(30)
+        # Published only now: init_transactions must not be called twice at the same time.
+        self._producer, self._doubtful, self._disconnected = producer, False, False
+
+    @property
+    def usable(self) -> bool:
+        """False when connect() has to make a new producer before the next transaction."""
+        return self._producer is not None and not self._doubtful
+
+    def begin(self) -> None:
+        """Open a transaction."""
+        assert self._producer is not None, "connect() comes first"
+        self._producer.begin_transaction()
+
+    def produce(self, records: Sequence[Produced]) -> None:
+        """Queue records. Raises at once for a record that is too large, or a full queue; delivery fails at commit."""
+        assert self._producer is not None
+        produce = self._producer.produce
+        for topic, value, key, partition, headers in records:
+            produce(topic, value, key, partition, headers=headers)  # type: ignore[arg-type]  # list is invariant
+
+    def send_offsets(self, offsets: list[TopicPartition], membership: Membership) -> None:
+        """Put the offsets into the transaction, for the broker to check against the group's generation."""
+        assert self._producer is not None
+        self._producer.send_offsets_to_transaction(offsets, bytes(membership), self._timeout_s)
+
+    def commit(self) -> None:
+        """Commit. A slow commit, or one that saw a disconnect, makes the next connect() replace the producer: a late
+        EndTxn could otherwise end the next transaction.
+        """
+        assert self._producer is not None
+        start = time.monotonic()
+        self._producer.commit_transaction(self._timeout_s)
+        if time.monotonic() - start > _SLOW_COMMIT_S or self._disconnected:
+            self._doubtful = True
+
+    def abort(self, error: BaseException) -> None:
+        """Undo the open transaction: abort it if the producer lives, else drop the producer (connect() ends it)."""
+        if self._producer is None:
+            return
+        if self._alive(error):
+            try:
+                self._producer.abort_transaction(self._timeout_s)
+                return
+            except KafkaException as second:
+                _log.warning("abort failed: %s", second.args[0])
+                error = second
+        self._producer = None
+        self._fenced(error)
+
+    def _alive(self, error: BaseException) -> bool:
+        if not isinstance(error, KafkaException):
+            return True  # never reached the broker: a local error, such as a full queue
+        cause = error.args[0]
+        if cause.code() in _FENCING or cause.fatal():
+            return False
+        return bool(cause.txn_requires_abort()) or cause.code() in (
+            KafkaError.MSG_SIZE_TOO_LARGE,
+            KafkaError._QUEUE_FULL,
+            KafkaError._INVALID_ARG,
+        )
+
+    def _fenced(self, error: BaseException) -> None:
+        if not (isinstance(error, KafkaException) and error.args[0].code() in _FENCING):
+            return
+        now = time.monotonic()
+        self._renewals = [at for at in self._renewals if now - at < _FENCED_WITHIN_S] + [now]
+        if len(self._renewals) >= _FENCED_TIMES_MAX:
+            raise NodeTaken(
+                f"{self.id} was fenced {len(self._renewals)} times in {_FENCED_WITHIN_S:.0f} s: another process runs as"
+                " this node; give each its own FLEXCORE_NODE and data directory"
+            ) from error
+
+    def _heard(self, error: KafkaError) -> None:
+        if error.code() in (KafkaError._TRANSPORT, KafkaError._ALL_BROKERS_DOWN, KafkaError._TIMED_OUT):
+            self._disconnected = True
