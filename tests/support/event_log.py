@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from confluent_kafka import Producer
+from confluent_kafka.admin import AdminClient
+from confluent_kafka.cimpl import NewTopic
 
 from schemas.catalogue import Catalogue
 from schemas.codec import Codec
@@ -14,7 +16,6 @@ from schemas.partitioning import partition_of
 from schemas.registry import MemoryRegistry
 from schemas.topics import Topics, key_of
 from streams.aggregates import builtin
-from streams.provision import provision
 from streams.topics import aggregate_topics
 from streams.translation import to_record
 
@@ -38,8 +39,18 @@ class EventLog:
     def create(self, *aggregates: str) -> None:
         """Create the topics of ``aggregates``, or of all."""
         names = aggregates or tuple(aggregate.name for aggregate in builtin())
-        specs = [spec for name in names for spec in aggregate_topics(self.topics, name, self.shards)]
-        provision(self.kafka, specs, replication=1)
+        kinds = (self.topics.events, self.topics.outcomes, self.topics.quarantine)
+        wanted = [kind(name) for name in names for kind in kinds]
+        admin = AdminClient(self.kafka)
+        known = admin.list_topics(timeout=10).topics
+        new = [
+            NewTopic(spec.name, spec.partitions, 1, config=spec.config)
+            for name in names
+            for spec in aggregate_topics(self.topics, name, self.shards)
+            if spec.name in wanted and spec.name not in known
+        ]
+        for future in admin.create_topics(new).values():
+            future.result(30)
 
     def emit(
         self, aggregate: str, aggregate_id: str, *events: Any, tenant: str = "default", correlation: str = "c-1"
