@@ -68,10 +68,12 @@ async def _problem_middleware(request: web.Request, handler: Handler) -> web.Str
         return render(_translated(error, request), request)
     except ConnectionResetError:
         raise  # the client went away in the middle of an answer: nobody is left to be told
-    except Exception:
+    except Exception:  # noqa: BLE001 - the last word: no traceback reaches a user
         reference = str(uuid4())
         _log.exception("request %s %s failed (%s)", request.method, request.path, reference)
-        return render(problem("internal", f"Something unexpected happened; the log has it under {reference}."), request)
+        return render(
+            problem("internal", f"Something unexpected happened; the log has it under {reference}."), request
+        )
 
 
 def _translated(error: web.HTTPException, request: web.Request) -> Problem:

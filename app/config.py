@@ -62,7 +62,9 @@ def _text(text: str) -> str:
 
 def _name(text: str) -> str:
     if text and not NAME.fullmatch(text):
-        raise ValueError("lower-case letters, digits and hyphens, at most 63, beginning with a letter or digit")
+        raise ValueError(
+            "lower-case letters, digits and hyphens, at most 63, beginning with a letter or digit"
+        )
     return text
 
 
@@ -130,26 +132,49 @@ def _folder(text: str) -> Path | None:
 _PORT = _whole(0, 65_535)
 SETTINGS: tuple[Setting, ...] = (
     Setting("KAFKA_BOOTSTRAP", "", _hosts, "brokers, host:port separated by commas"),
-    Setting("POSTGRES_URL", "", _postgres, "read store; without it nothing but health and commands is answered"),
+    Setting(
+        "POSTGRES_URL", "", _postgres, "read store; without it nothing but health and commands is answered"
+    ),
     Setting("POSTGRES_SCHEMA", "flexcore", _dotted_name, "database schema of the read store"),
     Setting("REGISTRY_URL", "", _url, "schema registry; empty: the node brings its own"),
     Setting("REGISTRY_PORT", "0", _PORT, "port of the node's own registry; 0: any free one"),
     Setting("CLUSTER", "flexcore", _name, "name of the cluster; part of every transactional id"),
     Setting("NODE", "", _name, "name of this node; empty: made once and kept in the data directory"),
-    Setting("DATA_DIR", "", _folder, "where the node keeps its name and caches; default .flexcore/node of the project"),
+    Setting(
+        "DATA_DIR",
+        "",
+        _folder,
+        "where the node keeps its name and caches; default .flexcore/node of the project",
+    ),
     Setting("HTTP_PORT", "8080", _PORT, "port of the HTTP API on 127.0.0.1; 0: any free one"),
     Setting("ROLES", ",".join(ROLES), _roles, "what this node does: api, worker, runner"),
-    Setting("PROJECT", "", _folder, "project folder (flexcore.toml, pipelines/, transforms/); default: upwards from here"),
+    Setting(
+        "PROJECT",
+        "",
+        _folder,
+        "project folder (flexcore.toml, pipelines/, transforms/); default: upwards from here",
+    ),
     Setting("TOPIC_PREFIX", "", _dotted_name, "put before every topic name, with a dot"),
-    Setting("SHARDS", "8", _whole(1, 1_000), "partitions of each command, event and outcome topic; fixed for good"),
+    Setting(
+        "SHARDS", "8", _whole(1, 1_000), "partitions of each command, event and outcome topic; fixed for good"
+    ),
     Setting("REPLICATION", "1", _whole(1, 9), "replicas of each topic the platform creates"),
     Setting("QUEUES", "default", _names, "task queues that this node's runner serves"),
     Setting("CONCURRENCY", "4", _whole(1, 1_000), "attempts that this node's runner executes at once"),
-    Setting("IN_FLIGHT_MAX", "1000", _whole(1, 1_000_000), "writes waiting for their outcome before 429 is answered"),
+    Setting(
+        "IN_FLIGHT_MAX",
+        "1000",
+        _whole(1, 1_000_000),
+        "writes waiting for their outcome before 429 is answered",
+    ),
     Setting("BODY_BYTES_MAX", "1048576", _whole(1_024, 1 << 24), "largest request body in bytes"),
-    Setting("GROUP_PROTOCOL", "classic", _one_of("classic", "consumer"), "Kafka's group protocol of the workers"),
+    Setting(
+        "GROUP_PROTOCOL", "classic", _one_of("classic", "consumer"), "Kafka's group protocol of the workers"
+    ),
     Setting("GROUP_INSTANCE_ID", "", _dotted_name, "static membership of this node's worker; empty: dynamic"),
-    Setting("LOG_LEVEL", "info", _one_of("debug", "info", "warning", "error"), "how much is logged, to stderr"),
+    Setting(
+        "LOG_LEVEL", "info", _one_of("debug", "info", "warning", "error"), "how much is logged, to stderr"
+    ),
     Setting("LOG_FORMAT", "console", _one_of("console", "json"), "how log lines look"),
     Setting("URL", "", _url, "CLI: the API to speak to; default: the running dev stack"),
     Setting("TENANT", "default", _name, "CLI: the tenant to act in"),
@@ -244,7 +269,9 @@ def load(
             if name.startswith("KAFKA_") and name not in _BY_NAME:
                 kafka[name.removeprefix("KAFKA_").lower().replace("_", ".")] = text
                 values[name] = Value(name, text, text, _origin(origin, name), "passed through to librdkafka")
-    unknown = tuple(sorted(f"{PREFIX}{name}" for name in given if name not in values and not name.startswith("TEST_")))
+    unknown = tuple(
+        sorted(f"{PREFIX}{name}" for name in given if name not in values and not name.startswith("TEST_"))
+    )
     return Config(values, kafka, project, stack, unknown)
 
 
@@ -273,7 +300,9 @@ def _project(given: str, start: Path) -> Path | None:
     if given:
         folder = Path(given).expanduser().absolute()
         if not folder.is_dir():
-            raise ConfigError(f"{PREFIX}PROJECT is {given!r}, which is no folder; name the folder of {PROJECT_FILE}.")
+            raise ConfigError(
+                f"{PREFIX}PROJECT is {given!r}, which is no folder; name the folder of {PROJECT_FILE}."
+            )
         return folder
     return next((folder for folder in (start, *start.parents) if (folder / PROJECT_FILE).is_file()), None)
 
@@ -307,7 +336,7 @@ def _flatten(prefix: str, table: Mapping[str, Any], texts: dict[str, str]) -> No
 
 
 def _near(name: str) -> str:
-    from difflib import get_close_matches  # here: only a misspelt setting needs it, and it is slow to import
+    from difflib import get_close_matches  # noqa: PLC0415 - only a misspelt setting needs it, and it is slow to import
 
     near = get_close_matches(name, _BY_NAME, n=1)
     return f"; did you mean {near[0].lower()!r}?" if near else "; `flexcore config` lists them all"

@@ -8,7 +8,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-EXIT_OK, EXIT_FAILED, EXIT_USAGE, EXIT_NOT_FOUND, EXIT_CONFLICT, EXIT_TIMEOUT, EXIT_INTERRUPTED = 0, 1, 2, 3, 4, 5, 130
+EXIT_OK, EXIT_FAILED, EXIT_USAGE, EXIT_NOT_FOUND, EXIT_CONFLICT, EXIT_TIMEOUT, EXIT_INTERRUPTED = (
+    0,
+    1,
+    2,
+    3,
+    4,
+    5,
+    130,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,9 +31,13 @@ class Failure:
 
 # Why an aggregate refused a command. The set is closed: it equals the reasons the domain may return.
 REJECTIONS: Mapping[str, Failure] = {
-    "invalid": Failure(422, EXIT_CONFLICT, "The request is not valid", "fix what is listed and send it again"),
+    "invalid": Failure(
+        422, EXIT_CONFLICT, "The request is not valid", "fix what is listed and send it again"
+    ),
     "not_found": Failure(404, EXIT_NOT_FOUND, "There is no such thing", "list what exists"),
-    "already_exists": Failure(409, EXIT_CONFLICT, "It exists already", "choose another name, or read the existing one"),
+    "already_exists": Failure(
+        409, EXIT_CONFLICT, "It exists already", "choose another name, or read the existing one"
+    ),
     "paused": Failure(409, EXIT_CONFLICT, "It is paused", "resume it first"),
     "not_running": Failure(409, EXIT_CONFLICT, "It is not running", "look at its status"),
     "already_ended": Failure(409, EXIT_CONFLICT, "It has ended already", "rerun it, or start a new run"),
@@ -35,23 +47,37 @@ REJECTIONS: Mapping[str, Failure] = {
     "held": Failure(409, EXIT_CONFLICT, "Another run holds it", "wait for that run's end, or cancel it"),
     "not_held": Failure(409, EXIT_CONFLICT, "Nobody holds it under this token", "begin again"),
     "range_expired": Failure(410, EXIT_CONFLICT, "The records are not kept any more", "reset the bookmark"),
-    "version_conflict": Failure(412, EXIT_CONFLICT, "It was changed meanwhile", "read it again, then repeat the change"),
+    "version_conflict": Failure(
+        412, EXIT_CONFLICT, "It was changed meanwhile", "read it again, then repeat the change"
+    ),
     "body_mismatch": Failure(
-        422, EXIT_CONFLICT, "This idempotency key was used for another request", "use a new key for a new request"
+        422,
+        EXIT_CONFLICT,
+        "This idempotency key was used for another request",
+        "use a new key for a new request",
     ),
     "overloaded": Failure(429, EXIT_FAILED, "Too much at once", "send it again in a moment"),
     "misrouted_twice": Failure(
-        500, EXIT_FAILED, "The command did not find its shard", "check that all nodes agree on the number of shards"
+        500,
+        EXIT_FAILED,
+        "The command did not find its shard",
+        "check that all nodes agree on the number of shards",
     ),
 }
 
 # What the edge itself says no to, and what the world does to it.
 FAILURES: Mapping[str, Failure] = {
-    "bad_json": Failure(400, EXIT_USAGE, "The body cannot be read", "send JSON (or YAML where a pipeline is expected)"),
+    "bad_json": Failure(
+        400, EXIT_USAGE, "The body cannot be read", "send JSON (or YAML where a pipeline is expected)"
+    ),
     "bad_request": Failure(400, EXIT_USAGE, "The request cannot be read", "look at the route in /docs"),
-    "forbidden": Failure(403, EXIT_FAILED, "Not from there", "speak to http://127.0.0.1 on the node's own machine"),
+    "forbidden": Failure(
+        403, EXIT_FAILED, "Not from there", "speak to http://127.0.0.1 on the node's own machine"
+    ),
     "no_such_route": Failure(404, EXIT_NOT_FOUND, "There is no such route", "look at /docs for the routes"),
-    "method_not_allowed": Failure(405, EXIT_USAGE, "The route does not know this method", "use one of the Allow header"),
+    "method_not_allowed": Failure(
+        405, EXIT_USAGE, "The route does not know this method", "use one of the Allow header"
+    ),
     "not_acceptable": Failure(406, EXIT_USAGE, "The answer has no such form", "ask for application/json"),
     "too_large": Failure(413, EXIT_USAGE, "The body is too large", "send less in one request"),
     "unsupported_media_type": Failure(
@@ -60,8 +86,12 @@ FAILURES: Mapping[str, Failure] = {
     "command_failed": Failure(
         500, EXIT_FAILED, "The command was put into quarantine", "flexcore quarantine list shows its cause"
     ),
-    "internal": Failure(500, EXIT_FAILED, "The node made a mistake", "look at the node's log under this request id"),
-    "unavailable": Failure(503, EXIT_FAILED, "A service the node needs is away", "flexcore cluster health names it"),
+    "internal": Failure(
+        500, EXIT_FAILED, "The node made a mistake", "look at the node's log under this request id"
+    ),
+    "unavailable": Failure(
+        503, EXIT_FAILED, "A service the node needs is away", "flexcore cluster health names it"
+    ),
     "not_yet": Failure(504, EXIT_TIMEOUT, "The answer is not there yet", "ask again, or wait longer"),
 }
 
@@ -75,7 +105,7 @@ class Problem(Exception):
     ``headers`` are added to the HTTP answer.
     """
 
-    def __init__(  # noqa: PLR0913 - the members of RFC 9457, no more
+    def __init__(
         self,
         status: int,
         code: str,

@@ -64,17 +64,25 @@ class Health:
 
     async def cluster(self, _request: web.Request) -> web.Response:
         """Answer what every node published last."""
-        members = sorted((dict(member) for member in self._needs.cluster.members()), key=lambda member: member["node"])
+        members = sorted(
+            (dict(member) for member in self._needs.cluster.members()), key=lambda member: member["node"]
+        )
         owners = {shard: member["node"] for member in members for shard in member.get("shards", ())}
         shards = [{"shard": shard, "owner": owners[shard]} for shard in sorted(owners)]
         return web.json_response({"nodes": members, "shards": shards})
 
     def _report(self, checks: Mapping[str, str | None]) -> dict[str, Any]:
         parts = [
-            {"name": name, "status": "failing" if wrong else "ok", "detail": wrong} for name, wrong in checks.items()
+            {"name": name, "status": "failing" if wrong else "ok", "detail": wrong}
+            for name, wrong in checks.items()
         ]
         missing = [name for name, wrong in checks.items() if wrong]
-        return {**self._needs.node(), "status": "not_ready" if missing else "ready", "missing": missing, "parts": parts}
+        return {
+            **self._needs.node(),
+            "status": "not_ready" if missing else "ready",
+            "missing": missing,
+            "parts": parts,
+        }
 
     async def _checks(self) -> dict[str, str | None]:
         names = list(self._needs.pings)
@@ -86,5 +94,5 @@ class Health:
             return await asyncio.wait_for(ping(), _PING_TIMEOUT_S)
         except TimeoutError:
             return f"did not answer within {_PING_TIMEOUT_S:g} s"
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - whatever it is, the part does not work
             return f"{type(error).__name__}: {error}"

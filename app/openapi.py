@@ -19,7 +19,10 @@ _STATUS_TEXT: Mapping[int, str] = {
     503: "A part of the node does not work",
 }
 _WRITE_HEADERS = (
-    ("Idempotency-Key", "The command id: repeating the request under it changes nothing and gives the same answer"),
+    (
+        "Idempotency-Key",
+        "The command id: repeating the request under it changes nothing and gives the same answer",
+    ),
     ("Prefer", "wait=SECONDS, or respond-async to be answered as soon as the command is kept"),
     ("If-Match", "The ETag that was read; 412 when it has changed since"),
 )
@@ -59,22 +62,34 @@ def _operation(route: Route) -> dict[str, Any]:
         content: dict[str, Any] = {"application/json": {"schema": _ref(route.body)}}
         if route.body == "PipelineFile":
             content["application/yaml"] = {"schema": _ref(route.body)}
-        operation["requestBody"] = {"required": route.body not in ("Empty", "Reason", "Rerun", "StartRun"), "content": content}
+        operation["requestBody"] = {
+            "required": route.body not in ("Empty", "Reason", "Rerun", "StartRun"),
+            "content": content,
+        }
     return operation
 
 
 def _parameters(route: Route) -> list[dict[str, Any]]:
     text = {"type": "string"}
     found: list[dict[str, Any]] = [
-        {"name": name, "in": "path", "required": True, "schema": text} for name in _PARAMETER.findall(route.path)
+        {"name": name, "in": "path", "required": True, "schema": text}
+        for name in _PARAMETER.findall(route.path)
     ]
     found += [_query(query) for query in route.query]
     if route.path.startswith("/v1/"):
         tenant = {**text, "default": "default"}
-        found.append({"name": "Flexcore-Tenant", "in": "header", "description": "The tenant to act in", "schema": tenant})
+        found.append(
+            {
+                "name": "Flexcore-Tenant",
+                "in": "header",
+                "description": "The tenant to act in",
+                "schema": tenant,
+            }
+        )
     if route.method in _WRITES:
         found += [
-            {"name": name, "in": "header", "description": summary, "schema": text} for name, summary in _WRITE_HEADERS
+            {"name": name, "in": "header", "description": summary, "schema": text}
+            for name, summary in _WRITE_HEADERS
         ]
     return found
 

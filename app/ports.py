@@ -9,26 +9,29 @@ Ping = Callable[[], Awaitable[str | None]]
 """Asks one dependency; answers what is wrong with it in one sentence, or None."""
 
 
+@dataclass(frozen=True, slots=True)
+class Order:
+    """A command as somebody at the edge wants it: to which aggregate, under which id, in whose name."""
+
+    aggregate: str
+    aggregate_id: str
+    type: str
+    body: dict[str, Any]
+    command_id: str
+    tenant: str = "default"
+    actor: str = "anonymous"
+    expected_version: int | None = None
+    traceparent: str | None = None
+
+
 class CommandBus(Protocol):
     """Brings commands to their aggregates. Refuses by raising :class:`app.errors.Problem`."""
 
-    async def ask(
-        self,
-        aggregate: str,
-        aggregate_id: str,
-        command_type: str,
-        body: dict[str, Any],
-        *,
-        timeout_s: float,
-        tenant: str,
-        command_id: str,
-        actor: str,
-        correlation_id: str | None = None,
-        causation_id: str | None = None,
-        expected_version: int | None = None,
-        traceparent: str | None = None,
-    ) -> Row | None:
-        """Send, and return the outcome record, or None when it has not come in time (the command is on its way)."""
+    async def ask(self, order: Order, timeout_s: float) -> Row | None:
+        """Send, and return the outcome record, or None when it has not come in time (the command is on its way).
+
+        With ``timeout_s`` 0 it returns None as soon as the command is kept.
+        """
 
 
 class Resources(Protocol):
@@ -37,15 +40,17 @@ class Resources(Protocol):
     async def wait_for(self, aggregate: str, shard: int, sequence: int, timeout_s: float) -> bool:
         """Wait until rows of ``aggregate`` reflect ``sequence``; False when they do not in time."""
 
-    async def pipeline(self, tenant: str, name: str) -> Row | None: ...
+    async def pipeline(self, tenant: str, name: str) -> Row | None:
+        """Return the pipeline, deleted or not."""
 
-    async def run(self, tenant: str, run_id: str) -> Row | None: ...
+    async def run(self, tenant: str, run_id: str) -> Row | None:
+        """Return the run."""
 
-    async def schedule(self, tenant: str, pipeline: str) -> Row | None: ...
+    async def schedule(self, tenant: str, pipeline: str) -> Row | None:
+        """Return the schedule of a pipeline."""
 
-    async def bookmark(self, tenant: str, pipeline: str, step: str) -> Row | None: ...
-
-    async def command(self, tenant: str, command_id: str) -> Row | None: ...
+    async def bookmark(self, tenant: str, pipeline: str, step: str) -> Row | None:
+        """Return the bookmark of a step."""
 
 
 class Redriver(Protocol):

@@ -31,7 +31,9 @@ def principal(request: web.Request) -> Principal:
     tenant = request.headers.get(TENANT_HEADER, "default")
     actor = request.headers.get(ACTOR_HEADER, "anonymous")
     if not _TENANT.fullmatch(tenant):
-        raise problem("bad_request", f"{TENANT_HEADER} {tenant!r} is no name: use lower-case letters, digits, hyphens.")
+        raise problem(
+            "bad_request", f"{TENANT_HEADER} {tenant!r} is no name: use lower-case letters, digits, hyphens."
+        )
     if not _ACTOR.fullmatch(actor):
         raise problem("bad_request", f"{ACTOR_HEADER} must be printable ASCII, at most 200 characters.")
     return Principal(tenant, actor)

@@ -33,13 +33,19 @@ def find_url(config: Config) -> str:
     """Return the API to speak to: as configured, else the first node of the running dev stack that answers."""
     if url := config.get("URL"):
         return str(url)
-    urls = [str(node["url"]) for node in config.stack.get("nodes", ()) if isinstance(node, dict) and node.get("url")]
+    urls = [
+        str(node["url"])
+        for node in config.stack.get("nodes", ())
+        if isinstance(node, dict) and node.get("url")
+    ]
     for url in urls:
         if _listens(url):
             return url
     if urls:
         raise Failed("no node of the dev stack answers", hint="flexcore dev status, or flexcore dev up")
-    raise Failed("which API to speak to is not known", hint="flexcore dev up, or --url http://HOST:PORT (FLEXCORE_URL)")
+    raise Failed(
+        "which API to speak to is not known", hint="flexcore dev up, or --url http://HOST:PORT (FLEXCORE_URL)"
+    )
 
 
 def _listens(url: str) -> bool:
@@ -88,7 +94,9 @@ class Client:
         """Send a command and wait for its outcome; raises :class:`Failed` (exit code 5) when it is not there in time."""
         wait = self.timeout_s if wait_s is None else wait_s
         prefer = f"wait={wait:g}" if wait else "respond-async"
-        answer = self.call(method, path, body, headers={"Prefer": prefer, **(headers or {})}, timeout_s=wait + 10)
+        answer = self.call(
+            method, path, body, headers={"Prefer": prefer, **(headers or {})}, timeout_s=wait + 10
+        )
         if answer.status == 202 and wait:
             where = answer.headers.get("location", "")
             raise Failed(
@@ -98,7 +106,7 @@ class Client:
             )
         return answer
 
-    def call(  # noqa: PLR0913 - one place that speaks HTTP, with all that HTTP has
+    def call(
         self,
         method: str,
         path: str,
@@ -129,7 +137,9 @@ class Client:
         try:
             if response.status >= 400:
                 text = response.read().decode("utf-8", "replace")
-                raise failure_of(Answer(response.status, {}, json.loads(text) if text.startswith("{") else text, text))
+                raise failure_of(
+                    Answer(response.status, {}, json.loads(text) if text.startswith("{") else text, text)
+                )
             while line := response.readline():
                 yield line.decode("utf-8", "replace").rstrip("\r\n")
         except OSError as error:
@@ -137,7 +147,7 @@ class Client:
         finally:
             connection.close()
 
-    def _open(  # noqa: PLR0913 - the parts of a request
+    def _open(
         self,
         method: str,
         path: str,
@@ -168,8 +178,12 @@ class Client:
 
     def _unreachable(self, error: Exception) -> Failed:
         if isinstance(error, TimeoutError):
-            return Failed(f"{self.url} did not answer in time", hint="--timeout SECONDS", exit_code=EXIT_TIMEOUT)
-        return Failed(f"{self.url} does not answer: {error}", hint="flexcore dev status, or --url http://HOST:PORT")
+            return Failed(
+                f"{self.url} did not answer in time", hint="--timeout SECONDS", exit_code=EXIT_TIMEOUT
+            )
+        return Failed(
+            f"{self.url} does not answer: {error}", hint="flexcore dev status, or --url http://HOST:PORT"
+        )
 
 
 def failure_of(answer: Answer) -> Failed:

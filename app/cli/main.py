@@ -25,7 +25,10 @@ NOUNS: Mapping[str, tuple[str, str]] = {
     "event": ("app.cli.event:event", "The log of everything that was decided; audit and proof."),
     "view": ("app.cli.view:view", "The read store, folded from the log."),
     "command": ("app.cli.command:command", "Send commands, ask for their outcomes."),
-    "quarantine": ("app.cli.quarantine:quarantine", "Records nobody could handle; look, and send them again."),
+    "quarantine": (
+        "app.cli.quarantine:quarantine",
+        "Records nobody could handle; look, and send them again.",
+    ),
     "cluster": ("app.cli.cluster:cluster", "Nodes, shards and health."),
     "config": ("app.cli.settings:config", "Every setting with its origin."),
     "api": ("app.cli.api:api", "Call any route of the HTTP API."),
@@ -37,9 +40,11 @@ class LazyNouns(click.Group):
     """A group whose commands are imported when they are called; their help lines come from the table."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return the nouns in the order of the table."""
         return list(NOUNS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import the noun's module and return its command."""
         if cmd_name not in NOUNS:
             return None
         module, _, attribute = NOUNS[cmd_name][0].partition(":")
@@ -47,10 +52,14 @@ class LazyNouns(click.Group):
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the table, importing nothing."""
         with formatter.section("Commands"):
             formatter.write_dl([(noun, text) for noun, (_, text) in NOUNS.items()])
 
-    def resolve_command(self, ctx: click.Context, args: list[str]) -> tuple[str | None, click.Command | None, list[str]]:
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Refuse an unknown noun and name the one that was probably meant."""
         if args and args[0] not in NOUNS and not args[0].startswith("-"):
             ctx.fail(f"There is no command {args[0]!r}{_near(args[0])}")
         return super().resolve_command(ctx, args)
@@ -100,7 +109,7 @@ def run(argv: Sequence[str]) -> int:
     except Failed as failure:
         failure.show()
         return failure.exit_code
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 - no traceback reaches a user
         return _unexpected(error)
 
 
@@ -111,5 +120,7 @@ def _unexpected(error: Exception) -> int:
         click.echo(f"error: {error}", err=True)
         return 2
     click.echo(f"error: {type(error).__name__}: {error}", err=True)
-    click.echo("try: report this with the command that caused it; it is a mistake of flexcore's own", err=True)
+    click.echo(
+        "try: report this with the command that caused it; it is a mistake of flexcore's own", err=True
+    )
     return 1

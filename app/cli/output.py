@@ -45,7 +45,11 @@ def show_one(output: str, item: Mapping[str, Any], fields: Sequence[str], name: 
     elif output == "name":
         click.echo(str(field_of(item, name)))
     else:
-        rows = [[field, text_of(field_of(item, field), field)] for field in fields if field_of(item, field) is not None]
+        rows = [
+            [field, text_of(field_of(item, field), field)]
+            for field in fields
+            if field_of(item, field) is not None
+        ]
         show_table(("field", "value"), rows)
 
 
@@ -111,7 +115,11 @@ def text_of(value: Any, column: str = "") -> str:
 def local_time(value: int | str) -> str:
     """Return milliseconds since the epoch, or an RFC 3339 time, in local time to the second."""
     try:
-        moment = datetime.fromtimestamp(value / 1000, UTC) if isinstance(value, int) else datetime.fromisoformat(value)
+        moment = (
+            datetime.fromtimestamp(value / 1000, UTC)
+            if isinstance(value, int)
+            else datetime.fromisoformat(value)
+        )
     except (ValueError, OverflowError):
         return str(value)
     return moment.astimezone().strftime("%Y-%m-%d %H:%M:%S")

@@ -14,11 +14,17 @@ if TYPE_CHECKING:
 FORMATS = ("table", "wide", "json", "jsonl", "yaml", "name")
 # Option → (flags, click arguments); each may stand before the noun or after the verb.
 COMMON_OPTIONS: Mapping[str, tuple[tuple[str, ...], Mapping[str, Any]]] = {
-    "url": (("--url",), {"help": "The API to speak to [FLEXCORE_URL; else the running dev stack].", "metavar": "URL"}),
+    "url": (
+        ("--url",),
+        {"help": "The API to speak to [FLEXCORE_URL; else the running dev stack].", "metavar": "URL"},
+    ),
     "tenant": (("--tenant",), {"help": "The tenant to act in [FLEXCORE_TENANT].", "metavar": "NAME"}),
     "output": (("-o", "--output"), {"help": "How data is printed.", "type": click.Choice(FORMATS)}),
     "project": (("--project",), {"help": "The project folder [upwards from here].", "metavar": "DIR"}),
-    "timeout": (("--timeout",), {"help": "Longest wait for an answer, in seconds.", "type": click.FloatRange(0.1)}),
+    "timeout": (
+        ("--timeout",),
+        {"help": "Longest wait for an answer, in seconds.", "type": click.FloatRange(0.1)},
+    ),
 }
 
 
@@ -37,7 +43,9 @@ def remember(ctx: click.Context, options: Mapping[str, Any]) -> None:
 class Failed(Exception):
     """The verb failed: one line that says why, one that says what to try, and the exit code."""
 
-    def __init__(self, message: str, *, hint: str = "", exit_code: int = 1, details: tuple[str, ...] = ()) -> None:
+    def __init__(
+        self, message: str, *, hint: str = "", exit_code: int = 1, details: tuple[str, ...] = ()
+    ) -> None:
         super().__init__(message)
         self.hint = hint
         self.exit_code = exit_code
@@ -99,11 +107,13 @@ class Verb(click.Command):
         self.params.extend(common_option(option) for option in COMMON_OPTIONS)
 
     def invoke(self, ctx: click.Context) -> Any:
+        """Take the common options out and call the verb with its session."""
         remember(ctx, {option: ctx.params.pop(option, None) for option in COMMON_OPTIONS})
         ctx.obj = Session(ctx.obj)
         return super().invoke(ctx)
 
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the example."""
         with formatter.section("Example"):
             for line in self.example.splitlines():
                 formatter.write_text(line)

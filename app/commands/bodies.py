@@ -60,7 +60,9 @@ async def read_body(request: web.Request, kind: type[T]) -> T:
     if not data.strip():
         data = b"{}"
     elif request.content_type != "application/json":
-        raise problem("unsupported_media_type", f"The body is {request.content_type}; JSON is understood here.")
+        raise problem(
+            "unsupported_media_type", f"The body is {request.content_type}; JSON is understood here."
+        )
     return convert(_json(data), kind)
 
 
@@ -72,7 +74,9 @@ async def read_document(request: web.Request) -> Any:
     if request.content_type == "application/json":
         return _json(data)
     if request.content_type not in _YAML_TYPES:
-        raise problem("unsupported_media_type", f"The body is {request.content_type}; JSON or YAML is understood here.")
+        raise problem(
+            "unsupported_media_type", f"The body is {request.content_type}; JSON or YAML is understood here."
+        )
     try:
         return read_yaml(data.decode())
     except (UnicodeDecodeError, Unreadable) as error:

@@ -7,8 +7,8 @@ from typing import Any
 from aiohttp import web
 
 from app.commands.bodies import BookmarkBody, EmptyBody, read_body
-from app.commands.submit import Order, Submitter, command_id
-from app.ports import WriteDependencies
+from app.commands.submit import Submitter, command_id
+from app.ports import Order, WriteDependencies
 from app.routes import Route
 from app.security import principal
 

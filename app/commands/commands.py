@@ -6,9 +6,9 @@ from difflib import get_close_matches
 from aiohttp import web
 
 from app.commands.bodies import CommandBody, convert, read_body
-from app.commands.submit import Order, Submitter, command_id, pending, position, prefer
+from app.commands.submit import Submitter, command_id, pending, position, prefer
 from app.errors import Problem, problem
-from app.ports import WriteDependencies
+from app.ports import Order, WriteDependencies
 from app.routes import Route
 
 _ID_MAX = 200
@@ -42,7 +42,9 @@ class AnyCommand:
             raise _unknown("/type", f"command of {body.aggregate}", body.type, kinds)
         if not 0 < len(body.id) <= _ID_MAX or any(character.isspace() for character in body.id):
             detail = f"an id has 1 to {_ID_MAX} characters and no white space"
-            raise problem("invalid", f"The id cannot be used: {detail}.", [{"pointer": "/id", "detail": detail}])
+            raise problem(
+                "invalid", f"The id cannot be used: {detail}.", [{"pointer": "/id", "detail": detail}]
+            )
         _fit(body.data, kind)
         order = Order(body.aggregate, body.id, body.type, body.data, command_id(request))
         preference = prefer(request, self._needs)
@@ -69,4 +71,6 @@ def _unknown(pointer: str, noun: str, word: str, known: Iterable[str]) -> Proble
     names = sorted(known)
     near = get_close_matches(word, names, n=1)
     fix = f"did you mean {near[0]}?" if near else f"known: {', '.join(names)}"
-    return problem("invalid", f"There is no {noun} {word!r}.", [{"pointer": pointer, "detail": "unknown", "fix": fix}])
+    return problem(
+        "invalid", f"There is no {noun} {word!r}.", [{"pointer": pointer, "detail": "unknown", "fix": fix}]
+    )

@@ -7,9 +7,9 @@ from typing import Any
 from aiohttp import web
 
 from app.commands.bodies import EmptyBody, ReasonBody, StartRunBody, read_body, read_document
-from app.commands.submit import Order, Submitter, command_id
+from app.commands.submit import Submitter, command_id
 from app.errors import problem
-from app.ports import WriteDependencies
+from app.ports import Order, WriteDependencies
 from app.routes import Route
 from app.security import principal
 from streams.cron import mistake
@@ -38,7 +38,9 @@ class PipelineCommands:
             changed("DELETE", one, self.delete, "deletePipeline", "Forget a pipeline; its runs stay"),
             changed("POST", f"{one}/pause", self.pause, "pausePipeline", "Start no more runs", body="Reason"),
             changed("POST", f"{one}/resume", self.resume, "resumePipeline", "Start runs again", body="Empty"),
-            started("POST", f"{one}/runs", self.start, "startRun", "Start a run of the pipeline's current version"),
+            started(
+                "POST", f"{one}/runs", self.start, "startRun", "Start a run of the pipeline's current version"
+            ),
         )
 
     async def create(self, request: web.Request) -> web.Response:
@@ -55,7 +57,9 @@ class PipelineCommands:
 
     async def pause(self, request: web.Request) -> web.Response:
         """Start no more runs."""
-        return await self._change(request, "PausePipeline", {"reason": (await read_body(request, ReasonBody)).reason})
+        return await self._change(
+            request, "PausePipeline", {"reason": (await read_body(request, ReasonBody)).reason}
+        )
 
     async def resume(self, request: web.Request) -> web.Response:
         """Start runs again."""
@@ -67,7 +71,9 @@ class PipelineCommands:
         body = await read_body(request, StartRunBody)
         name, tenant = request.match_info["name"], principal(request).tenant
         if body.key is not None and not 0 < len(body.key) <= 200:
-            raise problem("invalid", "key must have 1 to 200 characters.", [{"pointer": "/key", "detail": "its length"}])
+            raise problem(
+                "invalid", "key must have 1 to 200 characters.", [{"pointer": "/key", "detail": "its length"}]
+            )
         chosen = command_id(request)
         if body.key and "Idempotency-Key" not in request.headers:
             # A start under a key is one command, so that posting it again is answered by the first outcome.
@@ -98,9 +104,19 @@ class PipelineCommands:
             raise problem("invalid", f"The pipeline file has {count}.", errors)
         own = document["metadata"]["name"]
         if name is not None and name != own:
-            error = {"pointer": "metadata.name", "detail": f"is {own!r}", "fix": f"write {name!r}, or change the path"}
+            error = {
+                "pointer": "metadata.name",
+                "detail": f"is {own!r}",
+                "fix": f"write {name!r}, or change the path",
+            }
             raise problem("invalid", f"The file is about {own!r}, the path about {name!r}.", [error])
-        order = Order("pipeline", own, "ApplyPipeline", {"definition": definition.canonical(document)}, command_id(request))
+        order = Order(
+            "pipeline",
+            own,
+            "ApplyPipeline",
+            {"definition": definition.canonical(document)},
+            command_id(request),
+        )
         tenant = principal(request).tenant
         return await self._submitter.answer(
             request,

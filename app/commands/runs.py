@@ -6,8 +6,8 @@ from typing import Any
 from aiohttp import web
 
 from app.commands.bodies import EmptyBody, ReasonBody, RerunBody, read_body
-from app.commands.submit import Order, Submitter, command_id
-from app.ports import WriteDependencies
+from app.commands.submit import Submitter, command_id
+from app.ports import Order, WriteDependencies
 from app.routes import Route
 from app.security import principal
 from streams.domain import identity
@@ -26,7 +26,13 @@ class RunCommands:
         changed = partial(Route, "POST", tag="runs", response="Run", statuses=(200, 202))
         again = partial(Route, "POST", tag="runs", response="Run", statuses=(201, 202))
         return (
-            changed(f"{one}/cancel", self.cancel, "cancelRun", "Stop the run and everything it executes", body="Reason"),
+            changed(
+                f"{one}/cancel",
+                self.cancel,
+                "cancelRun",
+                "Stop the run and everything it executes",
+                body="Reason",
+            ),
             changed(f"{one}/pause", self.pause, "pauseRun", "Offer no further steps", body="Reason"),
             changed(f"{one}/resume", self.resume, "resumeRun", "Offer steps again", body="Empty"),
             again(f"{one}/rerun", self.rerun, "rerunRun", "Run it again, whole or from a step", body="Rerun"),
@@ -34,11 +40,15 @@ class RunCommands:
 
     async def cancel(self, request: web.Request) -> web.Response:
         """Stop the run and everything it executes."""
-        return await self._change(request, "CancelRun", {"reason": (await read_body(request, ReasonBody)).reason})
+        return await self._change(
+            request, "CancelRun", {"reason": (await read_body(request, ReasonBody)).reason}
+        )
 
     async def pause(self, request: web.Request) -> web.Response:
         """Offer no further steps."""
-        return await self._change(request, "PauseRun", {"reason": (await read_body(request, ReasonBody)).reason})
+        return await self._change(
+            request, "PauseRun", {"reason": (await read_body(request, ReasonBody)).reason}
+        )
 
     async def resume(self, request: web.Request) -> web.Response:
         """Offer steps again."""

@@ -6,8 +6,8 @@ from typing import Any
 from aiohttp import web
 
 from app.commands.bodies import EmptyBody, ReasonBody, read_body
-from app.commands.submit import Order, Submitter, command_id
-from app.ports import WriteDependencies
+from app.commands.submit import Submitter, command_id
+from app.ports import Order, WriteDependencies
 from app.routes import Route
 from app.security import principal
 
@@ -26,7 +26,9 @@ class ScheduleCommands:
         return (
             changed(f"{one}/trigger", self.trigger, "triggerSchedule", "Fire once, now", body="Empty"),
             changed(f"{one}/pause", self.pause, "pauseSchedule", "Fire no more", body="Reason"),
-            changed(f"{one}/resume", self.resume, "resumeSchedule", "Fire again from the next slot", body="Empty"),
+            changed(
+                f"{one}/resume", self.resume, "resumeSchedule", "Fire again from the next slot", body="Empty"
+            ),
         )
 
     async def trigger(self, request: web.Request) -> web.Response:
@@ -36,7 +38,9 @@ class ScheduleCommands:
 
     async def pause(self, request: web.Request) -> web.Response:
         """Fire no more."""
-        return await self._change(request, "PauseSchedule", {"reason": (await read_body(request, ReasonBody)).reason})
+        return await self._change(
+            request, "PauseSchedule", {"reason": (await read_body(request, ReasonBody)).reason}
+        )
 
     async def resume(self, request: web.Request) -> web.Response:
         """Fire again, from the next slot after now."""

@@ -7,30 +7,19 @@ nowhere else; a handler only says which command it is and what to read afterward
 import asyncio
 import re
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 from uuid import NAMESPACE_URL, UUID, uuid4, uuid5
 
 from aiohttp import web
 
 from app.errors import problem
-from app.ports import Row, WriteDependencies
-from app.security import Principal, principal
+from app.ports import Order, Row, WriteDependencies
+from app.security import principal
 
 Read = Callable[[], Awaitable[Row | None]]
 _POLL_S = 0.05
 _READ_WAIT_MIN_S = 2.0
-
-
-@dataclass(frozen=True, slots=True)
-class Order:
-    """A command as a request asks for it."""
-
-    aggregate: str
-    aggregate_id: str
-    type: str
-    body: dict[str, Any]
-    command_id: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +47,9 @@ class Submitter:
         limits = self._needs.limits
         if self._count >= limits.in_flight_max:
             retry = {"Retry-After": str(limits.retry_after_s)}
-            raise problem("overloaded", f"{self._count} writes wait for their outcome already.", headers=retry)
+            raise problem(
+                "overloaded", f"{self._count} writes wait for their outcome already.", headers=retry
+            )
         who = principal(request)
         key = (who.tenant, order.aggregate, order.aggregate_id, order.command_id)
         body, waiting = self._in_flight.get(key, (order.body, 0))
@@ -67,7 +58,16 @@ class Submitter:
         self._in_flight[key] = (body, waiting + 1)
         self._count += 1
         try:
-            found = await self._ask(request, order, preference, who)
+            found = await self._needs.bus.ask(
+                replace(
+                    order,
+                    tenant=who.tenant,
+                    actor=who.actor,
+                    expected_version=expected_version(request),
+                    traceparent=request.headers.get("traceparent"),
+                ),
+                preference.wait_s,
+            )
         finally:
             self._count -= 1
             body, waiting = self._in_flight.pop(key)
@@ -78,8 +78,14 @@ class Submitter:
         return found
 
     async def answer(
-        self, request: web.Request, order: Order, read: Read, *, created: Callable[[Row], bool] | None = None,
-        location: str | None = None, other: bool = False,
+        self,
+        request: web.Request,
+        order: Order,
+        read: Read,
+        *,
+        created: Callable[[Row], bool] | None = None,
+        location: str | None = None,
+        other: bool = False,
     ) -> web.Response:
         """Do the order and answer with what ``read`` finds once the read store has caught up.
 
@@ -103,20 +109,6 @@ class Submitter:
             headers["Preference-Applied"] = preference.asked
         status = 201 if created and created(outcome) else 200
         return web.json_response(resource, status=status, headers=headers)
-
-    async def _ask(self, request: web.Request, order: Order, preference: Preference, who: Principal) -> Row | None:
-        return await self._needs.bus.ask(
-            order.aggregate,
-            order.aggregate_id,
-            order.type,
-            order.body,
-            timeout_s=preference.wait_s,
-            tenant=who.tenant,
-            command_id=order.command_id,
-            actor=who.actor,
-            expected_version=expected_version(request),
-            traceparent=request.headers.get("traceparent"),
-        )
 
     async def _resource(self, outcome: Row, read: Read, wait_s: float, other: bool) -> Row | None:
         resources = self._needs.resources
