@@ -46,9 +46,4 @@ class Route:
 
 def definitions(routes: Iterable[Route]) -> list[web.RouteDef]:
     """Return the aiohttp route table of ``routes``, in their order; a GET answers HEAD too."""
-    table: list[web.RouteDef] = []
-    for route in routes:
-        table.append(web.route(route.method, route.path, route.handler))
-        if route.method == "GET":
-            table.append(web.route("HEAD", route.path, route.handler))
-    return table
+    return [web.route(route.method, route.path, route.handler) for route in routes]
