@@ -179,13 +179,8 @@ def decide(message: Message, bookmark: Bookmark) -> Decision:
             return (
                 () if command.run in bookmark.ended else (BookmarkReleased(command.run, message.now, True),)
             )
-        case SetBookmark():
-            if not _is_json(command.bookmark):
-                return Rejected("invalid", "a bookmark is JSON text")
-            unchanged = bookmark.value == command.bookmark and not bookmark.reset
-            return _by_hand(message, bookmark, unchanged) or (BookmarkSet(command.bookmark, message.now),)
-        case ResetBookmark():
-            return _by_hand(message, bookmark, bookmark.reset) or (BookmarkReset(message.now),)
+        case SetBookmark() | ResetBookmark():
+            return _by_hand(message, command, bookmark)
         case _:
             assert_never(command)
 
@@ -251,15 +246,18 @@ def _advance(command: Advance, bookmark: Bookmark, now: int) -> Decision:
     return tuple(events)
 
 
-def _by_hand(message: Message, bookmark: Bookmark, unchanged: bool) -> Decision | None:
-    """Return the answer to an operator's command that changes nothing or is refused; None if it may be done."""
+def _by_hand(message: Message, command: SetBookmark | ResetBookmark, bookmark: Bookmark) -> Decision:
     if not bookmark.exists:
-        return Rejected(
-            "not_found", f"there is no bookmark {message.aggregate_id}: nothing has been read yet"
-        )
+        never = f"there is no bookmark {message.aggregate_id}: nothing has been read yet"
+        return Rejected("not_found", never)
     if bookmark.held:
         return Rejected("held", _holder(bookmark))
-    return () if unchanged else None
+    if isinstance(command, ResetBookmark):
+        return () if bookmark.reset else (BookmarkReset(message.now),)
+    if not _is_json(command.bookmark):
+        return Rejected("invalid", "a bookmark is JSON text")
+    same = bookmark.value == command.bookmark and not bookmark.reset
+    return () if same else (BookmarkSet(command.bookmark, message.now),)
 
 
 def _holder(bookmark: Bookmark) -> str:
