@@ -13,6 +13,7 @@ import signal
 import sys
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import NoReturn
 
 _PR_SET_PDEATHSIG = 1
@@ -28,12 +29,12 @@ class _Told(Exception):
 def descendants(ancestor: int) -> Iterator[int]:
     """Yield the ids of all processes that descend from ``ancestor``, parents before children (Linux)."""
     children: dict[int, list[int]] = {}
-    for name in os.listdir("/proc"):
-        if name.isdigit():
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
             # A process may end while it is looked at.
-            with contextlib.suppress(OSError, ValueError, IndexError), open(f"/proc/{name}/stat", "rb") as stat:
-                parent = int(stat.read().rpartition(b")")[2].split()[1])
-                children.setdefault(parent, []).append(int(name))
+            with contextlib.suppress(OSError, ValueError, IndexError):
+                parent = int((entry / "stat").read_bytes().rpartition(b")")[2].split()[1])
+                children.setdefault(parent, []).append(int(entry.name))
     todo = list(children.get(ancestor, ()))
     while todo:
         pid = todo.pop(0)
@@ -82,7 +83,7 @@ def _told(_number: int, _frame: object) -> NoReturn:
     raise _Told
 
 
-def _start(parent: int, program: list[str]) -> int:
+def _start(program: list[str]) -> int:
     guard = os.getpid()
     child = os.fork()
     if child:
@@ -95,7 +96,7 @@ def _start(parent: int, program: list[str]) -> int:
     try:
         os.execvp(program[0], program)
     except OSError as error:
-        print(f"the program {program[0]!r} cannot be started: {error.strerror}", file=sys.stderr, flush=True)
+        os.write(2, f"the program {program[0]!r} cannot be started: {error.strerror}\n".encode())
         os._exit(_NOT_FOUND)
 
 
@@ -110,7 +111,7 @@ def main() -> int:
         _prctl(_PR_SET_CHILD_SUBREAPER, 1)
         if os.getppid() != parent:
             return 128 + signal.SIGTERM
-        child = _start(parent, program)
+        child = _start(program)
         while True:
             pid, status = os.waitpid(-1, 0)
             if pid == child:

@@ -35,7 +35,9 @@ class RunLog:
     def start(self) -> None:
         """Make the producer."""
         self._producer = Producer(self._settings)
-        self._thread = threading.Thread(target=self._serve, args=(self._producer,), name="run-logs", daemon=True)
+        self._thread = threading.Thread(
+            target=self._serve, args=(self._producer,), name="run-logs", daemon=True
+        )
         self._thread.start()
 
     def stop(self) -> None:

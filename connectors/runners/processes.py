@@ -83,6 +83,6 @@ async def each_line(stream: asyncio.StreamReader, take: Callable[[bytes], Awaita
 
 def _tree(pid: int) -> list[psutil.Process]:
     try:
-        return psutil.Process(pid).children(recursive=True)
+        return list(psutil.Process(pid).children(recursive=True))
     except psutil.NoSuchProcess:
         return []

@@ -61,7 +61,9 @@ def _value(found: re.Match[str], environ: Mapping[str, str], folder: Path, step:
     whole, (source, name) = found.group(0), found.groups()
     if source == "env":
         if name.startswith("FLEXCORE_"):
-            raise SecretMissing(f"step {step} refers to {whole}: the platform's own settings are not for steps")
+            raise SecretMissing(
+                f"step {step} refers to {whole}: the platform's own settings are not for steps"
+            )
         if name not in environ:
             raise SecretMissing(f"step {step} refers to {whole}, but {name} is not set where the runner runs")
         return environ[name]
@@ -71,5 +73,7 @@ def _value(found: re.Match[str], environ: Mapping[str, str], folder: Path, step:
             return path.read_bytes()[:_FILE_BYTES_MAX].decode().rstrip("\r\n")
         except (OSError, UnicodeDecodeError) as error:
             reason = error.strerror if isinstance(error, OSError) else "it is not text"
-            raise SecretMissing(f"step {step} refers to {whole}, but the file cannot be read: {reason}") from error
+            raise SecretMissing(
+                f"step {step} refers to {whole}, but the file cannot be read: {reason}"
+            ) from error
     raise SecretMissing(f"step {step} refers to {whole}: only ${{env:NAME}} and ${{file:PATH}} are known")

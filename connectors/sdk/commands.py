@@ -16,7 +16,7 @@ from connectors.sdk.errors import InvalidSpec, Unavailable
 from connectors.sdk.outcomes import OutcomeFollower
 from schemas import topics as names
 from schemas.codec import Codec
-from schemas.errors import FlexcoreSchemaError
+from schemas.errors import FlexcoreSchemaError, RegistryUnavailable
 from schemas.partitioning import partition_of
 from schemas.topics import Topics, key_of
 
@@ -75,13 +75,22 @@ class CommandEncoder:
         """Ask the registry for the schema of this command type. Blocks."""
         kind = (aggregate, command_type)
         subject = f"{self._plain.commands(aggregate)}-flexcore.{aggregate}.{command_type}"
-        known = self._codec.registry.latest(subject)
+        try:
+            known = self._codec.registry.latest(subject)
+        except RegistryUnavailable as error:
+            raise Unavailable(f"the schema registry does not answer about {subject}: {error}") from error
         self._asked[kind] = time.monotonic()
         if known is not None:
             self._encoders[kind] = self._codec.encoder(subject, known[1])
 
     def encode(
-        self, aggregate: str, aggregate_id: str, command_type: str, body: dict[str, Any], tenant: str, headers: Headers
+        self,
+        aggregate: str,
+        aggregate_id: str,
+        command_type: str,
+        body: dict[str, Any],
+        tenant: str,
+        headers: Headers,
     ) -> EncodedCommand:
         """Return the record. Raise InvalidCommand when the body does not fit the schema."""
         kind = (aggregate, command_type)
@@ -91,9 +100,13 @@ class CommandEncoder:
         try:
             value = encoder(body) if encoder is not None else orjson.dumps(body)
         except (TypeError, ValueError, KeyError, AttributeError) as error:
-            raise InvalidCommand(f"the body of {aggregate} {command_type} does not fit its schema: {error}") from error
+            raise InvalidCommand(
+                f"the body of {aggregate} {command_type} does not fit its schema: {error}"
+            ) from error
         key = key_of(tenant, aggregate_id)
-        return EncodedCommand(self._topics.commands(aggregate), partition_of(key, self._shards), key, value, headers)
+        return EncodedCommand(
+            self._topics.commands(aggregate), partition_of(key, self._shards), key, value, headers
+        )
 
 
 def command_headers(
@@ -106,7 +119,11 @@ def command_headers(
     traceparent: str | None = None,
 ) -> Headers:
     """Return the headers of a command; what is not given is left out."""
-    headers: Headers = [(names.COMMAND_ID, command_id), (names.COMMAND_TYPE, command_type), (names.ACTOR, actor)]
+    headers: Headers = [
+        (names.COMMAND_ID, command_id),
+        (names.COMMAND_TYPE, command_type),
+        (names.ACTOR, actor),
+    ]
     given = (
         (names.CORRELATION_ID, correlation_id),
         (names.CAUSATION_ID, causation_id),
@@ -150,7 +167,9 @@ class CommandClient:
             "retry.backoff.ms": 20,
         }
         asked = follow if follow is not None else {aggregate: range(shards) for aggregate in aggregates}
-        followed = [(topics.outcomes(aggregate), p) for aggregate, partitions in asked.items() for p in partitions]
+        followed = [
+            (topics.outcomes(aggregate), p) for aggregate, partitions in asked.items() for p in partitions
+        ]
         self._by_topic = {topics.outcomes(aggregate): aggregate for aggregate in asked}
         self._follower = OutcomeFollower(kafka, followed, self._received, client_id)
         self._waiting: dict[tuple[str, bytes], list[_Waiting]] = {}
@@ -169,7 +188,9 @@ class CommandClient:
         self._loop = asyncio.get_running_loop()
         await asyncio.to_thread(self._follower.start)
         self._producer = Producer(self._settings)
-        self._deliveries = threading.Thread(target=self._poll, args=(self._producer,), name="command-deliveries", daemon=True)
+        self._deliveries = threading.Thread(
+            target=self._poll, args=(self._producer,), name="command-deliveries", daemon=True
+        )
         self._deliveries.start()
 
     async def stop(self) -> None:
@@ -183,7 +204,7 @@ class CommandClient:
         self._producer = None
         self._deliveries = None
 
-    async def send(
+    async def send(  # noqa: PLR0913 - one argument for each header a command may carry
         self,
         aggregate: str,
         aggregate_id: str,
@@ -215,7 +236,7 @@ class CommandClient:
         await self.deliver(self._encoder.encode(aggregate, aggregate_id, command_type, body, tenant, headers))
         return chosen
 
-    async def ask(
+    async def ask(  # noqa: PLR0913 - as above
         self,
         aggregate: str,
         aggregate_id: str,
@@ -277,15 +298,20 @@ class CommandClient:
 
         try:
             self._producer.produce(
-                command.topic, command.value, command.key, command.partition, delivered, headers=command.headers
+                command.topic,
+                command.value,
+                command.key,
+                command.partition,
+                delivered,
+                headers=command.headers,
             )
         except BufferError as error:
             raise Unavailable("too many commands wait for Kafka; try again in a moment") from error
         except KafkaException as error:
             raise _undelivered(command.topic, error.args[0]) from error
-        error = await acknowledged
-        if error is not None:
-            raise _undelivered(command.topic, error)
+        failure = await acknowledged
+        if failure is not None:
+            raise _undelivered(command.topic, failure)
 
     def _poll(self, producer: Producer) -> None:
         while not self._stopping.is_set():
@@ -317,5 +343,7 @@ def _settle(acknowledged: "asyncio.Future[KafkaError | None]", error: KafkaError
 
 def _undelivered(topic: str, error: KafkaError) -> Exception:
     if error.code() == KafkaError.MSG_SIZE_TOO_LARGE:
-        return InvalidCommand(f"the command is larger than Kafka accepts on {topic}: send less in one command")
+        return InvalidCommand(
+            f"the command is larger than Kafka accepts on {topic}: send less in one command"
+        )
     return Unavailable(f"Kafka did not acknowledge a command on {topic}: {error.str()}")

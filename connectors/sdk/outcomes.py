@@ -50,16 +50,17 @@ class OutcomeFollower:
         wanted = [TopicPartition(topic, partition, -1) for topic, partition in self._partitions]
         try:
             ends = consumer.offsets_for_times(wanted, timeout=_START_TIMEOUT_S)
-            bad = next((end for end in ends if end.error is not None), None)
-            if bad is not None:
-                raise Unavailable(f"Kafka gives no end of {bad.topic} [{bad.partition}]: {bad.error.str()}")
             for end in ends:
-                if end.offset < 0:
-                    end.offset = consumer.get_watermark_offsets(end, timeout=_START_TIMEOUT_S)[1]
+                if end.error is not None:
+                    raise Unavailable(
+                        f"Kafka gives no end of {end.topic} [{end.partition}]: {end.error.str()}"
+                    )
             consumer.assign(ends)
         except KafkaException as error:
             consumer.close()
-            raise Unavailable(f"Kafka does not answer about the outcome topics: {error.args[0].str()}") from error
+            raise Unavailable(
+                f"Kafka does not answer about the outcome topics: {error.args[0].str()}"
+            ) from error
         except Unavailable:
             consumer.close()
             raise

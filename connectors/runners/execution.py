@@ -1,0 +1,207 @@
+"""Carrying out one attempt: the user's program, or a child process for the kinds that move records."""
+
+import asyncio
+import contextlib
+import shutil
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+import connectors
+from connectors.runners import processes
+from connectors.runners.logs import Output, RunLog
+from connectors.runners.offer import Ended, Offer
+from connectors.runners.secrets import Resolved, resolve
+from connectors.runners.settings import RunnerSettings
+from connectors.sdk.errors import ConnectorError, InvalidSpec
+
+_OWN_SETTINGS = "FLEXCORE_"
+_ERROR_CHARS_MAX = 4_000
+_ROOT = Path(next(iter(connectors.__path__))).parent
+
+
+@dataclass(slots=True)
+class Progress:
+    """Counts of an attempt so far."""
+
+    records_in: int = 0
+    records_out: int = 0
+    records_rejected: int = 0
+    bytes: int = 0
+
+    def set(self, counts: Mapping[str, int]) -> None:
+        """Take what the child process counted."""
+        self.records_in, self.records_out = counts["in"], counts["out"]
+        self.records_rejected, self.bytes = counts["rejected"], counts["bytes"]
+
+
+@dataclass(slots=True)
+class Execution:
+    """One attempt. :meth:`run` returns how it ended, whatever happens; :meth:`kill` makes that soon."""
+
+    offer: Offer
+    token: str
+    settings: RunnerSettings
+    log: RunLog
+    progress: Progress = field(default_factory=Progress)
+    _guarded: processes.Guarded | None = None
+    _killed: str | None = None
+    _told: Ended | None = None
+
+    async def run(self) -> Ended:
+        """Start the program, pass on its output, wait for its end; its whole process tree is gone then."""
+        offer, limit_ms = self.offer, self.offer.timeout_ms
+        try:
+            secrets = resolve(offer.spec, self.settings.environ, self.settings.project_dir, offer.step)
+            output = Output(self._log_line, secrets.mask)
+            try:
+                async with asyncio.timeout(None if limit_ms is None else limit_ms / 1000):
+                    ended = await self._program(secrets, output)
+            except TimeoutError:
+                await self._end_program()
+                ended = Ended(
+                    error=f"the attempt took longer than its timeout of {(limit_ms or 0) / 1000:g} s"
+                )
+        except ConnectorError as error:
+            return Ended(error=str(error), retryable=error.retryable)
+        except OSError as error:
+            return Ended(error=f"the step's program cannot be started: {error}")
+        if self._killed is not None:
+            ended = Ended(error=self._killed)
+        return _masked(ended, secrets, output.tail)
+
+    async def kill(self, reason: str) -> None:
+        """End the whole process tree: SIGTERM, after the grace SIGKILL."""
+        self._killed = self._killed or reason
+        await self._end_program()
+
+    async def _end_program(self) -> None:
+        if self._guarded is not None:
+            await self._guarded.kill()
+
+    async def _program(self, secrets: Resolved, output: Output) -> Ended:
+        if self.offer.kind == "command":
+            return await self._command(secrets.spec, output)
+        if self.offer.kind in {"extract", "transform", "load"}:
+            return await self._attempt(secrets.spec, output)
+        raise InvalidSpec(
+            f"step {self.offer.step} is of kind {self.offer.kind!r}, which this runner does not know"
+        )
+
+    async def _command(self, spec: Mapping[str, Any], output: Output) -> Ended:
+        argv = [str(word) for word in spec["argv"]]
+        environ = {
+            **self._environ(),
+            **{str(key): str(value) for key, value in (spec.get("env") or {}).items()},
+        }
+        environ |= {
+            "FLEXCORE_RUN": self.offer.run,
+            "FLEXCORE_STEP": self.offer.step,
+            "FLEXCORE_ATTEMPT": str(self.offer.attempt),
+            "FLEXCORE_INPUT": orjson.dumps(self.offer.input).decode(),
+        }
+        folder = self.settings.project_dir
+        looked_up = argv[0] if "/" not in argv[0] else str(folder / argv[0])
+        if shutil.which(looked_up, path=environ.get("PATH")) is None:
+            raise InvalidSpec(
+                f"step {self.offer.step} runs {argv[0]!r}, which is no program on the runner's PATH"
+            )
+        code = await self._run(argv, environ, folder, output, None)
+        if code == 0:
+            return Ended(output={"exit_code": 0, "tail": output.tail})
+        last = output.tail.rpartition("\n")[2]
+        how = f"exit code {code}" if code < 128 else f"killed by signal {code - 128}"
+        return Ended(error=f"{argv[0]}: {how}{f': {last}' if last else ''}")
+
+    async def _attempt(self, spec: Mapping[str, Any], output: Output) -> Ended:
+        argv = [sys.executable, "-m", "connectors.runners.attempt"]
+        code = await self._run(argv, self._environ(), _ROOT, output, orjson.dumps(self._task(spec)) + b"\n")
+        if self._told is not None:
+            return self._told
+        last = output.tail.rpartition("\n")[2]
+        how = f"exit code {code}" if code < 128 else f"killed by signal {code - 128}"
+        return Ended(
+            error=f"the attempt's process ended without a result ({how}){f': {last}' if last else ''}"
+        )
+
+    async def _run(
+        self, argv: list[str], environ: Mapping[str, str], folder: Path, output: Output, task: bytes | None
+    ) -> int:
+        grace_s = self.settings.kill_grace_s
+        guarded = await processes.start(argv, environ, folder, grace_s, stdin=task is not None)
+        self._guarded = guarded
+        process = guarded.process
+        if self._killed is not None:
+            await guarded.kill()
+        if task is not None and process.stdin is not None:
+            with contextlib.suppress(ConnectionError):
+                process.stdin.write(task)
+                await process.stdin.drain()
+            process.stdin.close()
+
+        async def told(line: bytes) -> None:
+            await (output.take("stdout", line) if task is None else self._hear(line))
+
+        async def complained(line: bytes) -> None:
+            await output.take("stderr", line)
+
+        assert process.stdout is not None
+        assert process.stderr is not None
+        await asyncio.gather(
+            processes.each_line(process.stdout, told), processes.each_line(process.stderr, complained)
+        )
+        return await guarded.wait()
+
+    async def _hear(self, line: bytes) -> None:
+        message = orjson.loads(line)
+        self.progress.set(message["counts"])
+        if "result" in message:
+            self._told = Ended(output=message["result"])
+        elif "failure" in message:
+            failure = message["failure"]
+            self._told = Ended(error=failure["error"], retryable=failure["retryable"])
+
+    def _task(self, spec: Mapping[str, Any]) -> dict[str, Any]:
+        offer, settings = self.offer, self.settings
+        return {
+            "tenant": offer.tenant,
+            "pipeline": offer.pipeline,
+            "step": offer.step,
+            "run": offer.run,
+            "attempt": offer.attempt,
+            "token": self.token,
+            "kind": offer.kind,
+            "spec": spec,
+            "upstream": offer.upstream,
+            "full_refresh": offer.full_refresh,
+            "kafka": dict(settings.kafka),
+            "cluster": settings.cluster,
+            "prefix": settings.prefix,
+            "shards": settings.shards,
+            "registry_url": settings.registry_url,
+            "project_dir": str(settings.project_dir.resolve()),
+            "data_dir": str(settings.data_dir.resolve()),
+            "environ": self._environ(),
+        }
+
+    def _environ(self) -> dict[str, str]:
+        """The programs of steps do not learn the platform's own settings."""
+        return {
+            key: value for key, value in self.settings.environ.items() if not key.startswith(_OWN_SETTINGS)
+        }
+
+    def _log_line(self, stream: str, line: str) -> None:
+        offer = self.offer
+        self.log.write(offer.tenant, offer.run, offer.step, offer.attempt, stream, line)
+
+
+def _masked(ended: Ended, secrets: Resolved, tail: str) -> Ended:
+    output = ended.output
+    if output is not None and secrets.secrets:
+        output = orjson.loads(secrets.mask(orjson.dumps(output).decode()))
+    error = secrets.mask(ended.error)[:_ERROR_CHARS_MAX]
+    return Ended(output, error, ended.retryable, tail)

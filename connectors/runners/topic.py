@@ -1,0 +1,90 @@
+"""The Kafka topics of datasets: made when first written, told apart by their ids."""
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from confluent_kafka import KafkaError, KafkaException, TopicCollection, TopicPartition
+from confluent_kafka.admin import AdminClient
+from confluent_kafka.admin._listoffsets import OffsetSpec
+from confluent_kafka.cimpl import NewTopic
+
+from connectors.sdk.errors import Unavailable
+
+PARTITIONS = 4
+RETENTION_MS = 7 * 86_400_000
+_RECORD_BYTES_MAX = 4 << 20
+_TIMEOUT_S = 20.0
+
+
+@dataclass(frozen=True, slots=True)
+class TopicFacts:
+    """A topic as Kafka knows it. ``topic_id`` is new when a topic is deleted and made again under its old name."""
+
+    name: str
+    topic_id: str
+    partitions: tuple[int, ...]
+
+
+class DatasetTopics:
+    """Looks at and makes dataset topics. Every method blocks and raises Unavailable when Kafka does not answer."""
+
+    def __init__(self, kafka: Mapping[str, str], client_id: str, replication: int = -1) -> None:
+        self._admin = AdminClient(
+            {**kafka, "client.id": f"{client_id}-admin", "enable.sparse.connections": False}
+        )
+        self._replication = replication
+
+    def describe(self, topic: str) -> TopicFacts | None:
+        """Return the topic, or None when there is none of that name."""
+        future = self._admin.describe_topics(TopicCollection([topic]), request_timeout=_TIMEOUT_S)[topic]
+        try:
+            found = future.result(_TIMEOUT_S)
+        except KafkaException as error:
+            if error.args[0].code() in (KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC):
+                return None
+            raise Unavailable(f"Kafka does not describe {topic}: {error.args[0].str()}") from error
+        return TopicFacts(topic, str(found.topic_id), tuple(sorted(part.id for part in found.partitions)))
+
+    def ensure(self, topic: str) -> TopicFacts:
+        """Return the topic, made with 4 partitions that keep records for 7 days if there was none."""
+        found = self.describe(topic)
+        if found is not None:
+            return found
+        config = {
+            "cleanup.policy": "delete",
+            "retention.ms": str(RETENTION_MS),
+            "max.message.bytes": str(_RECORD_BYTES_MAX),
+            "compression.type": "producer",
+        }
+        new = NewTopic(topic, PARTITIONS, self._replication, config=config)
+        try:
+            self._admin.create_topics([new], request_timeout=_TIMEOUT_S)[topic].result(_TIMEOUT_S)
+        except KafkaException as error:
+            if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
+                raise Unavailable(f"Kafka does not create {topic}: {error.args[0].str()}") from error
+        deadline = time.monotonic() + _TIMEOUT_S
+        while time.monotonic() < deadline:
+            # A new topic takes a moment until every broker knows it.
+            if (found := self.describe(topic)) is not None and len(found.partitions) == PARTITIONS:
+                return found
+            time.sleep(0.05)
+        raise Unavailable(f"the topic {topic} was created but Kafka does not know it yet")
+
+    def ends(self, facts: TopicFacts) -> dict[int, int]:
+        """Return the end offset of every partition."""
+        return self._offsets(facts, OffsetSpec.latest())  # type: ignore[no-untyped-call]  # the client is typed in part
+
+    def lows(self, facts: TopicFacts) -> dict[int, int]:
+        """Return the offset of the oldest record that is still kept, by partition."""
+        return self._offsets(facts, OffsetSpec.earliest())  # type: ignore[no-untyped-call]  # as above
+
+    def _offsets(self, facts: TopicFacts, which: OffsetSpec) -> dict[int, int]:
+        asked = {TopicPartition(facts.name, partition): which for partition in facts.partitions}
+        try:
+            futures = self._admin.list_offsets(asked, request_timeout=_TIMEOUT_S)
+            return {part.partition: future.result(_TIMEOUT_S).offset for part, future in futures.items()}
+        except KafkaException as error:
+            raise Unavailable(
+                f"Kafka does not tell the offsets of {facts.name}: {error.args[0].str()}"
+            ) from error
