@@ -71,7 +71,7 @@ def _moved(
             bookmark = item.value
             if writer.due:
                 writer.commit(bookmark)
-                    elif isinstance(item, StreamSchema):
+        elif isinstance(item, StreamSchema):
             if changes is not None and not item.key_properties:
                 raise InvalidSpec(f"changed_only needs a primary key, and stream {item.stream} has none")
             writer.declare(item)
