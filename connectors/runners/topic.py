@@ -15,6 +15,11 @@ PARTITIONS = 4
 RETENTION_MS = 7 * 86_400_000
 _RECORD_BYTES_MAX = 4 << 20
 _TIMEOUT_S = 20.0
+_MOMENTARY = (
+    KafkaError.NOT_LEADER_FOR_PARTITION,
+    KafkaError.LEADER_NOT_AVAILABLE,
+    KafkaError.UNKNOWN_TOPIC_OR_PART,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,10 +86,14 @@ class DatasetTopics:
 
     def _offsets(self, facts: TopicFacts, which: OffsetSpec) -> dict[int, int]:
         asked = {TopicPartition(facts.name, partition): which for partition in facts.partitions}
-        try:
-            futures = self._admin.list_offsets(asked, request_timeout=_TIMEOUT_S)
-            return {part.partition: future.result(_TIMEOUT_S).offset for part, future in futures.items()}
-        except KafkaException as error:
-            raise Unavailable(
-                f"Kafka does not tell the offsets of {facts.name}: {error.args[0].str()}"
-            ) from error
+        deadline = time.monotonic() + _TIMEOUT_S
+        while True:
+            try:
+                futures = self._admin.list_offsets(asked, request_timeout=_TIMEOUT_S)
+                return {part.partition: future.result(_TIMEOUT_S).offset for part, future in futures.items()}
+            except KafkaException as error:
+                # A topic that was made a moment ago may be without leaders for another moment.
+                if error.args[0].code() not in _MOMENTARY or time.monotonic() > deadline:
+                    told = f"Kafka does not tell the offsets of {facts.name}: {error.args[0].str()}"
+                    raise Unavailable(told) from error
+                time.sleep(0.05)
