@@ -1,0 +1,81 @@
+"""A pipeline's steps as lines of text, in the order they can run."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+MARKS: Mapping[str, str] = {
+    "pending": "·",
+    "queued": "○",
+    "running": "●",
+    "retrying": "↻",
+    "succeeded": "✓",
+    "failed": "✗",
+    "timed_out": "✗",
+    "cancelled": "⊘",
+    "skipped": "–",
+}
+
+
+def layers(after: Mapping[str, Iterable[str]]) -> list[list[str]]:
+    """Return the steps in layers: each step stands below everything it comes after, in the file's order otherwise."""
+    depth: dict[str, int] = {}
+    waiting = dict(after)
+    while waiting:
+        ready = [name for name, befores in waiting.items() if all(before in depth for before in befores)]
+        if not ready:  # a cycle cannot be applied, but whatever is shown must end
+            ready = list(waiting)
+        for name in ready:
+            befores = [depth.get(before, 0) for before in waiting.pop(name)]
+            depth[name] = max(befores, default=-1) + 1
+    rows: list[list[str]] = [[] for _ in range(max(depth.values(), default=-1) + 1)]
+    for name in after:
+        rows[depth[name]].append(name)
+    return rows
+
+
+def step_lines(run: Mapping[str, Any], now_ms: int) -> list[tuple[str, str, str, str, str]]:
+    """Return one line per step: mark and indented name, status, attempt, time, what there is to say.
+
+    ``now_ms`` is what unfinished steps are measured against.
+    """
+    steps = {step["name"]: step for step in run["steps"]}
+    lines = []
+    for depth, names in enumerate(layers({name: step.get("after") or () for name, step in steps.items()})):
+        for name in names:
+            step = steps[name]
+            mark = MARKS.get(step["status"], "?")
+            attempt = f"#{step['attempt']}" if step["attempt"] > 1 else ""
+            lines.append(
+                (f"{mark} {'  ' * depth}{name}", step["status"], attempt, _spent(step, now_ms), _said(step))
+            )
+    return lines
+
+
+def duration(ms: int) -> str:
+    """Return a duration as people read it: 0.4 s, 12 s, 3 m 05 s, 2 h 10 m."""
+    seconds = max(ms, 0) / 1000
+    if seconds < 10:
+        return f"{seconds:.1f} s"
+    if seconds < 60:
+        return f"{seconds:.0f} s"
+    minutes, rest = divmod(int(seconds), 60)
+    return f"{minutes} m {rest:02d} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} m"
+
+
+def _spent(step: Mapping[str, Any], now_ms: int) -> str:
+    if step.get("started_at") is None or step.get("reused"):
+        return ""
+    return duration((step.get("ended_at") or now_ms) - step["started_at"])
+
+
+def _said(step: Mapping[str, Any]) -> str:
+    if step.get("reused"):
+        return "reused"
+    if step.get("error") and step["status"] != "succeeded":
+        return " ".join(str(step["error"]).split())
+    counts = [
+        f"{step[field]:,} {word}"
+        for field, word in (("records_in", "in"), ("records_out", "out"), ("records_rejected", "rejected"))
+        if step.get(field)
+    ]
+    return " · ".join(counts)

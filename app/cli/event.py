@@ -1,0 +1,67 @@
+"""``flexcore event``: the log of everything that was decided; audit and proof."""
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import click
+
+from app.cli.output import local_time, show_data, show_list, show_one
+from app.cli.session import Session, Verb, noun
+
+event = noun("event", "The log of everything that was decided; audit and proof.")
+_COLUMNS = ("at", "actor", "type", "aggregate", "aggregate_id", "version")
+_WIDE = ("event_id", "command_id", "causation_id", "correlation_id", "position")
+
+
+@event.command("search", cls=Verb, example="flexcore event search --aggregate run --type RunEnded")
+@click.option("--aggregate", help="Only of this kind.")
+@click.option("--type", "type_", help="Only this type of event.")
+@click.option("--correlation", help="Only of this correlation.")
+@click.option("--limit", default=100, help="At most so many.", type=click.IntRange(1))
+@click.pass_obj
+def search(
+    session: Session, aggregate: str | None, type_: str | None, correlation: str | None, limit: int
+) -> None:
+    """Search events."""
+    query = {"aggregate": aggregate, "type": type_, "correlation": correlation}
+    show_list(session.output, session.api.items("/v1/events", query, limit), _COLUMNS, _WIDE, name="event_id")
+
+
+@event.command("get", cls=Verb, example="flexcore event get 7c9e…")
+@click.argument("event_id")
+@click.pass_obj
+def get(session: Session, event_id: str) -> None:
+    """Show one event with its cause and its body."""
+    fields = (*_COLUMNS, *_WIDE, "writer", "body")
+    show_one(session.output, session.api.get(f"/v1/events/{event_id}").body, fields, name="event_id")
+
+
+@event.command("tail", cls=Verb, example="flexcore event tail --aggregate run")
+@click.option("--aggregate", help="Only of this kind.")
+@click.option("--type", "type_", help="Only this type of event.")
+@click.pass_obj
+def tail(session: Session, aggregate: str | None, type_: str | None) -> None:
+    """Print events as they happen, until interrupted."""
+    query = {"aggregate": aggregate, "type": type_}
+    for line in session.api.lines("/v1/events/stream", query, {"Accept": "text/event-stream"}):
+        if line.startswith("data:"):
+            _print(session.output, json.loads(line[5:]))
+
+
+@event.command("verify", cls=Verb, example="flexcore event verify -o json")
+@click.option("--registry", help="Schema registry [FLEXCORE_REGISTRY_URL; else a node's].", metavar="URL")
+@click.pass_obj
+def verify(session: Session, registry: str | None) -> int:
+    """Prove that the log is whole: reads Kafka itself, checks every record, exits 1 naming the first bad one."""
+    from app.cli.proof import verify as prove
+
+    return prove(session, registry)
+
+
+def _print(output: str, found: Mapping[str, Any]) -> None:
+    if output in ("json", "jsonl", "yaml"):
+        show_data("jsonl" if output == "json" else output, found)
+    else:
+        subject = f"{found['aggregate']} {found['aggregate_id']} v{found['version']}"
+        click.echo(f"{local_time(found['at'])}\t{found['actor']}\t{found['type']}\t{subject}")

@@ -1,0 +1,158 @@
+"""Reading the log itself, for proofs: a consumer of one's own, committed records only, no counter of the product."""
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from confluent_kafka import (
+    Consumer,
+    IsolationLevel,
+    KafkaError,
+    KafkaException,
+    Message,
+    TopicCollection,
+    TopicPartition,
+)
+from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-defined]  # its stubs forget to export it
+
+from app.cli.session import Failed
+from app.errors import EXIT_TIMEOUT
+from schemas.codec import Codec
+from schemas.errors import FlexcoreSchemaError
+from streams.verify import LogRecord
+
+_TIMEOUT_S = 30.0
+_BATCH = 1_000
+Spot = tuple[str, int]
+EARLIEST: OffsetSpec = OffsetSpec.earliest()  # type: ignore[no-untyped-call]  # the client's stubs leave it out
+LATEST: OffsetSpec = OffsetSpec.latest()  # type: ignore[no-untyped-call]  # as above
+
+
+@dataclass(slots=True)
+class Log:
+    """The brokers as one reader sees them; ``next`` is where each partition is read on."""
+
+    kafka: Mapping[str, str]
+    codec: Codec
+    next: dict[Spot, int] = field(default_factory=dict)
+
+    def topics(self) -> dict[str, int]:
+        """Return every topic with its number of partitions. Raises :class:`Failed` when no broker answers."""
+        try:
+            found = self._admin().list_topics(timeout=10).topics
+        except KafkaException as error:
+            hosts = self.kafka.get("bootstrap.servers", "")
+            message = f"Kafka at {hosts} does not answer: {error.args[0].str()}"
+            raise Failed(message, hint="flexcore dev status, or set FLEXCORE_KAFKA_BOOTSTRAP") from None
+        return {name: len(topic.partitions) for name, topic in found.items()}
+
+    def topic_ids(self, names: Sequence[str]) -> dict[str, str]:
+        """Return Kafka's id of each topic that exists."""
+        ids = {}
+        for name, future in self._admin().describe_topics(TopicCollection([*names])).items():
+            try:
+                ids[name] = str(future.result(_TIMEOUT_S).topic_id)
+            except KafkaException:
+                continue  # it does not exist: whoever asked sees that it is not in the answer
+        return ids
+
+    def offsets(self, spots: Sequence[Spot], spec: OffsetSpec) -> dict[Spot, int]:
+        """Return the beginnings or ends of partitions, open transactions included."""
+        if not spots:
+            return {}
+        asked = {TopicPartition(*spot): spec for spot in spots}
+        answers = self._admin().list_offsets(
+            asked, isolation_level=IsolationLevel.READ_UNCOMMITTED, request_timeout=15
+        )
+        return {
+            (spot.topic, spot.partition): future.result(_TIMEOUT_S).offset for spot, future in answers.items()
+        }
+
+    def read(self, topics: Mapping[str, int], starts: Mapping[Spot, int] | None = None) -> Iterator[Message]:
+        """Yield every committed record written until now, each once over all calls; from ``starts`` where given.
+
+        Raises :class:`Failed` (exit code 5) when an undecided transaction keeps an end out of reach for 30 s.
+        """
+        spots = [(topic, partition) for topic, count in topics.items() for partition in range(count)]
+        lows = self.offsets([spot for spot in spots if spot not in self.next], EARLIEST)
+        for spot, low in lows.items():
+            self.next[spot] = max(low, (starts or {}).get(spot, 0))
+        ends = self.offsets(spots, LATEST)
+        waiting = {spot: ends[spot] for spot in spots if ends[spot] > self.next[spot]}
+        if waiting:
+            yield from self._consume(waiting)
+
+    def _consume(self, waiting: dict[Spot, int]) -> Iterator[Message]:
+        consumer = Consumer(
+            {
+                **self.kafka,
+                "group.id": "flexcore.verify",
+                "enable.auto.commit": False,
+                "enable.partition.eof": True,
+                "isolation.level": "read_committed",
+            }
+        )
+        consumer.assign(
+            [TopicPartition(topic, partition, self.next[topic, partition]) for topic, partition in waiting]
+        )
+        deadline = time.monotonic() + _TIMEOUT_S
+        try:
+            while waiting:
+                for message in consumer.consume(_BATCH, 0.2):
+                    spot = (message.topic() or "", message.partition() or 0)
+                    offset = message.offset() or 0
+                    error = message.error()
+                    if error is None:
+                        deadline = time.monotonic() + _TIMEOUT_S
+                        self.next[spot] = offset + 1
+                        yield message
+                    elif error.code() != KafkaError._PARTITION_EOF:
+                        raise KafkaException(error)
+                    elif offset >= waiting.get(spot, 0):
+                        waiting.pop(spot, None)
+                        self.next[spot] = max(offset, self.next[spot])
+                if time.monotonic() > deadline:
+                    raise _held_up(waiting)
+        finally:
+            consumer.close()
+
+    def decoded(self, message: Message) -> LogRecord:
+        """Return the record as the proof wants it; what cannot be decoded has an empty body and says why as name."""
+        try:
+            name, body = self.codec.decode(message.value() or b"")
+        except FlexcoreSchemaError as error:
+            name, body = str(error), {}
+        raw: Any = message.headers() or []
+        headers = {key: value.decode("utf-8", "replace") if value else "" for key, value in raw}
+        return LogRecord(
+            message.topic() or "",
+            message.partition() or 0,
+            message.offset() or 0,
+            message.key() or b"",
+            headers,
+            name,
+            body,
+        )
+
+    def _admin(self) -> AdminClient:
+        return AdminClient({**self.kafka, "log_level": 2})
+
+
+def _held_up(waiting: Mapping[Spot, int]) -> Failed:
+    topic, partition = min(waiting)
+    return Failed(
+        f"{topic}/{partition} cannot be read to its end: a transaction on it is undecided",
+        hint="wait for transaction.timeout.ms; if it stays, kafka-transactions --find-hanging names it",
+        exit_code=EXIT_TIMEOUT,
+    )
+
+
+def progress(show: bool, say: Callable[[str], None], every: int = 50_000) -> Callable[[int], None]:
+    """Return a function that says how many records were read, now and then."""
+
+    def tell(count: int) -> None:
+        if show and count % every == 0:
+            say(f"{count:,} records read")
+
+    return tell

@@ -1,0 +1,161 @@
+"""``flexcore pipeline``: define what is moved, and how."""
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from app.cli.output import show_data, show_list, show_one
+from app.cli.session import Failed, Session, Verb, noun
+from app.errors import EXIT_CONFLICT, EXIT_USAGE
+
+pipeline = noun("pipeline", "Define what is moved, and how.")
+_FIELDS = (
+    "name",
+    "status",
+    "reason",
+    "number",
+    "schedule",
+    "last_run",
+    "last_run_at",
+    "updated_at",
+    "definition_hash",
+)
+_FILES = click.option(
+    "-f", "--file", "files", multiple=True, required=True, help="A pipeline file; - is stdin."
+)
+
+
+@pipeline.command("apply", cls=Verb, example="flexcore pipeline apply -f pipelines/copy.yaml")
+@_FILES
+@click.pass_obj
+def apply(session: Session, files: tuple[str, ...]) -> None:
+    """Create pipelines from files, or give them a new version."""
+    documents = [(name, _read(name)) for name in files]
+    for name, document in documents:
+        _refuse_mistakes(name, document)
+    rows = []
+    for _name, document in documents:
+        path = f"/v1/pipelines/{document['metadata']['name']}"
+        answer = session.api.write("PUT", path, document)
+        rows.append({**answer.body, "change": "created" if answer.status == 201 else "applied"})
+    show_list(session.output, rows, ("name", "change", "number", "status"), ("version", "definition_hash"))
+
+
+@pipeline.command("validate", cls=Verb, example="flexcore pipeline validate -f pipelines/copy.yaml")
+@_FILES
+@click.pass_obj
+def validate(session: Session, files: tuple[str, ...]) -> None:
+    """Check pipeline files without a cluster; every mistake is listed with its place."""
+    rows = []
+    for name in files:
+        document = _read(name)
+        _refuse_mistakes(name, document)
+        rows.append({"file": name, "name": document["metadata"]["name"], "result": "valid"})
+    show_list(session.output, rows, ("file", "name", "result"))
+
+
+@pipeline.command("list", cls=Verb, example="flexcore pipeline list -o wide")
+@click.option("--limit", default=100, help="At most so many.", type=click.IntRange(1))
+@click.pass_obj
+def list_(session: Session, limit: int) -> None:
+    """List pipelines."""
+    items = session.api.items("/v1/pipelines", {}, limit)
+    show_list(
+        session.output,
+        items,
+        ("name", "status", "number", "schedule", "last_run_at"),
+        ("last_run", "updated_at"),
+    )
+
+
+@pipeline.command("get", cls=Verb, example="flexcore pipeline get copy -o yaml")
+@click.argument("name")
+@click.pass_obj
+def get(session: Session, name: str) -> None:
+    """Show one pipeline, with its definition in a data format."""
+    show_one(session.output, session.api.get(f"/v1/pipelines/{name}").body, _FIELDS)
+
+
+@pipeline.command("graph", cls=Verb, example="flexcore pipeline graph copy")
+@click.argument("name")
+@click.pass_obj
+def graph(session: Session, name: str) -> None:
+    """Draw the steps in the order they can run, each with what it comes after."""
+    definition = session.api.get(f"/v1/pipelines/{name}").body["definition"]
+    steps = definition["spec"]["steps"]
+    if session.output in ("json", "yaml", "jsonl"):
+        edges = [{"from": before, "to": step["name"]} for step in steps for before in step.get("after", ())]
+        show_data(session.output, {"steps": [step["name"] for step in steps], "edges": edges})
+        return
+    from app.cli.dag import layers
+
+    for number, names in enumerate(layers({step["name"]: step.get("after", ()) for step in steps})):
+        for step_name in names:
+            step = next(step for step in steps if step["name"] == step_name)
+            kind = next((kind for kind in ("extract", "transform", "load", "command") if kind in step), "")
+            after = f"  ← {', '.join(step['after'])}" if step.get("after") else ""
+            click.echo(f"{'  ' * number}{'└ ' if number else ''}{step_name} ({kind}){after}")
+
+
+@pipeline.command("pause", cls=Verb, example="flexcore pipeline pause copy --reason holidays")
+@click.argument("name")
+@click.option("--reason", help="Why; kept in the event.")
+@click.pass_obj
+def pause(session: Session, name: str, reason: str | None) -> None:
+    """Start no more runs, and let its schedule rest."""
+    _changed(session, session.api.write("POST", f"/v1/pipelines/{name}/pause", {"reason": reason}).body)
+
+
+@pipeline.command("resume", cls=Verb, example="flexcore pipeline resume copy")
+@click.argument("name")
+@click.pass_obj
+def resume(session: Session, name: str) -> None:
+    """Start runs again."""
+    _changed(session, session.api.write("POST", f"/v1/pipelines/{name}/resume", {}).body)
+
+
+@pipeline.command("delete", cls=Verb, example="flexcore pipeline delete copy")
+@click.argument("name")
+@click.pass_obj
+def delete(session: Session, name: str) -> None:
+    """Forget a pipeline; its runs and its history stay."""
+    _changed(session, session.api.write("DELETE", f"/v1/pipelines/{name}").body)
+
+
+def _changed(session: Session, body: dict[str, Any]) -> None:
+    show_one(session.output, body, ("name", "status", "reason", "number", "version"))
+
+
+def _read(name: str) -> Any:
+    from app.documents import Unreadable, read_yaml
+
+    try:
+        text = (
+            click.get_text_stream("stdin").read() if name == "-" else Path(name).read_text(encoding="utf-8")
+        )
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
+        raise Failed(
+            f"{name} cannot be read: {reason}", hint="name a pipeline file", exit_code=EXIT_USAGE
+        ) from None
+    try:
+        return read_yaml(text)
+    except Unreadable as error:
+        raise Failed(
+            f"{name} is not YAML: {error}", hint="correct that line", exit_code=EXIT_CONFLICT
+        ) from None
+
+
+def _refuse_mistakes(name: str, document: Any) -> None:
+    from streams.cron import mistake
+    from streams.domain.definition import problems
+
+    faults = problems(document, mistake)
+    if not faults:
+        return
+    count = "one mistake" if len(faults) == 1 else f"{len(faults)} mistakes"
+    details = tuple(str(fault) for fault in faults)
+    raise Failed(
+        f"{name} has {count}", hint="correct what is listed", exit_code=EXIT_CONFLICT, details=details
+    )

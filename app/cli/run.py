@@ -1,0 +1,170 @@
+"""``flexcore run``: start, watch and repair executions of pipelines."""
+
+import json
+from typing import Any
+
+import click
+
+from app.cli.output import show_data, show_list, show_one
+from app.cli.session import Failed, Session, Verb, noun
+from app.errors import EXIT_USAGE
+
+run = noun("run", "Start, watch and repair executions of pipelines.")
+_FIELDS = (
+    "id", "pipeline", "status", "error", "reason", "trigger", "created_at", "started_at", "ended_at", "rerun_of", "slot",
+)  # fmt: skip
+_STEP_COLUMNS = (
+    "name",
+    "kind",
+    "status",
+    "attempt",
+    "records_in",
+    "records_out",
+    "records_rejected",
+    "error",
+)
+
+
+@run.command("start", cls=Verb, example='flexcore run start copy --input \'{"day": "2026-11-24"}\' --watch')
+@click.argument("pipeline")
+@click.option(
+    "--input", "input_", default="{}", help="A JSON object that every step is given.", metavar="JSON"
+)
+@click.option("--full-refresh", is_flag=True, help="Read everything again, in a new generation.")
+@click.option("--key", help="The same key starts the same run only once.")
+@click.option("--watch", is_flag=True, help="Stay until the run has ended.")
+@click.pass_obj
+def start(
+    session: Session, pipeline: str, input_: str, full_refresh: bool, key: str | None, watch: bool
+) -> int:
+    """Start a run of the pipeline's current version."""
+    body: dict[str, Any] = {"input": _object(input_), "full_refresh": full_refresh}
+    if key:
+        body["key"] = key
+    started = session.api.write("POST", f"/v1/pipelines/{pipeline}/runs", body).body
+    return _shown(session, started, watch)
+
+
+@run.command("list", cls=Verb, example="flexcore run list --pipeline copy --status failed")
+@click.option("--pipeline", help="Only of this pipeline.")
+@click.option("--status", help="Only in this status.")
+@click.option("--limit", default=50, help="At most so many.", type=click.IntRange(1))
+@click.pass_obj
+def list_(session: Session, pipeline: str | None, status: str | None, limit: int) -> None:
+    """List runs, the newest first."""
+    items = session.api.items("/v1/runs", {"pipeline": pipeline, "status": status}, limit)
+    columns = ("id", "pipeline", "status", "created_at", "ended_at")
+    show_list(session.output, items, columns, ("trigger", "started_at", "rerun_of", "error"), name="id")
+
+
+@run.command("get", cls=Verb, example="flexcore run get 5e0f… -o json")
+@click.argument("run_id")
+@click.pass_obj
+def get(session: Session, run_id: str) -> None:
+    """Show one run with its steps."""
+    _show_run(session, session.api.get(f"/v1/runs/{run_id}").body)
+
+
+@run.command("watch", cls=Verb, example="flexcore run watch 5e0f…")
+@click.argument("run_id")
+@click.pass_obj
+def watch(session: Session, run_id: str) -> int:
+    """Show the steps live until the run has ended; exits 0 when it succeeded, 1 when it did not."""
+    from app.cli.watch import watch_run
+
+    return watch_run(session, run_id)
+
+
+@run.command("cancel", cls=Verb, example="flexcore run cancel 5e0f… --reason 'wrong file'")
+@click.argument("run_id")
+@click.option("--reason", help="Why; kept in the event.")
+@click.pass_obj
+def cancel(session: Session, run_id: str, reason: str | None) -> None:
+    """Stop the run and every program it executes."""
+    _show_run(session, session.api.write("POST", f"/v1/runs/{run_id}/cancel", {"reason": reason}).body)
+
+
+@run.command("pause", cls=Verb, example="flexcore run pause 5e0f…")
+@click.argument("run_id")
+@click.option("--reason", help="Why; kept in the event.")
+@click.pass_obj
+def pause(session: Session, run_id: str, reason: str | None) -> None:
+    """Offer no further steps; what is executed now goes on."""
+    _show_run(session, session.api.write("POST", f"/v1/runs/{run_id}/pause", {"reason": reason}).body)
+
+
+@run.command("resume", cls=Verb, example="flexcore run resume 5e0f…")
+@click.argument("run_id")
+@click.pass_obj
+def resume(session: Session, run_id: str) -> None:
+    """Offer steps again."""
+    _show_run(session, session.api.write("POST", f"/v1/runs/{run_id}/resume", {}).body)
+
+
+@run.command("rerun", cls=Verb, example="flexcore run rerun 5e0f… --from update-directory --watch")
+@click.argument("run_id")
+@click.option("--from", "from_step", help="Keep the results of the steps before this one.", metavar="STEP")
+@click.option("--watch", is_flag=True, help="Stay until the new run has ended.")
+@click.pass_obj
+def rerun(session: Session, run_id: str, from_step: str | None, watch: bool) -> int:
+    """Make a new run of an ended one, whole or from a step."""
+    again = session.api.write("POST", f"/v1/runs/{run_id}/rerun", {"from": from_step}).body
+    return _shown(session, again, watch)
+
+
+@run.command("logs", cls=Verb, example="flexcore run logs 5e0f… extract-customers")
+@click.argument("run_id")
+@click.argument("step", required=False)
+@click.option("--limit", default=1000, help="At most so many lines.", type=click.IntRange(1))
+@click.pass_obj
+def logs(session: Session, run_id: str, step: str | None, limit: int) -> None:
+    """Show what the programs of a run printed."""
+    items = session.api.items(f"/v1/runs/{run_id}/logs", {"step": step}, limit)
+    if session.output == "table":
+        for item in items:
+            click.echo(f"{item.get('step', '')}\t{item.get('line', '')}")
+    else:
+        show_list(session.output, items, ("at", "step", "attempt", "line"), name="line")
+
+
+@run.command("trace", cls=Verb, example="flexcore run trace 5e0f…")
+@click.argument("run_id")
+@click.pass_obj
+def trace(session: Session, run_id: str) -> None:
+    """Tell who did what, when and why, from the event log: the run's events and all that belongs to them."""
+    from app.cli.trace import show_trace
+
+    show_trace(session, run_id)
+
+
+def _shown(session: Session, found: dict[str, Any], watch: bool) -> int:
+    if not watch:
+        _show_run(session, found)
+        return 0
+    from app.cli.watch import watch_run
+
+    return watch_run(session, found["id"])
+
+
+def _show_run(session: Session, found: dict[str, Any]) -> None:
+    if session.output in ("json", "jsonl", "yaml"):
+        show_data(session.output, found)
+    elif session.output == "name":
+        click.echo(found["id"])
+    else:
+        show_one(session.output, found, _FIELDS, name="id")
+        show_list(
+            session.output, found["steps"], _STEP_COLUMNS, ("runner", "started_at", "ended_at", "bytes")
+        )
+
+
+def _object(text: str) -> dict[str, Any]:
+    try:
+        value = json.loads(text)
+    except ValueError as error:
+        raise Failed(
+            f"--input is not JSON: {error}", hint="--input '{\"day\": 1}'", exit_code=EXIT_USAGE
+        ) from None
+    if not isinstance(value, dict):
+        raise Failed("--input must be a JSON object", hint="--input '{\"day\": 1}'", exit_code=EXIT_USAGE)
+    return value
