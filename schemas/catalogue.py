@@ -24,9 +24,9 @@ class Catalogue:
         Raises :class:`OrphanSchema` for a reference to a name that neither defines, :class:`InvalidSchema` for a
         document that is no Avro schema.
         """
-        self._own = dict(own)
-        self._library = {**library, **own}
-        self._parsed = {name: parse(_complete(name, "", set(), self._library)) for name in own}
+        self.documents: Mapping[str, Any] = dict(own)
+        self.library: Mapping[str, Any] = {**library, **own}
+        self._parsed = {name: parse(_complete(name, "", set(), self.library)) for name in own}
 
     @classmethod
     def load(cls, folder: Path | None = None) -> "Catalogue":
@@ -41,13 +41,13 @@ class Catalogue:
 
     def merged(self, other: "Catalogue") -> "Catalogue":
         """Return a catalogue of both. Raises :class:`DuplicateSchema` when both define a name."""
-        if twice := sorted(self._own.keys() & other._own.keys()):
+        if twice := sorted(self.documents.keys() & other.documents.keys()):
             raise DuplicateSchema(f"both catalogues define {', '.join(twice)}: rename one, or take it from one only")
-        return Catalogue({**self._own, **other._own}, {**self._library, **other._library})
+        return Catalogue({**self.documents, **other.documents}, {**self.library, **other.library})
 
     def names(self) -> tuple[str, ...]:
         """Return the full names of all schemas, sorted."""
-        return tuple(sorted(self._own))
+        return tuple(sorted(self.documents))
 
     def schema(self, fullname: str) -> dict[str, Any]:
         """Return the parsed, self-contained schema. Treat it as read-only.

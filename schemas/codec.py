@@ -1,12 +1,16 @@
 """Records to bytes and back, in Confluent's wire format: 0, the schema id (4 bytes, big-endian), the Avro body."""
 
+import struct
 import time
 from collections.abc import Callable
 from io import BytesIO
 from typing import Any
 
 from fastavro import schemaless_reader, schemaless_writer
+from fastavro.read import SchemaResolutionError
+from fastavro.validation import ValidationError, validate
 
+from schemas import compiled
 from schemas.catalogue import Catalogue
 from schemas.errors import Undecodable, Unencodable, UnknownSchema
 from schemas.parsing import Schema, canonical, full_name, parse
@@ -16,6 +20,12 @@ Encoder = Callable[[dict[str, Any]], bytes]
 Decoder = Callable[[bytes], dict[str, Any]]
 
 HEADER_BYTES = 5
+_MALFORMED = (
+    ValueError, LookupError, EOFError, TypeError, OverflowError, MemoryError, RecursionError, SchemaResolutionError,
+)
+_MISFIT = (
+    ValueError, TypeError, LookupError, AttributeError, OverflowError, RecursionError, ValidationError, struct.error,
+)
 _ASK_AGAIN_S = 2.0
 _UNKNOWN_MAX = 4096
 
@@ -62,29 +72,28 @@ class Codec:
         Raises :class:`Undecodable` for bytes that are no record of their schema, :class:`UnknownSchema` for an id
         that the registry does not have (asked again after 2 s), ``RegistryUnavailable`` when it cannot say.
         """
-        key = data[1:5]
+        key = data[:HEADER_BYTES]
         try:
             if reader is None:
                 name, decoder = self._decoders[key]
             else:
                 name, decoder, _kept_alive = self._resolving[key, id(reader)]
         except KeyError:
-            name, decoder = self._found(data, key, reader)
-        if data[0]:
-            raise Undecodable(f"the first byte is {data[0]}, and Confluent framing begins with 0")
+            name, decoder = self._found(key, reader)
         try:
             return name, decoder(data)
-        except (ValueError, LookupError, EOFError, TypeError, OverflowError, MemoryError, RecursionError) as error:
+        except _MALFORMED as error:
             raise Undecodable(f"no {name}: {type(error).__name__}: {error}") from error
 
-    def _found(self, data: bytes, key: bytes, reader: Schema | None) -> tuple[str, Decoder]:
-        if len(data) < HEADER_BYTES or data[0]:
+    def _found(self, key: bytes, reader: Schema | None) -> tuple[str, Decoder]:
+        if len(key) < HEADER_BYTES or key[0]:
             raise Undecodable("the value is not in Confluent framing: a 0, four bytes of schema id, the record")
+        schema_id = int.from_bytes(key[1:], "big")
         now = time.monotonic()
         if now - self._unknown.get(key, -_ASK_AGAIN_S) < _ASK_AGAIN_S:
-            raise UnknownSchema(f"The registry has no schema {int.from_bytes(key, 'big')}")
+            raise UnknownSchema(f"The registry has no schema {schema_id}")
         try:
-            writer = parse(self.registry.schema(int.from_bytes(key, "big")))
+            writer = parse(self.registry.schema(schema_id))
         except UnknownSchema:
             # Poison often comes in floods: one question for all of them.
             if len(self._unknown) >= _UNKNOWN_MAX:
@@ -110,27 +119,52 @@ class Codec:
 
 
 def _encoder(prefix: bytes, schema: Schema) -> Encoder:
-    def encode(record: dict[str, Any]) -> bytes:
+    def general(record: dict[str, Any]) -> bytes:
         stream = BytesIO()
         stream.write(prefix)
         try:
+            # Alone, schemaless_writer would write 1.5 as the long 1, and anything as a null.
+            validate(record, schema)
             schemaless_writer(stream, schema, record)
-        except (ValueError, TypeError, KeyError, AttributeError, OverflowError) as error:
+        except _MISFIT as error:
             raise Unencodable(f"no {full_name(schema)}: {error}") from error
         return stream.getvalue()
+
+    fast = compiled.encoder(schema, prefix)
+    if fast is None:
+        return general
+
+    def encode(record: dict[str, Any]) -> bytes:
+        try:
+            return fast(record)
+        except Exception:  # noqa: BLE001  # whatever it was, the general way fills in defaults or names the field
+            return general(record)
 
     return encode
 
 
+def _refusal(reason: str) -> Decoder:
+    def refuse(_data: bytes) -> dict[str, Any]:
+        raise ValueError(reason)
+
+    return refuse
+
+
 def _decoder(writer: Schema, reader: Schema | None) -> Decoder:
+    if compiled.is_recursive(writer):
+        return _refusal("it contains itself, and data of any depth is not read here")
+    if compiled.repeats_nothing(writer):
+        return _refusal("it has an array whose items take no bytes, and data of any length is not read here")
     resolve = None if reader is None or canonical(reader) == canonical(writer) else reader
+    if resolve is None and (fast := compiled.decoder(writer, HEADER_BYTES)) is not None:
+        return fast
 
     def decode(data: bytes) -> dict[str, Any]:
         stream = BytesIO(data)
         stream.seek(HEADER_BYTES)
         record: Any = schemaless_reader(stream, writer, resolve)
         if stream.tell() != len(data):
-            raise Undecodable(f"{len(data) - stream.tell()} bytes are left over after the record")
+            raise ValueError(f"the record ends at byte {stream.tell()} of {len(data)}")
         return record  # type: ignore[no-any-return]  # schemaless_reader types every Avro value
 
     return decode

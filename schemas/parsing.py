@@ -1,6 +1,7 @@
 """Avro schema documents: checked, with full names; and one text for each, so that equal schemas are equal texts."""
 
 import json
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -13,6 +14,7 @@ Schema = Any
 """A schema as JSON data: a name, a list (union) or an object."""
 
 PRIMITIVES = frozenset({"null", "boolean", "int", "long", "float", "double", "bytes", "string"})
+_NAME = re.compile("[A-Za-z_][A-Za-z0-9_]*")
 NAMED = frozenset({"record", "error", "enum", "fixed"})
 
 
@@ -24,7 +26,9 @@ def parse(schema: Schema, named: dict[str, Any] | None = None) -> Schema:
     Raises :class:`OrphanSchema` for a reference to an undefined name and :class:`InvalidSchema` for everything else.
     """
     try:
-        return parse_schema(bare(schema), named)
+        parsed = parse_schema(bare(schema), named)
+        _check(parsed)
+        return parsed
     except UnknownType as error:
         raise OrphanSchema(f"the type `{error.name}` is not defined: define it here, or give it as a reference") from error
     except (SchemaParseException, KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
@@ -84,6 +88,25 @@ def named_types(schema: Schema) -> dict[str, Any]:
     found: dict[str, Any] = {}
     _collect(schema, found)
     return found
+
+
+def _check(schema: Schema) -> None:
+    """Refuse what fastavro lets pass and other languages' parsers do not."""
+    if isinstance(schema, list):
+        kinds = [full_name(branch) for branch in schema]
+        if "union" in kinds or len(set(kinds)) < len(kinds):
+            raise InvalidSchema(f"not an Avro schema: a union holds a union, or a type twice: {kinds}")
+        for branch in schema:
+            _check(branch)
+    elif isinstance(schema, Mapping):
+        names = [field["name"] for field in schema.get("fields", ())]
+        if wrong := [name for name in names if not _NAME.fullmatch(name) or names.count(name) > 1]:
+            raise InvalidSchema(f"not an Avro schema: {full_name(schema)} has bad or repeated field names: {wrong}")
+        for inner in [field["type"] for field in schema.get("fields", ())]:
+            _check(inner)
+        for key in ("items", "values"):
+            if key in schema:
+                _check(schema[key])
 
 
 def _collect(schema: Schema, found: dict[str, Any]) -> None:

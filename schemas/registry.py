@@ -48,6 +48,7 @@ class MemoryRegistry:
         self._subjects: dict[str, list[int]] = {}
 
     def register(self, subject: str, schema: Schema) -> int:
+        """Return the id of ``schema`` under ``subject``, which exists from now on."""
         parsed = parse(schema)
         text = canonical(parsed)
         with self._lock:
@@ -62,12 +63,14 @@ class MemoryRegistry:
             return schema_id
 
     def schema(self, schema_id: int) -> Schema:
+        """Return the parsed schema."""
         with self._lock:
             if schema_id not in self._schemas:
                 raise UnknownSchema(f"The registry has no schema {schema_id}")
             return self._schemas[schema_id]
 
     def latest(self, subject: str) -> tuple[int, Schema] | None:
+        """Return id and parsed schema of the newest version, or None."""
         with self._lock:
             versions = self._subjects.get(subject)
             return (versions[-1], self._schemas[versions[-1]]) if versions else None
@@ -96,6 +99,7 @@ class HttpRegistry:
         self._connection: http.client.HTTPConnection | None = None
 
     def register(self, subject: str, schema: Schema) -> int:
+        """Return the id of ``schema`` under ``subject``, which exists from now on."""
         body = {"schema": text_of(schema)}
         answer = self._call("POST", f"/subjects/{quote(subject, safe='')}/versions", body)
         if answer is None or not isinstance(answer.get("id"), int):
@@ -103,12 +107,14 @@ class HttpRegistry:
         return int(answer["id"])
 
     def schema(self, schema_id: int) -> Schema:
+        """Return the parsed schema."""
         answer = self._call("GET", f"/schemas/ids/{schema_id}")
         if answer is None:
             raise UnknownSchema(f"The registry at {self._shown} has no schema {schema_id}")
         return self._parsed(answer)
 
     def latest(self, subject: str) -> tuple[int, Schema] | None:
+        """Return id and parsed schema of the newest version, or None."""
         answer = self._call("GET", f"/subjects/{quote(subject, safe='')}/versions/latest")
         return None if answer is None else (int(answer["id"]), self._parsed(answer))
 
