@@ -107,8 +107,8 @@ def test_subjects_are_quoted_and_credentials_sent(server: Scripted) -> None:
     registry = HttpRegistry(server.url.replace("//", "//me:s%20cret@") + "/base/")
     assert registry.register("a/b", V1) == 7
     assert server.seen == [("POST", "/base/subjects/a%2Fb/versions", "Basic bWU6cyBjcmV0")]
+    server.answers["/base/schemas/ids/1"] = (500, {"error_code": 50001, "message": "down"})
     with pytest.raises(RegistryUnavailable) as failure:
-        server.answers["/base/schemas/ids/1"] = (500, {"error_code": 50001, "message": "down"})
         registry.schema(1)
     assert "cret" not in str(failure.value)
 

@@ -1,0 +1,79 @@
+"""The .avsc files and the dataclasses of the domain say the same: names, fields, order, types, defaults."""
+
+import dataclasses
+import types
+import typing
+from typing import Any
+
+import pytest
+
+from streams.aggregates import builtin
+from streams.domain.aggregate import Aggregate
+from tests.contract.schema_releases import catalogue
+
+_PRIMITIVE = {str: "string", int: "long", bool: "boolean", float: "double"}
+
+
+def avro_type(kind: Any) -> Any:
+    """The Avro type that stands for a Python type."""
+    if kind in _PRIMITIVE:
+        return _PRIMITIVE[kind]
+    origin, parts = typing.get_origin(kind), typing.get_args(kind)
+    if origin in (types.UnionType, typing.Union) and type(None) in parts and len(parts) == 2:
+        return ["null", avro_type(next(part for part in parts if part is not type(None)))]
+    if origin is dict and parts[0] is str:
+        return {"type": "map", "values": avro_type(parts[1])}
+    if origin is list or (origin is tuple and parts[1:] == (...,)):
+        return {"type": "array", "items": avro_type(parts[0])}
+    raise AssertionError(f"no Avro type stands for {kind}")
+
+
+def avro_fields(kind: Any) -> list[dict[str, Any]]:
+    """The fields that the record of a dataclass must have."""
+    hints, fields = typing.get_type_hints(kind), []
+    for field in dataclasses.fields(kind):
+        expected: dict[str, Any] = {"name": field.name, "type": avro_type(hints[field.name])}
+        if isinstance(expected["type"], list):
+            expected["default"] = None
+        elif field.default is not dataclasses.MISSING:
+            expected["default"] = field.default
+        elif field.default_factory is not dataclasses.MISSING:
+            expected["default"] = field.default_factory()
+        fields.append(expected)
+    return fields
+
+
+def spoken(aggregate: Aggregate) -> tuple[tuple[type, ...], tuple[type, ...]]:
+    """Commands (the clock's included) and events of an aggregate."""
+    tick = (aggregate.tick,) if aggregate.tick is not None and aggregate.tick not in aggregate.commands else ()
+    return (*aggregate.commands, *tick), aggregate.events
+
+
+def committed_fields(name: str) -> list[dict[str, Any]]:
+    """The fields of the committed schema, without words for people."""
+    fields = catalogue().schema(name)["fields"]
+    return [{key: field[key] for key in ("name", "type", "default") if key in field} for field in fields]
+
+
+CASES = [
+    pytest.param(aggregate.name, kind, kind in spoken(aggregate)[1], id=f"{aggregate.name}.{kind.__name__}")
+    for aggregate in builtin()
+    for kind in (*spoken(aggregate)[0], *spoken(aggregate)[1])
+]
+
+
+@pytest.mark.parametrize(("aggregate", "kind", "is_event"), CASES)
+def test_a_dataclass_and_its_schema_are_the_same_record(aggregate: str, kind: type, is_event: bool) -> None:
+    """An event's record begins with the envelope; the rest is the dataclass."""
+    fields = committed_fields(f"flexcore.{aggregate}.{kind.__name__}")
+    if is_event:
+        envelope = fields.pop(0)
+        assert envelope["name"] == "envelope"
+        assert envelope["type"]["name"] == "flexcore.common.Envelope"
+    assert fields == avro_fields(kind)
+
+
+def test_every_schema_belongs_to_somebody() -> None:
+    """No file is left over from a record that nobody writes any more."""
+    known = {f"flexcore.{a.name}.{kind.__name__}" for a in builtin() for kinds in spoken(a) for kind in kinds}
+    assert set(catalogue().names()) - known == {"flexcore.common.Envelope", "flexcore.common.Outcome"}
