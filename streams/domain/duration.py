@@ -1,12 +1,14 @@
 """Lengths of time as people write them: ``250ms``, ``5s``, ``1h30m``, ``2d``."""
 
 import re
+from functools import lru_cache
 
 _PATTERN = re.compile(r"(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m(?!s))?(?:(\d+)s)?(?:(\d+)ms)?")
 _UNITS_MS = (86_400_000, 3_600_000, 60_000, 1_000, 1)
 _UNIT_NAMES = ("d", "h", "m", "s", "ms")
 
 
+@lru_cache(1_024)
 def parse(text: str) -> int:
     """Return the milliseconds that ``text`` names. Raise ValueError, with the way to write it, for anything else."""
     match = _PATTERN.fullmatch(text)

@@ -122,6 +122,11 @@ class Findings:
         if "config" in block:
             self.mapping(f"{path}.config", block["config"], None)
 
+    def truth(self, path: str, value: object) -> None:
+        """Report anything but true and false."""
+        if not isinstance(value, bool):
+            self.add(path, f"{value!r} is neither true nor false", "write true or false")
+
     def integer(self, path: str, value: object, least: int, most: int) -> None:
         """Report what is no whole number within the bounds."""
         if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:

@@ -193,10 +193,15 @@ def _retry(found: Findings, path: str, value: object) -> None:
 
 
 def _extract(found: Findings, path: str, value: object) -> None:
-    block = found.mapping(path, value, ("tap", "source", "config", "catalog", "streams"))
+    block = found.mapping(
+        path, value, ("tap", "source", "config", "catalog", "streams", "changed_only", "full_refresh")
+    )
     if block is None:
         return
     found.exactly_one(path, block, "tap", "source", "tap: tap-jsonl==0.3.1, or source: file")
+    for key in ("changed_only", "full_refresh"):
+        if key in block:
+            found.truth(f"{path}.{key}", block[key])
     if "catalog" in block:
         found.mapping(f"{path}.catalog", block["catalog"], None)
     for index, stream in found.items(f"{path}.streams", block.get("streams", [])):
@@ -204,19 +209,25 @@ def _extract(found: Findings, path: str, value: object) -> None:
 
 
 def _load(found: Findings, path: str, value: object) -> None:
-    block = found.mapping(path, value, ("sink", "target", "config"))
-    if block is not None:
-        found.exactly_one(
-            path, block, "sink", "target", "sink: postgres, sink: http, or target: target-jsonl"
-        )
+    block = found.mapping(path, value, ("sink", "config"))
+    if block is None:
+        return
+    if "sink" in block:
+        found.text(f"{path}.sink", block["sink"])
+    else:
+        found.add(f"{path}.sink", "is missing", "write sink: postgres, or sink: http")
+    if "config" in block:
+        found.mapping(f"{path}.config", block["config"], None)
 
 
 def _transform(found: Findings, path: str, value: object) -> None:
-    block = found.mapping(path, value, ("python", "config"))
+    block = found.mapping(path, value, ("python", "config", "tolerate"))
     if block is None:
         return
     if "config" in block:
         found.mapping(f"{path}.config", block["config"], None)
+    if "tolerate" in block:
+        found.number(f"{path}.tolerate", block["tolerate"], 0, 1)
     python = block.get("python")
     if not isinstance(python, str) or not _FUNCTION.fullmatch(python):
         fix = "name a function in the project's transforms folder: transforms.clean:customer"

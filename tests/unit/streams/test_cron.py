@@ -49,7 +49,12 @@ def test_in_autumn_a_fixed_time_fires_once_at_its_first_coming() -> None:
 
 def test_in_autumn_a_wildcard_hour_fires_in_both() -> None:
     """It has 25 hours."""
-    assert slots("*/30 * * * *", *AUTUMN)[1:5] == ["03 01:00 -04", "03 01:30 -04", "03 01:00 -05", "03 01:30 -05"]
+    assert slots("*/30 * * * *", *AUTUMN)[1:5] == [
+        "03 01:00 -04",
+        "03 01:30 -04",
+        "03 01:00 -05",
+        "03 01:30 -05",
+    ]
 
 
 def test_in_the_repeated_hour_the_next_slot_still_lies_ahead() -> None:

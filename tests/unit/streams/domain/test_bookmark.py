@@ -98,10 +98,12 @@ def test_an_attempt_lost_after_its_last_step_forward_is_followed_by_another() ->
     spec(BEGUN, STARTED, ADVANCED, RELEASED).when(newer).then(BookmarkBegun("r1", 2, "t2", 5))
 
 
-@pytest.mark.parametrize("part", ["run", "token", "generation"])
-def test_a_begin_says_who_and_for_what(part: str) -> None:
+@pytest.mark.parametrize(
+    "begin", [replace(BEGIN, run=""), replace(BEGIN, token=""), replace(BEGIN, generation="")]
+)
+def test_a_begin_says_who_and_for_what(begin: Begin) -> None:
     """An empty name would match other empty names."""
-    spec().when(replace(BEGIN, **{part: ""})).refused("invalid", part)
+    spec().when(begin).refused("invalid", "run, token and generation")
 
 
 def test_the_bookmark_advances_with_the_totals_of_its_generation() -> None:
@@ -145,7 +147,9 @@ def test_a_full_refresh_starts_a_generation_once_a_run() -> None:
     """A later attempt of the same run goes on where the first one stopped."""
     fresh = Begin("r2", 1, "t2", "g2", "topic-1", {"0": 9}, full_refresh=True)
     told = spec(BEGUN, STARTED, ADVANCED, RELEASED)
-    told.when(fresh).then(BookmarkBegun("r2", 1, "t2", 5), GenerationStarted("g2", "topic-1", {"0": 9}, "r2", 5))
+    told.when(fresh).then(
+        BookmarkBegun("r2", 1, "t2", 5), GenerationStarted("g2", "topic-1", {"0": 9}, "r2", 5)
+    )
     assert where(told, fresh) == {"bookmark": None, "generation": "g2", "starts": {"0": 9}}
     told.given(BookmarkAdvanced("r2", 1, '{"id":2}', {"0": 1}, 1, 0, 5))
     again = replace(fresh, attempt=2, token="t3", generation="g3")
@@ -161,7 +165,9 @@ def test_a_first_full_refresh_starts_one_generation() -> None:
 def test_a_topic_that_was_made_anew_starts_a_generation() -> None:
     """Its offsets mean nothing any more, even to the attempt that holds the bookmark."""
     other = replace(BEGIN, topic_id="topic-2", generation="g2", ends={"0": 0})
-    told = spec(BEGUN, STARTED, ADVANCED).when(other).then(GenerationStarted("g2", "topic-2", {"0": 0}, "r1", 5))
+    told = (
+        spec(BEGUN, STARTED, ADVANCED).when(other).then(GenerationStarted("g2", "topic-2", {"0": 0}, "r1", 5))
+    )
     assert (told.state.records, told.state.rejected, told.state.value) == (0, 0, None)
 
 
@@ -175,8 +181,14 @@ def test_a_reset_makes_the_next_run_read_everything() -> None:
 
 def test_a_bookmark_is_set_by_hand() -> None:
     """The next run goes on from there, in the same generation, even after a reset."""
-    told = spec(BEGUN, STARTED, ADVANCED, RELEASED).when(SetBookmark('{"id":1}')).then(BookmarkSet('{"id":1}', 5))
-    told.when(ResetBookmark()).then(BookmarkReset(5)).when(SetBookmark('{"id":1}')).then(BookmarkSet('{"id":1}', 5))
+    told = (
+        spec(BEGUN, STARTED, ADVANCED, RELEASED)
+        .when(SetBookmark('{"id":1}'))
+        .then(BookmarkSet('{"id":1}', 5))
+    )
+    told.when(ResetBookmark()).then(BookmarkReset(5)).when(SetBookmark('{"id":1}')).then(
+        BookmarkSet('{"id":1}', 5)
+    )
     begin = Begin("r2", 1, "t2", "g2", "topic-1", ENDS)
     told.when(begin).then(BookmarkBegun("r2", 1, "t2", 5))
     assert where(told, begin)["bookmark"] == {"id": 1}
@@ -204,4 +216,6 @@ def test_the_end_of_a_run_leaves_another_runs_hold_alone() -> None:
 def test_a_run_that_has_ended_cannot_begin() -> None:
     """A runner that slept through the end of its run would hold the bookmark for ever."""
     spec(ENDED).when(BEGIN).refused("stale_attempt", "has ended")
-    spec(BEGUN, STARTED, RELEASED, ENDED).when(replace(BEGIN, attempt=9)).refused("stale_attempt", "has ended")
+    spec(BEGUN, STARTED, RELEASED, ENDED).when(replace(BEGIN, attempt=9)).refused(
+        "stale_attempt", "has ended"
+    )

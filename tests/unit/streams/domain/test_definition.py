@@ -39,7 +39,10 @@ SURFACE_EXAMPLE: dict[str, Any] = {
             {
                 "name": "sync-customers",
                 "after": ["clean-customers"],
-                "load": {"sink": "postgres", "config": {"url": "${env:CRM_URL}", "table": "c", "mode": "upsert"}},
+                "load": {
+                    "sink": "postgres",
+                    "config": {"url": "${env:CRM_URL}", "table": "c", "mode": "upsert"},
+                },
                 "retry": {"attempts": 5, "initial": "2s", "multiplier": 2, "max": "60s", "jitter": "full"},
             },
             {
@@ -164,13 +167,18 @@ def test_the_number_of_steps_has_a_bound() -> None:
 
 def test_after_names_steps_that_exist() -> None:
     """A step that is not there is answered with the one that is nearly called so."""
-    assert "did you mean first?" in step_problem(command("b", "frist"), command("first"))["spec.steps[1].after[0]"]
+    assert (
+        "did you mean first?"
+        in step_problem(command("b", "frist"), command("first"))["spec.steps[1].after[0]"]
+    )
 
 
 def test_after_is_a_list_of_different_names() -> None:
     """Text, numbers and repetitions are mistakes."""
     assert "write [a]" in step_problem({**command("b"), "after": "a"}, command("a"))["spec.steps[1].after"]
-    assert "is no name" in step_problem({**command("b"), "after": [3]}, command("a"))["spec.steps[1].after[0]"]
+    assert (
+        "is no name" in step_problem({**command("b"), "after": [3]}, command("a"))["spec.steps[1].after[0]"]
+    )
     assert "is there twice" in step_problem(command("b", "a", "a"), command("a"))["spec.steps[1].after[1]"]
 
 
@@ -211,18 +219,38 @@ def test_an_extract_names_one_source() -> None:
     """A Singer tap or a builtin source."""
     both = {"name": "a", "extract": {"tap": "tap-jsonl", "source": "file"}}
     assert "exactly one of tap and source" in step_problem(both)["spec.steps[0].extract"]
-    assert "exactly one of tap and source" in step_problem({"name": "a", "extract": {}})["spec.steps[0].extract"]
+    assert (
+        "exactly one of tap and source" in step_problem({"name": "a", "extract": {}})["spec.steps[0].extract"]
+    )
     wrong = {"name": "a", "extract": {"tap": "", "config": [], "streams": [1], "catalog": 3}}
-    assert set(step_problem(wrong)) == {f"spec.steps[0].extract.{p}" for p in ("tap", "config", "streams[0]", "catalog")}
+    assert set(step_problem(wrong)) == {
+        f"spec.steps[0].extract.{p}" for p in ("tap", "config", "streams[0]", "catalog")
+    }
 
 
-def test_a_load_names_one_sink() -> None:
-    """A builtin sink or a Singer target."""
-    step = {"name": "b", "after": ["a"], "load": {}}
-    assert "exactly one of sink and target" in step_problem(step, extract("a"))["spec.steps[1].load"]
+def test_a_load_names_its_sink() -> None:
+    """And configures it by a mapping."""
+    step: dict[str, Any] = {"name": "b", "after": ["a"], "load": {"config": 3}}
+    assert set(step_problem(step, extract("a"))) == {"spec.steps[1].load.sink", "spec.steps[1].load.config"}
+    step["load"] = {"sink": ""}
+    assert set(step_problem(step, extract("a"))) == {"spec.steps[1].load.sink"}
 
 
-@pytest.mark.parametrize("python", [None, 5, "clean:customer", "transforms.clean", "transforms:f", "transforms.a:b c"])
+def test_what_an_extract_and_a_transform_may_be_told_besides() -> None:
+    """Truth values, and a share."""
+    read = {"name": "a", "extract": {"source": "file", "changed_only": 1, "full_refresh": "no"}}
+    clean = {**transform("b", "a"), "transform": {"python": "transforms.a:b", "tolerate": 1.5, "config": []}}
+    assert set(step_problem(clean, read)) == {
+        "spec.steps[0].extract.changed_only",
+        "spec.steps[0].extract.full_refresh",
+        "spec.steps[1].transform.tolerate",
+        "spec.steps[1].transform.config",
+    }
+
+
+@pytest.mark.parametrize(
+    "python", [None, 5, "clean:customer", "transforms.clean", "transforms:f", "transforms.a:b c"]
+)
 def test_a_transform_names_a_function_of_the_project(python: object) -> None:
     """Code comes from the transforms folder only."""
     step = {"name": "b", "after": ["a"], "transform": {"python": python}}
@@ -245,9 +273,10 @@ def test_the_environment_of_a_command_is_text() -> None:
 @pytest.mark.parametrize("block", ["extract", "load", "transform", "command"])
 def test_a_kinds_block_is_a_mapping(block: str) -> None:
     """Anything else says which keys it wants."""
-    assert "must be a mapping" in step_problem({"name": "b", block: "x", "after": ["a"]}, extract("a"))[
-        f"spec.steps[1].{block}"
-    ]
+    assert (
+        "must be a mapping"
+        in step_problem({"name": "b", block: "x", "after": ["a"]}, extract("a"))[f"spec.steps[1].{block}"]
+    )
 
 
 @pytest.mark.parametrize(
@@ -345,7 +374,11 @@ def test_metadata_is_text() -> None:
 def test_what_json_cannot_say_is_named_with_its_place() -> None:
     """YAML knows dates, other keys than text, and numbers that are none."""
     document = pipeline(extract("a"))
-    document["spec"]["steps"][0]["extract"]["config"] = {"since": date(2024, 1, 1), "x": [float("nan")], True: 1}
+    document["spec"]["steps"][0]["extract"]["config"] = {
+        "since": date(2024, 1, 1),
+        "x": [float("nan")],
+        True: 1,
+    }
     config = "spec.steps[0].extract.config"
     assert {path: text.split("|")[1].strip() for path, text in found(document).items()} == {
         f"{config}.since": "put it in quotes",
@@ -396,7 +429,10 @@ def test_a_definition_says_what_the_file_says() -> None:
     assert definition.steps["update-directory"].retry == Retry(attempts=3)
     assert (marts.kind, marts.timeout_ms, marts.after) == ("command", 1_200_000, ("sync-customers",))
     assert marts.spec["argv"] == ["dbt", "build"]
-    assert Definition.parse(canonical(pipeline(load("b", timeout="5s"), extract("a")))).steps["b"].timeout_ms == 5_000
+    assert (
+        Definition.parse(canonical(pipeline(load("b", timeout="5s"), extract("a")))).steps["b"].timeout_ms
+        == 5_000
+    )
 
 
 def test_downstream_is_everything_that_comes_after() -> None:

@@ -9,7 +9,14 @@ from streams.domain import duration
 
 @pytest.mark.parametrize(
     ("text", "length_ms"),
-    [("250ms", 250), ("5s", 5_000), ("20m", 1_200_000), ("1h30m", 5_400_000), ("2d", 172_800_000), ("1m1ms", 60_001)],
+    [
+        ("250ms", 250),
+        ("5s", 5_000),
+        ("20m", 1_200_000),
+        ("1h30m", 5_400_000),
+        ("2d", 172_800_000),
+        ("1m1ms", 60_001),
+    ],
 )
 def test_a_duration_names_its_milliseconds(text: str, length_ms: int) -> None:
     """Every unit counts, alone and together."""

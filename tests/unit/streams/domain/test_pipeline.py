@@ -62,7 +62,9 @@ def test_the_same_definition_changes_nothing() -> None:
 def test_an_invalid_definition_is_refused_with_every_problem() -> None:
     """All of them, one a line."""
     text, _ = text_and_hash(pipeline({"name": "X", "extrct": 1}, schedule={"cron": "61 * * * *"}))
-    refused = spec().when(ApplyPipeline(text)).refused("invalid", "bad minute", "did you mean extract?", "'X'")
+    refused = (
+        spec().when(ApplyPipeline(text)).refused("invalid", "bad minute", "did you mean extract?", "'X'")
+    )
     assert refused.decision.detail.count("\n") == 3
 
 
@@ -85,7 +87,9 @@ def test_a_pipeline_is_paused_and_resumed() -> None:
 
 def test_a_new_version_does_not_resume_a_paused_pipeline() -> None:
     """Whoever paused it decides."""
-    after = spec(APPLIED, PipelinePaused(5)).when(ApplyPipeline(TEXT2)).then(PipelineApplied(TEXT2, HASH2, 2, 5))
+    after = (
+        spec(APPLIED, PipelinePaused(5)).when(ApplyPipeline(TEXT2)).then(PipelineApplied(TEXT2, HASH2, 2, 5))
+    )
     assert after.state.status == "paused"
 
 
@@ -145,7 +149,11 @@ def test_the_memory_of_start_keys_is_bounded() -> None:
 
 def test_a_granted_run_is_created_with_the_definition_of_this_moment() -> None:
     """A later version does not touch it."""
-    asked = spec(APPLIED).when(StartRun(run_id="r1", full_refresh=True)).then(replace(REQUESTED, full_refresh=True))
+    asked = (
+        spec(APPLIED)
+        .when(StartRun(run_id="r1", full_refresh=True))
+        .then(replace(REQUESTED, full_refresh=True))
+    )
     assert asked.sent == [Send("run", "r1", CreateRun(NAME, TEXT, HASH, full_refresh=True))]
 
 
@@ -164,7 +172,11 @@ def test_a_paused_pipeline_refuses_a_person() -> None:
 
 @pytest.mark.parametrize(
     ("history", "reason"),
-    [((), "not_found"), ((APPLIED, PipelinePaused(5)), "paused"), ((APPLIED, PipelineDeleted(5)), "not_found")],
+    [
+        ((), "not_found"),
+        ((APPLIED, PipelinePaused(5)), "paused"),
+        ((APPLIED, PipelineDeleted(5)), "not_found"),
+    ],
 )
 def test_a_schedule_is_refused_by_an_event(history: tuple[object, ...], reason: str) -> None:
     """Nobody waits for the answer: the schedule must hear of it from the log."""

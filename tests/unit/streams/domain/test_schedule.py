@@ -92,7 +92,9 @@ def test_a_cleared_schedule_waits_for_nothing() -> None:
 
 def test_a_slot_fires_once() -> None:
     """The same timer again finds the slot gone."""
-    told = spec(MINUTELY).at(MINUTE + 3).when(ScheduleTick(MINUTE)).then(fired(MINUTE, MINUTE + 3, 2 * MINUTE))
+    told = (
+        spec(MINUTELY).at(MINUTE + 3).when(ScheduleTick(MINUTE)).then(fired(MINUTE, MINUTE + 3, 2 * MINUTE))
+    )
     told.at(2 * MINUTE).when(ScheduleTick(MINUTE)).then()
 
 
@@ -177,14 +179,18 @@ def test_caught_up_slots_heed_the_overlap() -> None:
 
 
 def test_a_long_absence_is_worked_off_in_bounded_steps() -> None:
-    """A week of seconds is counted, a thousand at a time; the last minute fires."""
+    """A day of seconds is counted, a thousand at a time; the last minute fires."""
     told = spec(every("1s", ',"overlap":"allow"'))
-    now = 7 * 24 * HOUR
+    now = 24 * HOUR
     first = told.at(now).do(ScheduleTick(2_000))
     assert first == (SlotSkipped(1_001_000, "missed", 1_002_000, now, count=1_000),)
     events = told.tick(now)
-    assert sum(event.count for event in (*first, *events) if isinstance(event, SlotSkipped)) == now // 1000 - 62
-    assert [event.slot for event in events if isinstance(event, SlotFired)] == list(range(now - MINUTE, now + 1, 1_000))
+    assert (
+        sum(event.count for event in (*first, *events) if isinstance(event, SlotSkipped)) == now // 1000 - 62
+    )
+    assert [event.slot for event in events if isinstance(event, SlotFired)] == list(
+        range(now - MINUTE, now + 1, 1_000)
+    )
 
 
 def test_catching_up_fires_so_many_at_a_time() -> None:
@@ -223,5 +229,10 @@ def test_a_changed_schedule_stays_paused() -> None:
 
 def test_active_runs_outlive_their_schedule() -> None:
     """A schedule that comes back does not overlap them."""
-    told = spec(MINUTELY, fired(MINUTE, MINUTE, 2 * MINUTE), ScheduleCleared(MINUTE), replace(MINUTELY, next_slot=MINUTE))
+    told = spec(
+        MINUTELY,
+        fired(MINUTE, MINUTE, 2 * MINUTE),
+        ScheduleCleared(MINUTE),
+        replace(MINUTELY, next_slot=MINUTE),
+    )
     assert [type(event) for event in told.tick(MINUTE)] == [SlotSkipped]

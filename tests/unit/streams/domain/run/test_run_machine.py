@@ -1,0 +1,240 @@
+"""Whatever runners, people and time do to a run, in whatever order: its invariants hold."""
+
+from dataclasses import replace
+from typing import Any
+
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from streams.domain.aggregate import Message, Rejected, TaskOffer
+from streams.domain.run.commands import (
+    CancelRun,
+    ClaimStep,
+    CompleteStep,
+    CreateRun,
+    FailStep,
+    Heartbeat,
+    PauseRun,
+    ResumeRun,
+    Tick,
+)
+from streams.domain.run.declaration import AGGREGATE
+from streams.domain.run.events import (
+    RunCreated,
+    RunEnded,
+    StepClaimed,
+    StepLost,
+    StepOffered,
+    StepRetryScheduled,
+    StepSucceeded,
+)
+from streams.domain.run.state import Run
+from streams.domain.run.timing import LEASE_MS, LOST_MAX, WAKE_MS
+from tests.support.pipeline_files import command, pipeline, text_and_hash
+
+NAMES = "abcdef"
+RETRIES = st.none() | st.fixed_dictionaries(
+    {
+        "attempts": st.integers(1, 4),
+        "initial": st.sampled_from(["0s", "1s", "9s"]),
+        "jitter": st.sampled_from(["full", "none"]),
+    }
+)
+
+
+@st.composite
+def creations(draw: st.DrawFn) -> CreateRun:
+    """Return the creation of a run of up to six steps, each after some of those before it."""
+    steps = []
+    for index in range(draw(st.integers(1, len(NAMES)))):
+        after = draw(st.lists(st.sampled_from(NAMES[:index]), unique=True, max_size=3)) if index else []
+        more: dict[str, Any] = {}
+        if (retry := draw(RETRIES)) is not None:
+            more["retry"] = retry
+        if draw(st.booleans()):
+            more["timeout"] = draw(st.sampled_from(["3s", "20s"]))
+        steps.append(command(NAMES[index], *after, **more))
+    spec = {"timeout": "2m"} if draw(st.booleans()) else {}
+    text, pinned = text_and_hash(pipeline(*steps, **spec))
+    return CreateRun("customers", text, pinned)
+
+
+class RunMachine(RuleBasedStateMachine):
+    """Drives one run, and keeps a plain record of what was told to whom."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.now = 0
+        self.state: Run = AGGREGATE.initial
+        self.log: list[Any] = []
+        self.offered: list[dict[str, Any]] = []
+        self.alive_at: dict[tuple[str, int], int] = {}  # (step, attempt) -> last claim, heartbeat or wake
+        self.granted: dict[tuple[str, int], str] = {}  # (step, attempt) -> token
+        self.tokens = 0
+
+    def ask(self, body: Any) -> tuple[Any, ...] | Rejected:
+        message = Message(body, "default", "r1", f"c{len(self.log)}", self.now)
+        decision: tuple[Any, ...] | Rejected = AGGREGATE.decide(message, self.state)
+        if isinstance(decision, Rejected):
+            return decision
+        if not decision:
+            self.state = AGGREGATE.touch(message, self.state)
+        for event in decision:
+            before = self.state
+            self.state = AGGREGATE.evolve(self.state, event)
+            self.log.append(event)
+            self.check_event(before, event)
+            for effect in AGGREGATE.effects("default", "r1", event, self.state):
+                assert isinstance(effect, TaskOffer)
+                self.offered.append(effect.task)
+        assert AGGREGATE.decide(message, self.state) == () or not isinstance(
+            body, CompleteStep | FailStep | ClaimStep | Tick
+        )
+        return decision
+
+    def check_event(self, before: Run, event: Any) -> None:
+        """Hold each event against the record: I1, I3, I7, I9, I10."""
+        assert not before.ended, "nothing follows the terminal event"
+        match event:
+            case StepOffered(step=step):
+                plan = self.state.plan.steps[step]
+                assert all(before.steps[name].status == "succeeded" for name in plan.after)
+                assert before.status != "paused"
+                earlier = [e for e in self.log[:-1] if getattr(e, "step", None) == step]
+                if earlier and isinstance(earlier[-1], StepRetryScheduled):
+                    assert self.now >= earlier[-1].retry_at, "a retry never comes early"
+            case StepSucceeded(step=step):
+                assert before.steps[step].status == "running"
+                assert sum(isinstance(e, StepSucceeded) and e.step == step for e in self.log) == 1
+            case StepClaimed(step=step, attempt=attempt, token=token):
+                assert (step, attempt) not in self.granted, "an attempt has one holder"
+                self.granted[step, attempt] = token
+                self.alive_at[step, attempt] = self.now
+            case StepLost(step=step, attempt=attempt):
+                silent = self.now - self.alive_at[step, attempt]
+                assert silent >= WAKE_MS, "a lease never ends early"
+                assert before.steps[step].attempt == attempt
+                assert before.steps[step].lost < LOST_MAX
+
+    @initialize(make=creations())
+    def create(self, make: CreateRun) -> None:
+        facts = self.ask(make)
+        assert isinstance(facts, tuple)
+        assert isinstance(facts[0], RunCreated)
+
+    @rule(ms=st.sampled_from([1, 500, 2_000, 6_000, 15_000]))
+    def wait(self, ms: int) -> None:
+        """Time goes by; nothing fires by itself."""
+        self.now += ms
+
+    @rule(ms=st.sampled_from([0, 1, 700, 3_000, 30_000]))
+    def fire(self, ms: int) -> None:
+        """The timer fires, when it is due or later."""
+        due = AGGREGATE.due(self.state)
+        if due is None:
+            return
+        self.now = max(self.now, due) + ms
+        facts = self.ask(Tick(due))
+        assert facts, "a due timer does something"
+        after = AGGREGATE.due(self.state)
+        assert after is None or after > self.now, "what was due is done"
+
+    @precondition(lambda self: self.offered)
+    @rule(data=st.data())
+    def claim(self, data: st.DataObject) -> None:
+        """A runner takes any offer ever made, at any time."""
+        task = data.draw(st.sampled_from(self.offered))
+        self.tokens += 1
+        step, attempt = task["step"], task["attempt"]
+        wanted = self.state.steps[step]
+        free = wanted.status == "queued" and wanted.attempt == attempt and self.state.status != "paused"
+        facts = self.ask(ClaimStep(step, attempt, f"t{self.tokens}", "n"))
+        assert isinstance(facts, tuple) == (free and not self.state.ended)
+
+    @precondition(lambda self: self.granted)
+    @rule(
+        data=st.data(),
+        kind=st.sampled_from(["beat", "complete", "fail", "fail for good"]),
+        wrong=st.booleans(),
+    )
+    def report(self, data: st.DataObject, kind: str, wrong: bool) -> None:
+        """Whoever ever held an attempt says something, some with a token that is not theirs."""
+        step, attempt = data.draw(st.sampled_from(sorted(self.granted)))
+        token = "stolen" if wrong else self.granted[step, attempt]
+        body: Any = Heartbeat(step, attempt, token, 1, 1)
+        if kind == "complete":
+            body = CompleteStep(step, attempt, token)
+        elif kind != "beat":
+            body = FailStep(step, attempt, token, "broken", retryable=kind == "fail")
+        was = self.state.steps[step]
+        holds = not wrong and not self.state.ended and was.status == "running" and was.attempt == attempt
+        facts = self.ask(body)
+        if holds:
+            assert isinstance(facts, tuple)
+            self.alive_at[step, attempt] = self.now
+        else:
+            assert isinstance(facts, Rejected) or facts == ()
+
+    @rule()
+    def pause(self) -> None:
+        self.ask(PauseRun())
+
+    @rule()
+    def resume(self) -> None:
+        self.ask(ResumeRun())
+
+    @rule(really=st.integers(0, 9))
+    def cancel(self, really: int) -> None:
+        """Now and then: a cancelled run is not of much use to the other rules."""
+        if really == 0 and isinstance(self.ask(CancelRun()), tuple):
+            assert self.state.status == "cancelled"
+
+    @rule()
+    def move(self) -> None:
+        """The run gets a new owner: it folds the log, and gives every lease time for its next heartbeat."""
+        state = AGGREGATE.initial
+        for event in self.log:
+            state = AGGREGATE.evolve(state, event)
+        assert settled(state) == settled(self.state), "the fold of the log is the state"
+        self.state = AGGREGATE.wake(state, self.now)
+
+    @invariant()
+    def has_one_end(self) -> None:
+        """I1: one terminal event, the last one; every step is at its end then."""
+        ends = [index for index, event in enumerate(self.log) if isinstance(event, RunEnded)]
+        assert len(ends) == (1 if self.state.ended else 0)
+        if ends:
+            assert ends == [len(self.log) - 1]
+            assert all(step.ended for step in self.state.steps.values())
+
+    @invariant()
+    def is_never_stuck(self) -> None:
+        """I4: what has not ended waits for a timer, a claim, or a person who paused it."""
+        if not self.state.exists or self.state.ended:
+            return
+        queued = any(step.status == "queued" for step in self.state.steps.values())
+        assert queued or self.state.status == "paused" or AGGREGATE.due(self.state) is not None
+        assert self.state.unended == sum(not step.ended for step in self.state.steps.values()) > 0
+
+    @invariant()
+    def holds_its_leases(self) -> None:
+        """I7: a running attempt is held by the token that claimed it, and its lease lies within bounds."""
+        for step in self.state.steps.values():
+            if step.status == "running":
+                assert step.token == self.granted[step.name, step.attempt]
+                assert step.lease_until is not None
+                assert step.lease_until <= self.now + LEASE_MS
+
+
+def settled(run: Run) -> Run:
+    """Return the run without what only its owner's memory holds."""
+    steps = {}
+    for name, step in run.steps.items():
+        told = replace(step, lease_until=None)
+        steps[name] = told if step.status == "succeeded" else replace(told, records_in=0, records_out=0)
+    return replace(run, steps=steps)
+
+
+TestRunMachine = RunMachine.TestCase
+TestRunMachine.settings = settings(max_examples=80, stateful_step_count=40, deadline=None)

@@ -1,0 +1,211 @@
+"""What one aggregate asks of another: all four of them together, with the transactions done by hand."""
+
+from collections import deque
+from dataclasses import dataclass, field
+from typing import Any
+
+from streams.cron import next_slot
+from streams.domain import bookmark, pipeline, schedule
+from streams.domain.aggregate import Aggregate, Message, Rejected, Send, TaskOffer
+from streams.domain.bookmark import Begin, BookmarkReleased
+from streams.domain.identity import run_id, slot_key
+from streams.domain.pipeline import (
+    ApplyPipeline,
+    DeletePipeline,
+    PausePipeline,
+    ResumePipeline,
+    RunRefused,
+    StartRun,
+)
+from streams.domain.run import declaration
+from streams.domain.run.commands import CancelRun, ClaimStep, CompleteStep
+from streams.domain.run.events import RunEnded
+from streams.domain.schedule import ScheduledRunEnded, SlotFired, SlotSkipped
+from streams.reactors import REACTORS
+from tests.support.pipeline_files import command, extract, load, text_and_hash
+from tests.support.pipeline_files import pipeline as pipeline_file
+
+MINUTE = 60_000
+NAME = "customers"
+
+
+@dataclass
+class World:
+    """Every aggregate in memory; follow-up commands are carried out in order, as the log would."""
+
+    now: int = 1_000
+    states: dict[tuple[str, str], Any] = field(default_factory=dict)
+    log: list[Any] = field(default_factory=list)
+    tasks: list[dict[str, Any]] = field(default_factory=list)
+    rejected: list[Rejected] = field(default_factory=list)
+    commands: int = 0
+
+    def __post_init__(self) -> None:
+        declared = (
+            pipeline.aggregate(next_slot),
+            schedule.aggregate(next_slot),
+            declaration.AGGREGATE,
+            bookmark.AGGREGATE,
+        )
+        self.aggregates: dict[str, Aggregate] = {aggregate.name: aggregate for aggregate in declared}
+
+    def send(self, aggregate: str, aggregate_id: str, body: Any) -> None:
+        """Carry out the command and everything that follows from it."""
+        todo = deque([Send(aggregate, aggregate_id, body)])
+        while todo:
+            todo.extend(self._one(todo.popleft()))
+
+    def tick(self, now: int) -> None:
+        """Let it be this late, and fire what is due."""
+        self.now = now
+        for (name, aggregate_id), state in list(self.states.items()):
+            aggregate = self.aggregates[name]
+            due = aggregate.due(state)
+            if aggregate.tick is not None and due is not None and due <= now:
+                self.send(name, aggregate_id, aggregate.tick(due))
+
+    def told(self, kind: type) -> list[Any]:
+        """Return the events of this kind so far."""
+        return [event for event in self.log if isinstance(event, kind)]
+
+    def _one(self, send: Send) -> list[Send]:
+        aggregate, place = self.aggregates[send.aggregate], (send.aggregate, send.aggregate_id)
+        assert isinstance(send.body, aggregate.commands)
+        self.commands += 1
+        message = Message(send.body, "default", send.aggregate_id, f"c{self.commands}", self.now)
+        state = self.states.get(place, aggregate.initial)
+        decision = aggregate.decide(message, state)
+        if isinstance(decision, Rejected):
+            self.rejected.append(decision)
+            return []
+        following: list[Send] = []
+        for event in decision:
+            assert isinstance(event, aggregate.events)
+            state = aggregate.evolve(state, event)
+            self.log.append(event)
+            for effect in aggregate.effects("default", send.aggregate_id, event, state):
+                if isinstance(effect, TaskOffer):
+                    self.tasks.append(effect.task)
+                else:
+                    following.append(effect)
+            if (react := REACTORS.get(type(event))) is not None:
+                following.extend(react("default", send.aggregate_id, event, state))
+        self.states[place] = state
+        return following
+
+
+def world(*steps: dict[str, Any], **spec: Any) -> World:
+    """Return a world in which a pipeline of these steps has just been applied."""
+    made = World()
+    made.send("pipeline", NAME, ApplyPipeline(text_and_hash(pipeline_file(*steps, **spec))[0]))
+    return made
+
+
+def slot_run(slot: int) -> str:
+    """Return the id of a slot's run."""
+    return run_id("default", NAME, slot_key(slot))
+
+
+def work(made: World, run: str, step: str) -> None:
+    """Claim and complete a step's first attempt."""
+    made.send("run", run, ClaimStep(step, 1, f"{run}/{step}", "n"))
+    made.send("run", run, CompleteStep(step, 1, f"{run}/{step}"))
+
+
+def test_a_slot_makes_a_run_and_its_end_frees_the_schedule() -> None:
+    """Fired, granted, created, offered; ended, noted, ready for the next."""
+    made = world(command("a"), schedule={"every": "1m"})
+    made.tick(MINUTE)
+    assert made.tasks[0]["run"] == slot_run(MINUTE)
+    work(made, slot_run(MINUTE), "a")
+    assert [event.status for event in made.told(RunEnded)] == ["succeeded"]
+    assert made.told(ScheduledRunEnded)
+    made.tick(2 * MINUTE)
+    assert [event.slot for event in made.told(SlotFired)] == [MINUTE, 2 * MINUTE]
+    assert made.rejected == []
+
+
+def test_a_slot_is_skipped_while_the_last_run_goes_on() -> None:
+    """Cancelled counts as ended."""
+    made = world(command("a"), schedule={"every": "1m"})
+    made.tick(MINUTE)
+    made.tick(2 * MINUTE)
+    assert [event.reason for event in made.told(SlotSkipped)] == ["overlap"]
+    made.send("run", slot_run(MINUTE), CancelRun())
+    made.tick(3 * MINUTE)
+    assert len(made.told(SlotFired)) == 2
+
+
+def test_a_slot_that_fires_into_a_paused_pipeline_is_refused_and_noted() -> None:
+    """The schedule had not heard of the pause yet."""
+    made = world(command("a"), schedule={"every": "1m"})
+    place = ("pipeline", NAME)
+    made.states[place] = made.aggregates["pipeline"].evolve(made.states[place], pipeline.PipelinePaused(0))
+    made.tick(MINUTE)
+    assert [event.reason for event in made.told(RunRefused)] == ["paused"]
+    assert made.states["schedule", NAME].active == ()
+
+
+def test_a_paused_pipeline_pauses_its_schedule() -> None:
+    """And resumes it from the next slot on."""
+    made = world(command("a"), schedule={"every": "1m"})
+    made.send("pipeline", NAME, PausePipeline())
+    made.tick(5 * MINUTE)
+    assert made.told(SlotFired) == []
+    made.send("pipeline", NAME, ResumePipeline())
+    made.tick(6 * MINUTE)
+    assert [event.slot for event in made.told(SlotFired)] == [6 * MINUTE]
+
+
+def test_a_schedule_given_to_a_paused_pipeline_is_paused() -> None:
+    """Until somebody resumes the pipeline."""
+    made = world(command("a"))
+    made.send("pipeline", NAME, PausePipeline())
+    made.send(
+        "pipeline",
+        NAME,
+        ApplyPipeline(text_and_hash(pipeline_file(command("a"), schedule={"every": "1m"}))[0]),
+    )
+    assert made.states["schedule", NAME].paused
+    made.send("pipeline", NAME, ResumePipeline())
+    assert not made.states["schedule", NAME].paused
+
+
+def test_a_pipeline_without_a_schedule_clears_it() -> None:
+    """By a new version, or by being deleted."""
+    text = text_and_hash(pipeline_file(command("a")))[0]
+    for body in (ApplyPipeline(text), DeletePipeline()):
+        made = world(command("a"), schedule={"every": "1m"})
+        made.send("pipeline", NAME, body)
+        made.tick(5 * MINUTE)
+        assert made.told(SlotFired) == []
+
+
+def test_a_pipeline_without_a_schedule_bothers_nobody() -> None:
+    """Pausing, resuming and deleting it asks no schedule that is not there."""
+    made = world(command("a"))
+    for body in (PausePipeline(), ResumePipeline(), DeletePipeline()):
+        made.send("pipeline", NAME, body)
+    assert made.rejected == []
+
+
+def test_the_end_of_a_run_frees_the_bookmarks_of_the_steps_it_took() -> None:
+    """Not those of steps that nobody took, nor of programs."""
+    made = world(extract("a"), load("b", "a"), command("c"))
+    made.send("pipeline", NAME, StartRun(run_id="r1"))
+    made.send("run", "r1", ClaimStep("a", 1, "t", "n"))
+    made.send("run", "r1", ClaimStep("c", 1, "u", "n"))
+    made.send("bookmark", f"{NAME}/a", Begin("r1", 1, "t", "g", "topic", {}))
+    made.send("run", "r1", CancelRun())
+    assert made.told(BookmarkReleased) == [BookmarkReleased("r1", 1_000, ended=True)]
+    assert not made.states["bookmark", f"{NAME}/a"].held
+    made.send("bookmark", f"{NAME}/a", Begin("r1", 1, "t", "g", "topic", {}))
+    assert made.rejected[-1].reason == "stale_attempt"
+
+
+def test_twenty_starts_under_one_key_make_one_run() -> None:
+    """Whoever sends them."""
+    made = world(command("a"))
+    for _ in range(20):
+        made.send("pipeline", NAME, StartRun(key="monday"))
+    assert [task["run"] for task in made.tasks] == [run_id("default", NAME, "monday")]
