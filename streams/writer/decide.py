@@ -314,7 +314,7 @@ class Decider:
         )
         staged.out.append(produced)
         if stored:
-            staged.index[index_key] = Remembered(command.body_hash, produced.value)
+            staged.index[index_key] = Remembered(command.body_hash, produced[1])
 
     def _forward(self, staged: Staged, record: Record, key: bytes) -> None:
         """Send a command on to the partition of its key, once, with all it carries."""
@@ -329,6 +329,5 @@ class Decider:
             headers.append((names.COMMAND_ID, derived(uuid_bytes("flexcore"), text).encode()))
         headers.append(("forwarded", b"1"))
         staged.forwarded += 1
-        staged.out.append(
-            Produced(record.topic(), record.value() or b"", key, partition_of(key, self._shards), headers)
-        )
+        partition = partition_of(key, self._shards)
+        staged.out.append((record.topic(), record.value() or b"", key, partition, headers))

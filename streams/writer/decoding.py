@@ -47,39 +47,30 @@ class Decoder:
         key, value = record.key(), record.value()
         if not key or b"/" not in key:
             raise Poison("no_key", "the key must be `tenant/aggregate-id`")
-        if value is None or not value:
+        if not value:
             raise Poison("undecodable", "the value is empty")
         if len(value) > self._bytes_max:
             raise Poison("too_large", f"{len(value)} bytes, and a command has at most {self._bytes_max}")
         try:
             tenant, _, aggregate_id = key.decode().partition("/")
-            said = {name: raw.decode() for name, raw in headers.items() if raw is not None}
+            kind, body = self._body(value, _text(headers, names.COMMAND_TYPE))
+            command_id = _text(headers, names.COMMAND_ID) or derived(
+                _STREAM_NAMESPACE, f"{record.topic()}/{record.partition()}/{record.offset()}"
+            )
+            correlation_id = _text(headers, names.CORRELATION_ID) or command_id
+            actor = _text(headers, names.ACTOR) or "anonymous"
+            causation_id = _text(headers, names.CAUSATION_ID) or ""
+            expected = _text(headers, names.EXPECTED_VERSION)
+            traceparent = _text(headers, names.TRACEPARENT)
         except UnicodeDecodeError as error:
             raise Poison("undecodable", f"key and headers must be UTF-8: {error}") from error
-        kind, body = self._body(value, said.get(names.COMMAND_TYPE))
-        command_id = said.get(names.COMMAND_ID) or derived(
-            _STREAM_NAMESPACE, f"{record.topic()}/{record.partition()}/{record.offset()}"
-        )
-        message = Message(
-            body,
-            tenant,
-            aggregate_id,
-            command_id,
-            record.timestamp()[1],
-            said.get(names.ACTOR, "anonymous"),
-            said.get(names.CORRELATION_ID) or command_id,
-        )
-        expected = said.get(names.EXPECTED_VERSION)
         if expected is not None and not expected.isdigit():
             raise Poison("undecodable", f"header expected-version must be a number, not {expected[:40]!r}")
-        return Command(
-            message,
-            kind,
-            body_hash(kind, body),
-            said.get(names.CAUSATION_ID, ""),
-            None if expected is None else int(expected),
-            said.get(names.TRACEPARENT),
+        message = Message(
+            body, tenant, aggregate_id, command_id, record.timestamp()[1], actor, correlation_id
         )
+        version = None if expected is None else int(expected)
+        return Command(message, kind, body_hash(kind, body), causation_id, version, traceparent)
 
     def _body(self, value: bytes, stated: str | None) -> tuple[str, Any]:
         if value[0] == 0:
@@ -128,3 +119,8 @@ class Decoder:
         except ValidationError as error:
             raise Poison("undecodable", f"{stated}: {error}") from error
         return self._kinds[stated], full
+
+
+def _text(headers: dict[str, bytes | None], name: str) -> str | None:
+    raw = headers.get(name)
+    return None if raw is None else raw.decode()

@@ -19,20 +19,14 @@ from streams.writer.identity import derived, uuid_bytes
 Headers = list[tuple[str, bytes]]
 
 
-class Produced(NamedTuple):
-    """A record to be produced in the transaction, in the order of ``Producer.produce``'s positional arguments."""
-
-    topic: str
-    value: bytes
-    key: bytes
-    partition: int
-    headers: Headers
+# A record to be produced: topic, value, key, partition, headers. A plain tuple, because there are two per command.
+Produced = tuple[str, bytes, bytes, int, Headers]
 
 
 def body_hash(command_type: str, body: Any) -> str:
     """Return the hash of a command's decoded body: equal for Avro and JSON, whatever the order of fields."""
     canonical = orjson.dumps(body, option=orjson.OPT_SORT_KEYS)
-    return hashlib.blake2b(canonical, digest_size=8, person=command_type.encode()[:16]).hexdigest()
+    return hashlib.blake2b(command_type.encode() + canonical, digest_size=8).hexdigest()
 
 
 class Encoder:
@@ -84,6 +78,7 @@ class Encoder:
     ) -> tuple[str, Produced]:
         """Return the event's id and record. The id is derived from the command's, so a retry repeats it."""
         event_id = derived(cause.command_uuid, str(index))
+        event_id_bytes = event_id.encode()
         at = message.now
         envelope = {
             "event_id": event_id,
@@ -106,7 +101,7 @@ class Encoder:
         value = self._events[kind](record)
         headers = [
             *self._fixed[kind],
-            ("ce_id", event_id.encode()),
+            ("ce_id", event_id_bytes),
             ("ce_time", self._rfc3339(at)),
             ("ce_subject", key),
             (names.COMMAND_ID, message.command_id.encode()),
@@ -119,8 +114,8 @@ class Encoder:
         ]
         if cause.traceparent:
             headers.append((names.TRACEPARENT, cause.traceparent.encode()))
-        name = b"%b/%020d/%b" % (key, version, event_id.encode())
-        return event_id, Produced(self.events_topic, value, name, shard, headers)
+        name = b"%b/%020d/%b" % (key, version, event_id_bytes)
+        return event_id, (self.events_topic, value, name, shard, headers)
 
     def outcome(self, record: dict[str, Any], shard: int, source_offset: int) -> Produced:
         """Return the outcome's record; its key is the command id."""
@@ -138,7 +133,7 @@ class Encoder:
         ]
         if replayed:
             headers.append(("replayed", b"1"))
-        return Produced(self.outcomes_topic, value, command_id, shard, headers)
+        return (self.outcomes_topic, value, command_id, shard, headers)
 
     def _rfc3339(self, ms: int) -> bytes:
         if self._time[0] != ms:
@@ -200,9 +195,7 @@ class EffectEncoder:
         if traceparent:
             headers.append((names.TRACEPARENT, traceparent.encode()))
         value = self._commands[send.aggregate, kind](to_record(send.body))
-        return Produced(
-            self._topics.commands(send.aggregate), value, key, partition_of(key, self._shards), headers
-        )
+        return (self._topics.commands(send.aggregate), value, key, partition_of(key, self._shards), headers)
 
     def offer(self, offer: TaskOffer, message: Message, event_id: str) -> Produced:
         """Return the task offer as JSON, on its queue's topic."""
@@ -213,7 +206,7 @@ class EffectEncoder:
             (names.ACTOR, message.actor.encode()),
         ]
         value = orjson.dumps(offer.task)
-        return Produced(self._topics.tasks(offer.queue), value, key, partition_of(key, self._shards), headers)
+        return (self._topics.tasks(offer.queue), value, key, partition_of(key, self._shards), headers)
 
 
 def _encoder(

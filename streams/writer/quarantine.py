@@ -34,4 +34,4 @@ class Quarantine:
             *original,
         ]
         key = f"{topic}/{partition}/{offset}".encode()
-        return Produced(self._topic, record.value() or b"", key, partition, headers)
+        return (self._topic, record.value() or b"", key, partition, headers)

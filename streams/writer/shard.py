@@ -20,7 +20,7 @@ class Entry:
     state: Any
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Remembered:
     """The answer once given to a command id: the hash of the body it had, and the outcome's bytes."""
 

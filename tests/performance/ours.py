@@ -1,0 +1,44 @@
+"""The product's own write path over the benchmark's aggregate: nothing switched off.
+
+``python -m tests.performance.ours BOOTSTRAP PREFIX COMMANDS``
+"""
+
+import asyncio
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import uvloop
+
+from schemas.registry import MemoryRegistry
+from streams.settings import WorkerSettings
+from streams.worker import create_worker
+from tests.performance.account import AGGREGATE
+from tests.performance.load import DEPOSIT, DEPOSITED, OUTCOME, codec_of_all
+
+
+async def run(bootstrap: str, prefix: str, commands: int, shards: int = 4) -> None:
+    """Process ``commands`` commands and end."""
+    _, catalogue = codec_of_all()
+    registry = MemoryRegistry()
+    for topic, name in (("commands", DEPOSIT), ("events", DEPOSITED), ("outcomes", OUTCOME)):
+        registry.register(f"account.{topic}-{name}", catalogue.schema(name))
+    with tempfile.TemporaryDirectory() as folder:
+        settings = WorkerSettings(
+            {"bootstrap.servers": bootstrap}, prefix, "bench", Path(folder), prefix=prefix, shards=shards
+        )
+        worker = create_worker(settings, registry, catalogue, [AGGREGATE], {})
+        await worker.app.start()
+        while worker.engine.counters.commands < commands:
+            await asyncio.sleep(0.05)
+        counters = worker.engine.counters
+        print(
+            f"CPU {time.process_time():.3f} transactions {counters.transactions} aborts {counters.aborts}",
+            flush=True,
+        )
+        await worker.app.stop()
+
+
+if __name__ == "__main__":
+    uvloop.run(run(sys.argv[1], sys.argv[2], int(sys.argv[3])))
