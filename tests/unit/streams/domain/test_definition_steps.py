@@ -1,0 +1,209 @@
+"""The steps of pipeline files: what is wrong with them."""
+
+from typing import Any
+
+import pytest
+
+from streams.domain.definition import problems
+from tests.support.pipeline_files import command, extract, found, load, pipeline, step_problems, transform
+
+
+def test_an_unknown_key_is_answered_with_the_nearest_known_one() -> None:
+    """A slip of the finger costs one look."""
+    assert "did you mean extract?" in step_problems({"name": "a", "extrct": {}})["spec.steps[0].extrct"]
+    assert "did you mean schedule?" in found(pipeline(command("a"), shedule={}))["spec.shedule"]
+
+
+def test_an_unknown_key_that_resembles_nothing_is_answered_with_all_known_ones() -> None:
+    """There is no guess to make."""
+    assert "known: name, after, extract" in step_problems(command("a", qqqq=1))["spec.steps[0].qqqq"]
+
+
+@pytest.mark.parametrize("name", ["A", "-a", "a_b", "", "a" * 64, "ä", 5, "a\n"])
+def test_names_have_one_pattern(name: object) -> None:
+    """Names go into topics, URLs and file names as they are."""
+    assert "use 1 to 63 of a-z" in step_problems(command(name))["spec.steps[0].name"]  # type: ignore[arg-type]  # the point
+
+
+def test_a_step_needs_a_name() -> None:
+    """A step nobody can name cannot be rerun."""
+    assert "is missing" in step_problems({"command": {"argv": ["true"]}})["spec.steps[0].name"]
+
+
+def test_two_steps_cannot_share_a_name() -> None:
+    """The second one is the mistake."""
+    assert "names two steps" in step_problems(command("a"), command("a"))["spec.steps[1].name"]
+
+
+def test_a_step_does_exactly_one_thing() -> None:
+    """Neither nothing nor two things."""
+    assert "does nothing" in step_problems({"name": "a"})["spec.steps[0]"]
+    assert "extract and command" in step_problems({**extract("a"), **command("a")})["spec.steps[0]"]
+
+
+@pytest.mark.parametrize("steps", [None, [], {}, "a"])
+def test_a_pipeline_needs_steps(steps: object) -> None:
+    """A pipeline that does nothing is a mistake."""
+    document = pipeline()
+    document["spec"]["steps"] = steps
+    assert "at least one step" in found(document)["spec.steps"]
+
+
+def test_a_step_that_is_no_mapping_is_named() -> None:
+    """Its neighbours are checked all the same."""
+    assert set(step_problems("just text", {"name": "a"})) == {"spec.steps[0]", "spec.steps[1]"}
+
+
+def test_the_number_of_steps_has_a_bound() -> None:
+    """A run is one aggregate in one owner's memory."""
+    assert "more than 2000" in found(pipeline(*(command(f"s{i}") for i in range(2001))))["spec.steps"]
+
+
+def test_after_names_steps_that_exist() -> None:
+    """A step that is not there is answered with the one that is nearly called so."""
+    assert (
+        "did you mean first?"
+        in step_problems(command("b", "frist"), command("first"))["spec.steps[1].after[0]"]
+    )
+
+
+def test_after_is_a_list_of_different_names() -> None:
+    """Text, numbers and repetitions are mistakes."""
+    assert "write [a]" in step_problems({**command("b"), "after": "a"}, command("a"))["spec.steps[1].after"]
+    assert (
+        "is no name" in step_problems({**command("b"), "after": [3]}, command("a"))["spec.steps[1].after[0]"]
+    )
+    assert "is there twice" in step_problems(command("b", "a", "a"), command("a"))["spec.steps[1].after[1]"]
+
+
+def test_a_cycle_is_named_by_its_steps() -> None:
+    """Whoever reads it knows which arrow to remove."""
+    steps = [command("a", "c"), command("b", "a"), command("c", "b"), command("d", "a")]
+    assert found(pipeline(*steps)) == {
+        "spec.steps": "steps wait for each other: a → c → b → a | remove one of these from its after list"
+    }
+
+
+def test_a_step_cannot_wait_for_itself() -> None:
+    """The smallest cycle is one, too."""
+    assert "a → a" in found(pipeline(command("a", "a")))["spec.steps"]
+
+
+def test_two_cycles_are_two_problems() -> None:
+    """Fixing one does not reveal the next."""
+    steps = [command("a", "b"), command("b", "a"), command("c", "d"), command("d", "c")]
+    assert len(problems(pipeline(*steps))) == 2
+
+
+def test_a_diamond_is_no_cycle() -> None:
+    """Two ways to one step are fine."""
+    steps = [command("a"), command("b", "a"), command("c", "a"), command("d", "b", "c")]
+    assert problems(pipeline(*steps)) == []
+
+
+@pytest.mark.parametrize("make", [load, transform])
+def test_a_reader_needs_a_step_before_it_that_makes_records(make: Any) -> None:
+    """Nothing before it, or nothing with records before it, is a mistake."""
+    assert "reads the records of a step before it" in step_problems(make("b"))["spec.steps[0].after"]
+    assert "none of a makes records" in step_problems(make("b", "a"), command("a"))["spec.steps[1].after"]
+    assert step_problems(make("b", "a", "x"), command("a"), extract("x")) == {}
+
+
+def test_an_extract_names_one_source() -> None:
+    """A Singer tap or a builtin source."""
+    both = {"name": "a", "extract": {"tap": "tap-jsonl", "source": "file"}}
+    assert "exactly one of tap and source" in step_problems(both)["spec.steps[0].extract"]
+    assert (
+        "exactly one of tap and source"
+        in step_problems({"name": "a", "extract": {}})["spec.steps[0].extract"]
+    )
+    wrong = {"name": "a", "extract": {"tap": "", "config": [], "streams": [1], "catalog": 3}}
+    assert set(step_problems(wrong)) == {
+        f"spec.steps[0].extract.{p}" for p in ("tap", "config", "streams[0]", "catalog")
+    }
+
+
+def test_a_load_names_its_sink() -> None:
+    """And configures it by a mapping."""
+    step: dict[str, Any] = {"name": "b", "after": ["a"], "load": {"config": 3}}
+    assert set(step_problems(step, extract("a"))) == {"spec.steps[1].load.sink", "spec.steps[1].load.config"}
+    step["load"] = {"sink": ""}
+    assert set(step_problems(step, extract("a"))) == {"spec.steps[1].load.sink"}
+
+
+def test_what_an_extract_and_a_transform_may_be_told_besides() -> None:
+    """Truth values, and a share."""
+    read = {"name": "a", "extract": {"source": "file", "changed_only": 1, "full_refresh": "no"}}
+    clean = {**transform("b", "a"), "transform": {"python": "transforms.a:b", "tolerate": 1.5, "config": []}}
+    assert set(step_problems(clean, read)) == {
+        "spec.steps[0].extract.changed_only",
+        "spec.steps[0].extract.full_refresh",
+        "spec.steps[1].transform.tolerate",
+        "spec.steps[1].transform.config",
+    }
+
+
+@pytest.mark.parametrize(
+    "python", [None, 5, "clean:customer", "transforms.clean", "transforms:f", "transforms.a:b c"]
+)
+def test_a_transform_names_a_function_of_the_project(python: object) -> None:
+    """Code comes from the transforms folder only."""
+    step = {"name": "b", "after": ["a"], "transform": {"python": python}}
+    assert "transforms.clean:customer" in step_problems(step, extract("a"))["spec.steps[1].transform.python"]
+
+
+@pytest.mark.parametrize("argv", [None, [], "dbt build", ["dbt", 3], [""]])
+def test_a_command_is_a_program_and_its_arguments(argv: object) -> None:
+    """A line of shell is not."""
+    step = {"name": "a", "command": {"argv": argv}}
+    assert "write argv: [dbt, build]" in step_problems(step)["spec.steps[0].command.argv"]
+
+
+def test_the_environment_of_a_command_is_text() -> None:
+    """Numbers are put in quotes; empty text is fine."""
+    step = {"name": "a", "command": {"argv": ["x"], "env": {"A": 1, "B": ""}}}
+    assert set(step_problems(step)) == {"spec.steps[0].command.env.A"}
+
+
+@pytest.mark.parametrize("block", ["extract", "load", "transform", "command"])
+def test_a_kinds_block_is_a_mapping(block: str) -> None:
+    """Anything else says which keys it wants."""
+    assert (
+        "must be a mapping"
+        in step_problems({"name": "b", block: "x", "after": ["a"]}, extract("a"))[f"spec.steps[1].{block}"]
+    )
+
+
+@pytest.mark.parametrize(
+    ("retry", "place"),
+    [
+        ({}, "attempts"),
+        ({"attempts": 101}, "attempts"),
+        ({"attempts": True}, "attempts"),
+        ({"attempts": 2, "initial": 5}, "initial"),
+        ({"attempts": 2, "max": "1y"}, "max"),
+        ({"attempts": 2, "multiplier": 0.5}, "multiplier"),
+        ({"attempts": 2, "jitter": "half"}, "jitter"),
+        ({"attempts": 2, "jitter": False}, "jitter"),
+        ({"attempts": 2, "intial": "1s"}, "intial"),
+    ],
+)
+def test_a_retry_has_bounds(retry: dict[str, Any], place: str) -> None:
+    """Each wrong part is named by itself."""
+    assert set(step_problems(command("a", retry=retry))) == {f"spec.steps[0].retry.{place}"}
+
+
+def test_a_retry_is_a_mapping() -> None:
+    """A bare number is not understood."""
+    assert set(step_problems(command("a", retry=3))) == {"spec.steps[0].retry"}
+
+
+def test_a_timeout_is_said_once() -> None:
+    """At the step or in its command."""
+    step = {"name": "a", "timeout": "1m", "command": {"argv": ["x"], "timeout": "2m"}}
+    assert "keep one" in step_problems(step)["spec.steps[0].timeout"]
+
+
+def test_a_timeout_has_bounds() -> None:
+    """Neither nothing nor for ever."""
+    assert "1s to 366d" in step_problems(command("a", timeout="0s"))["spec.steps[0].timeout"]
