@@ -40,7 +40,8 @@ async def _openapi(request: web.Request) -> web.Response:
 
 
 async def _docs(request: web.Request) -> web.Response:
-    return web.Response(text=docs_page(request.app[DOCUMENT]), content_type="text/html")
+    document = request.app[DOCUMENT]
+    return web.Response(text=docs_page(document), content_type="text/html")
 
 
 DOCUMENT = web.AppKey("DOCUMENT", dict[str, Any])

@@ -3,12 +3,43 @@
 import json
 import logging
 import sys
+from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
 
-from prometheus_client import Counter, Histogram
+from prometheus_client import REGISTRY, Counter, Histogram
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
 
 HTTP_REQUESTS = Counter("flexcore_http_requests", "Answered requests", ("method", "path", "status"))
 HTTP_SECONDS = Histogram("flexcore_http_seconds", "Time to the answer, waits included", ("method", "path"))
+
+Read = Callable[[], Mapping[str, float]]
+
+
+class _Reader(Collector):
+    """Asks the parts of a node for their own counters when Prometheus asks."""
+
+    def __init__(self, counters: Mapping[str, Read], gauges: Mapping[str, Read]) -> None:
+        self._counters = counters
+        self._gauges = gauges
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield each number under its part's name."""
+        for part, read in self._counters.items():
+            for name, value in read().items():
+                yield CounterMetricFamily(f"flexcore_{part}_{name}", f"{name} of the {part}", value=value)
+        for part, read in self._gauges.items():
+            family = GaugeMetricFamily(f"flexcore_{part}", part.replace("_", " "), labels=("of",))
+            for name, value in read().items():
+                family.add_metric([name], value)
+            yield family
+
+
+def expose(counters: Mapping[str, Read], gauges: Mapping[str, Read]) -> Callable[[], None]:
+    """Serve what the parts of this node count at ``/metrics``; the returned function takes it away again."""
+    reader = _Reader(counters, gauges)
+    REGISTRY.register(reader)
+    return lambda: REGISTRY.unregister(reader)
 
 
 class JsonLines(logging.Formatter):

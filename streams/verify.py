@@ -72,14 +72,18 @@ class Check:
 
 @dataclass(slots=True)
 class Numbers:
-    """The sequence numbers of one (aggregate, shard). ``low``: below it, outcomes may have been deleted by retention."""
+    """The sequence numbers of one (aggregate, shard).
+
+    ``low`` is the first that can be judged; None: the beginning of the outcomes is gone, and none was seen yet.
+    """
 
     seen: set[int] = field(default_factory=set)
-    low: int = 1
+    low: int | None = 1
 
     def gaps(self, ceiling: int) -> Iterator[int]:
-        """Yield each number from ``low`` to ``ceiling`` that no record has."""
-        return (number for number in range(self.low, ceiling + 1) if number not in self.seen)
+        """Yield each number up to ``ceiling`` that no record has."""
+        low = ceiling + 1 if self.low is None else self.low
+        return (number for number in range(low, ceiling + 1) if number not in self.seen)
 
 
 @dataclass(slots=True)
@@ -150,7 +154,7 @@ class Verifier:
     def forgotten(self, aggregate: str, shard: int) -> None:
         """Note that the beginning of this outcomes partition was deleted: numbers before the first one left are gone."""
         numbers = self._numbers.setdefault((aggregate, shard), Numbers())
-        numbers.low = 0
+        numbers.low = None
 
     def ceilings(self) -> dict[tuple[str, int], int]:
         """Return the highest number seen of each (aggregate, shard): what may be judged after a second reading."""
@@ -166,7 +170,7 @@ class Verifier:
         for (aggregate, shard), top in sorted(ceilings.items()):
             numbers = self._numbers[aggregate, shard]
             missing = list(numbers.gaps(top))
-            check.examined += max(top - numbers.low + 1, 0)
+            check.examined += max(top + 1 - (numbers.low or top + 1), 0)
             if missing:
                 check.wrong += len(missing)
                 check.first = check.first or f"{aggregate} shard {shard}: nothing has sequence {missing[0]}"
@@ -223,7 +227,7 @@ class Verifier:
 
     def _number(self, aggregate: str, sequence: int, record: LogRecord) -> None:
         numbers = self._numbers.setdefault((aggregate, record.partition), Numbers())
-        if numbers.low == 0 and record.topic.endswith(".outcomes"):
+        if numbers.low is None and record.topic.endswith(".outcomes"):
             numbers.low = sequence
         if sequence in numbers.seen:
             self.checks["sequences"].see(False, lambda: f"{record.place} repeats sequence {sequence}")

@@ -147,7 +147,11 @@ async def test_a_wrong_pipeline_is_refused_with_every_mistake(steps: list[Any], 
     async with serving() as (client, platform):
         answer = await client.put("/v1/pipelines/copy", json=pipeline_file(steps=steps))
         body = await answer.json()
-        assert (answer.status, body["code"], answer.content_type) == (422, "invalid", "application/problem+json")
+        assert (answer.status, body["code"], answer.content_type) == (
+            422,
+            "invalid",
+            "application/problem+json",
+        )
         assert any(error["pointer"].startswith(place) for error in body["errors"]), body
         assert platform.received == []
 
@@ -200,7 +204,11 @@ async def test_what_cannot_be_done_is_a_problem(
     async with serving(Limits(body_bytes_max=2048)) as (client, _platform):
         answer = await client.request(method, path, **sent)
         body = await answer.json()
-        assert (answer.status, body["code"], answer.content_type) == (status, code, "application/problem+json")
+        assert (answer.status, body["code"], answer.content_type) == (
+            status,
+            code,
+            "application/problem+json",
+        )
         assert body["instance"] == path
         assert body["detail"]
         assert "Traceback" not in await answer.text()
@@ -273,7 +281,12 @@ async def test_a_bookmark_is_set_and_reset_by_an_operator() -> None:
         begin = {"run": "r", "attempt": 1, "token": "t", "generation": "g", "topic_id": "i", "ends": {"0": 0}}
         order = {"aggregate": "bookmark", "type": "Begin", "id": "copy/first", "data": begin}
         assert (await client.post("/v1/commands", json=order)).status == 200
-        release = {"aggregate": "bookmark", "type": "ReleaseBookmark", "id": "copy/first", "data": {"run": "r"}}
+        release = {
+            "aggregate": "bookmark",
+            "type": "ReleaseBookmark",
+            "id": "copy/first",
+            "data": {"run": "r"},
+        }
         assert (await client.post("/v1/commands", json=release)).status == 200
         answer = await client.put(path, json={"bookmark": {"bookmarks": {"a": 1}}})
         assert (await answer.json())["bookmark"] == {"bookmarks": {"a": 1}}

@@ -1,0 +1,29 @@
+"""``flexcore node``: run one process of the platform."""
+
+import click
+
+from app.cli.session import Failed, Session, Verb, noun
+from app.errors import EXIT_FAILED
+
+node = noun("node", "Run one process of the platform.")
+
+
+@node.command("run", cls=Verb, example="flexcore node run --roles api,worker")
+@click.option("--roles", help="What it does: api, worker, runner [FLEXCORE_ROLES; all].", metavar="ROLES")
+@click.pass_obj
+def run(session: Session, roles: str | None) -> None:
+    """Run a node until SIGTERM or Ctrl-C; a node takes every setting of `flexcore config`."""
+    from app.adapters.data_dir import NodeTaken
+    from app.bootstrap import run_node
+    from app.config import load
+    from app.node import NodeFailed
+
+    overrides = {"ROLES": roles} if roles else {}
+    if session.options.get("project"):
+        overrides["PROJECT"] = str(session.options["project"])
+    config = load(overrides=overrides)
+    config.require_kafka()
+    try:
+        run_node(config)
+    except (NodeTaken, NodeFailed) as error:
+        raise Failed(str(error), exit_code=EXIT_FAILED) from None
