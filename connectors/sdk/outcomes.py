@@ -1,6 +1,7 @@
 """Following the outcomes of commands: one thread, every partition asked for, nothing decoded that nobody waits for."""
 
 import threading
+import time
 from collections.abc import Callable, Mapping, Sequence
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
@@ -49,18 +50,7 @@ class OutcomeFollower:
         consumer = Consumer(self._settings)
         wanted = [TopicPartition(topic, partition, -1) for topic, partition in self._partitions]
         try:
-            ends = consumer.offsets_for_times(wanted, timeout=_START_TIMEOUT_S)
-            for end in ends:
-                if end.error is not None:
-                    raise Unavailable(
-                        f"Kafka gives no end of {end.topic} [{end.partition}]: {end.error.str()}"
-                    )
-            consumer.assign(ends)
-        except KafkaException as error:
-            consumer.close()
-            raise Unavailable(
-                f"Kafka does not answer about the outcome topics: {error.args[0].str()}"
-            ) from error
+            consumer.assign(_ends(consumer, wanted))
         except Unavailable:
             consumer.close()
             raise
@@ -95,3 +85,20 @@ class OutcomeFollower:
         elif error.code() != KafkaError._PARTITION_EOF:
             # librdkafka goes on by itself; the newest trouble is kept for whoever reports health.
             self.problem = str(error.str())
+
+
+def _ends(consumer: Consumer, wanted: list[TopicPartition]) -> list[TopicPartition]:
+    """Return the present end of every partition. A topic that was just made has no leader yet: asked again."""
+    deadline = time.monotonic() + _START_TIMEOUT_S
+    while True:
+        try:
+            ends = consumer.offsets_for_times(wanted, timeout=max(deadline - time.monotonic(), 1.0))
+            failed = next((end for end in ends if end.error is not None), None)
+            if failed is None:
+                return ends
+            trouble = f"Kafka gives no end of {failed.topic} [{failed.partition}]: {failed.error.str()}"
+        except KafkaException as error:
+            trouble = f"Kafka does not answer about the outcome topics: {error.args[0].str()}"
+        if time.monotonic() > deadline:
+            raise Unavailable(trouble)
+        time.sleep(0.1)
