@@ -4,8 +4,6 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-from connectors.builtin.http_sink import HttpSink
-from connectors.builtin.postgres_sink import PostgresSink
 from connectors.runners.bookmark import BookmarkHolder
 from connectors.runners.reader import DatasetReader, Upstream
 from connectors.runners.task import Report, Task
@@ -53,7 +51,14 @@ def make_sink(task: Task) -> tuple[Sink, int]:
     size = config.get("batch_records", _BATCHES[kind])
     if isinstance(size, bool) or not isinstance(size, int) or not 0 < size <= _BATCH_MAX:
         raise InvalidSpec(f"step {task.step}: batch_records must be a whole number from 1 to {_BATCH_MAX}")
-    return (PostgresSink(config) if kind == "postgres" else HttpSink(config)), size
+    # Imported when used: an attempt is a process of its own, and starts the faster.
+    if kind == "postgres":
+        from connectors.builtin.postgres_sink import PostgresSink
+
+        return PostgresSink(config), size
+    from connectors.builtin.http_sink import HttpSink
+
+    return HttpSink(config), size
 
 
 def _load(report: Report, sink: Sink, batches: Iterator[Batch]) -> None:
