@@ -1,0 +1,64 @@
+# The project's own commands. `make demo` and `make test` need Python 3.11 or newer and make, nothing else.
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+STAMP  := $(VENV)/.installed
+
+.PHONY: help install demo test lint types contracts tests bench chaos dev lock clean
+
+help:                  ## what each command does
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):[^#]*## */  make \1\t/' | expand -t 20
+
+install: $(STAMP)      ## the product and its tools into .venv
+
+$(STAMP): requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "FlexCore needs Python 3.11 or newer; this is $$($(PYTHON) --version). Set PYTHON=python3.12, say." >&2; exit 1; }
+	@[ -x $(BIN)/python ] || $(PYTHON) -m venv $(VENV)
+	@echo "installing into $(VENV) (once, and when requirements.lock changes)" >&2
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $(STAMP)
+
+demo: install          ## the main job on real Kafka and PostgreSQL, every figure checked
+	@$(BIN)/python -m deploy.demo
+
+test: install          ## lint, types, contracts, then all tests with coverage
+	@$(MAKE) --no-print-directory lint
+	@$(MAKE) --no-print-directory types
+	@$(MAKE) --no-print-directory contracts
+	@$(MAKE) --no-print-directory tests
+
+lint: install
+	@failed=0; $(BIN)/ruff check || failed=1; $(BIN)/ruff format --check || failed=1; exit $$failed
+
+types: install
+	@$(BIN)/mypy
+
+contracts: install
+	@$(BIN)/lint-imports
+
+# Cheap tests first: a mistake shows in seconds. Coverage is the sum of all kinds.
+tests: install
+	@$(BIN)/coverage erase
+	@$(BIN)/pytest -q --cov --cov-report= tests/contract tests/unit
+	@$(BIN)/pytest -q --cov --cov-append --cov-report= tests/integration tests/e2e tests/chaos
+	@$(BIN)/coverage report
+
+bench: install         ## figures with peers side by side
+	@$(BIN)/python -m tests.performance
+
+chaos: install         ## fault runs with the checker
+	@$(BIN)/pytest -q -s tests/chaos
+
+dev: install           ## a stack that stays up until Ctrl-C
+	@$(BIN)/flexcore dev up
+
+lock: install          ## requirements.lock anew from pyproject.toml
+	@$(BIN)/pip-compile --quiet --extra test --extra dev --generate-hashes --allow-unsafe --strip-extras \
+	  --no-header --no-annotate --no-emit-index-url --no-emit-trusted-host --no-emit-find-links \
+	  --upgrade -o requirements.lock pyproject.toml
+
+clean:                 ## remove what was built and the local stack's data, not .venv
+	@[ ! -x $(BIN)/flexcore ] || $(BIN)/flexcore dev down --wipe
+	@rm -rf build dist *.egg-info .coverage .coverage.* .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
