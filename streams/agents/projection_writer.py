@@ -1,16 +1,15 @@
 """One batch of decoded records into the read store: checkpoints and rows in one database transaction."""
 
-import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-import orjson
 import psycopg
 from psycopg import sql
-from sqlalchemy import JSON, Column, Text
+from sqlalchemy import JSON, Column
 from sqlalchemy.dialects import postgresql
 
+from streams.agents.projection_literals import clean, literal_of
 from streams.agents.projection_records import Item
 from streams.agents.projection_tables import Checkpoint, Connection, Place, Tables
 from streams.projections.view import Row, View
@@ -46,7 +45,7 @@ class Statements:
     def __init__(self, target: Target, tables: Tables) -> None:
         columns = list(target.view.table.columns)
         self.names = tuple(column.name for column in columns)
-        self.dumps: tuple[Callable[[Any], Any] | None, ...] = tuple(_dump_of(column) for column in columns)
+        self.literals = tuple(literal_of(column) for column in columns)
         keys = [column.name for column in target.view.table.primary_key.columns]
         types = [_array_type(column) for column in columns]
         name, fields = tables.name(target.table), _names(self.names)
@@ -75,6 +74,7 @@ class Statements:
         self.select = sql.SQL("SELECT {} FROM {} JOIN unnest({}) AS k ({}) USING ({})").format(
             fields, name, key_arrays, _names(keys), _names(keys)
         )
+        self.key_literals = tuple(literal_of(target.view.table.c[key]) for key in keys)
         self.key_places = tuple(self.names.index(key) for key in keys)
 
 
@@ -180,7 +180,7 @@ class BatchWriter:
                     item.offset,
                     topic_id,
                     view,
-                    _clean(cause)[:_CAUSE_CHARS_MAX],
+                    clean(cause)[:_CAUSE_CHARS_MAX],
                 )
                 connection.execute(self._fail, what)
             if self._channel:
@@ -204,7 +204,7 @@ class BatchWriter:
                 old = self.checkpoints.get(place)
                 if old is not None and end > old.next_offset:
                     sequence = max(old.sequence, sequences.get((topic, partition), 0))
-                    moved.append((place, old, old._replace(next_offset=end, sequence=sequence)))
+                    moved.append((place, old, Checkpoint(old.topic_id, end, sequence, old.target)))
         return sorted(moved)
 
     def _move_checkpoints(
@@ -244,7 +244,7 @@ class BatchWriter:
         for item in items:
             event = item.event if view.typed else item.record
             try:
-                keyed.append((tuple(map(_clean, view.key(event, item.meta))), event, item))
+                keyed.append((view.key(event, item.meta), event, item))
             except Exception as error:  # noqa: BLE001 - a fold that cannot take a record must not stop the others
                 failed.append(Failed(item, view.name, f"{type(error).__name__}: {error}"))
         known = self._rows[target.table]
@@ -278,21 +278,21 @@ class BatchWriter:
             missing = list(keys)
         if not missing:
             return
-        arrays = [list(column) for column in zip(*missing, strict=True)]
+        # A key is found again under the text that PostgreSQL could hold.
+        held = {tuple(clean(part) if isinstance(part, str) else part for part in key): key for key in missing}
+        columns = zip(*held, strict=True)
+        arrays = [literal(column) for literal, column in zip(statements.key_literals, columns, strict=True)]
         for values in connection.execute(statements.select, arrays):
             row = dict(zip(statements.names, values, strict=True))
-            known[tuple(values[place] for place in statements.key_places)] = row
+            known[held[tuple(values[place] for place in statements.key_places)]] = row
 
 
-def _arrays(statements: Statements, rows: Iterable[Row]) -> list[list[Any]]:
+def _arrays(statements: Statements, rows: Iterable[Row]) -> list[str]:
     taken = list(rows)
-    columns: list[list[Any]] = []
-    for name, dump in zip(statements.names, statements.dumps, strict=True):
-        values = [row[name] for row in taken]
-        columns.append(
-            values if dump is None else [None if value is None else dump(value) for value in values]
-        )
-    return columns
+    return [
+        literal([row[name] for row in taken])
+        for name, literal in zip(statements.names, statements.literals, strict=True)
+    ]
 
 
 def _names(names: Iterable[str]) -> sql.Composed:
@@ -302,23 +302,3 @@ def _names(names: Iterable[str]) -> sql.Composed:
 def _array_type(column: Column[Any]) -> Any:
     dialect = postgresql.dialect()  # type: ignore[no-untyped-call]  # SQLAlchemy leaves its dialects unannotated
     return "text" if isinstance(column.type, JSON) else column.type.compile(dialect)
-
-
-def _dump_of(column: Column[Any]) -> Callable[[Any], Any] | None:
-    if isinstance(column.type, JSON):
-        return dump_json
-    return _clean if isinstance(column.type, Text) else None
-
-
-def _clean(value: Any) -> Any:
-    """Return the value as PostgreSQL's text can hold it: a NUL becomes the replacement character."""
-    return value.replace("\0", "\ufffd") if isinstance(value, str) and "\0" in value else value
-
-
-def dump_json(value: Any) -> str:
-    """Return JSON text, the same for the same value; what JSON does not know is written as text."""
-    try:
-        return orjson.dumps(value, default=str).decode()
-    except TypeError:
-        # Integers beyond 64 bits: slower, but exact.
-        return json.dumps(value, default=str, ensure_ascii=False, separators=(",", ":"))
