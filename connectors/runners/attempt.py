@@ -33,7 +33,13 @@ def main() -> int:
     os.dup2(2, 1)
     sys.stdout = sys.stderr
     report = Report(private)
-    task = msgspec.convert(msgspec.json.decode(sys.stdin.buffer.readline()), Task)
+    for module in _KINDS.values():
+        # This process may wait for its task: the time is used for what every task needs.
+        importlib.import_module(module)
+    told = sys.stdin.buffer.readline()
+    if not told:
+        return 0
+    task = msgspec.convert(msgspec.json.decode(told), Task)
     os.chdir(task.project_dir)
     try:
         work: Work = importlib.import_module(_KINDS[task.kind]).work

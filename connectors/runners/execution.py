@@ -3,25 +3,23 @@
 import asyncio
 import contextlib
 import shutil
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import orjson
 
-import connectors
 from connectors.runners import processes
 from connectors.runners.logs import Output, RunLog
 from connectors.runners.offer import Ended, Offer
 from connectors.runners.secrets import Resolved, resolve
 from connectors.runners.settings import RunnerSettings
+from connectors.runners.spares import Spares
 from connectors.sdk.errors import ConnectorError, InvalidSpec
 
 _OWN_SETTINGS = "FLEXCORE_"
 _ERROR_CHARS_MAX = 4_000
-_ROOT = Path(next(iter(connectors.__path__))).parent
+_RESULT_BYTES_MAX = 16 << 20
 
 
 @dataclass(slots=True)
@@ -47,6 +45,7 @@ class Execution:
     token: str
     settings: RunnerSettings
     log: RunLog
+    spares: Spares
     progress: Progress = field(default_factory=Progress)
     _guarded: processes.Guarded | None = None
     _killed: str | None = None
@@ -110,7 +109,8 @@ class Execution:
             raise InvalidSpec(
                 f"step {self.offer.step} runs {argv[0]!r}, which is no program on the runner's PATH"
             )
-        code = await self._run(argv, environ, folder, output, None)
+        guarded = await processes.start(argv, environ, folder, self.settings.kill_grace_s)
+        code = await self._follow(guarded, output, None)
         if code == 0:
             return Ended(output={"exit_code": 0, "tail": output.tail})
         last = output.tail.rpartition("\n")[2]
@@ -118,8 +118,7 @@ class Execution:
         return Ended(error=f"{argv[0]}: {how}{f': {last}' if last else ''}")
 
     async def _attempt(self, spec: Mapping[str, Any], output: Output) -> Ended:
-        argv = [sys.executable, "-m", "connectors.runners.attempt"]
-        code = await self._run(argv, self._environ(), _ROOT, output, orjson.dumps(self._task(spec)) + b"\n")
+        code = await self._follow(await self.spares.take(), output, orjson.dumps(self._task(spec)) + b"\n")
         if self._told is not None:
             return self._told
         last = output.tail.rpartition("\n")[2]
@@ -128,11 +127,7 @@ class Execution:
             error=f"the attempt's process ended without a result ({how}){f': {last}' if last else ''}"
         )
 
-    async def _run(
-        self, argv: list[str], environ: Mapping[str, str], folder: Path, output: Output, task: bytes | None
-    ) -> int:
-        grace_s = self.settings.kill_grace_s
-        guarded = await processes.start(argv, environ, folder, grace_s, stdin=task is not None)
+    async def _follow(self, guarded: processes.Guarded, output: Output, task: bytes | None) -> int:
         self._guarded = guarded
         process = guarded.process
         if self._killed is not None:
@@ -152,7 +147,8 @@ class Execution:
         assert process.stdout is not None
         assert process.stderr is not None
         await asyncio.gather(
-            processes.each_line(process.stdout, told), processes.each_line(process.stderr, complained)
+            processes.each_line(process.stdout, told, _RESULT_BYTES_MAX),
+            processes.each_line(process.stderr, complained),
         )
         return await guarded.wait()
 
@@ -189,14 +185,16 @@ class Execution:
         }
 
     def _environ(self) -> dict[str, str]:
-        """The programs of steps do not learn the platform's own settings."""
-        return {
-            key: value for key, value in self.settings.environ.items() if not key.startswith(_OWN_SETTINGS)
-        }
+        return for_programs(self.settings.environ)
 
     def _log_line(self, stream: str, line: str) -> None:
         offer = self.offer
         self.log.write(offer.tenant, offer.run, offer.step, offer.attempt, stream, line)
+
+
+def for_programs(environ: Mapping[str, str]) -> dict[str, str]:
+    """Return the environment without the platform's own settings."""
+    return {key: value for key, value in environ.items() if not key.startswith(_OWN_SETTINGS)}
 
 
 def _masked(ended: Ended, secrets: Resolved, tail: str) -> Ended:

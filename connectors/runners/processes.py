@@ -67,14 +67,18 @@ def guarded(argv: Sequence[str], grace_s: float) -> list[str]:
     return [sys.executable, "-I", "-S", guard.__file__, str(os.getpid()), str(grace_s), *argv]
 
 
-async def each_line(stream: asyncio.StreamReader, take: Callable[[bytes], Awaitable[None]]) -> None:
+async def each_line(
+    stream: asyncio.StreamReader,
+    take: Callable[[bytes], Awaitable[None]],
+    line_bytes_max: int = LINE_BYTES_MAX,
+) -> None:
     """Hand every line to ``take``, without its line end; a line over the limit comes in pieces."""
     rest = b""
     while chunk := await stream.read(65_536):
         *lines, rest = (rest + chunk).split(b"\n")
         for line in lines:
             await take(line)
-        if len(rest) > LINE_BYTES_MAX:
+        if len(rest) > line_bytes_max:
             await take(rest)
             rest = b""
     if rest:

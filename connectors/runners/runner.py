@@ -9,10 +9,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from connectors.runners.claims import Claim, ClaimWriter, OfferConsumer
-from connectors.runners.execution import Execution
+from connectors.runners.execution import Execution, for_programs
 from connectors.runners.lease import Lease
 from connectors.runners.logs import RunLog
 from connectors.runners.settings import RunnerSettings
+from connectors.runners.spares import Spares
 from connectors.sdk.commands import CommandClient
 from schemas.codec import Codec
 from schemas.topics import Topics
@@ -47,6 +48,7 @@ class Runner:
             OfferConsumer(settings, queue, writer, self._take, self._give_back, self._expect, self._written)
             for queue in settings.queues
         ]
+        self._spares = Spares(for_programs(settings.environ), settings.kill_grace_s)
         self._lock = threading.Lock()
         self._free = settings.concurrency
         self._tasks: set[asyncio.Task[None]] = set()
@@ -84,6 +86,7 @@ class Runner:
         self._settings.data_dir.mkdir(parents=True, exist_ok=True)
         await self._client.start()
         self._log.start()
+        self._spares.prepare()
         for consumer in self._consumers:
             consumer.start()
 
@@ -101,6 +104,7 @@ class Runner:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._spares.stop()
         await self._client.stop()
         await asyncio.to_thread(self._log.stop)
 
@@ -166,7 +170,7 @@ class Runner:
             await self._work(claim)
 
     async def _work(self, claim: Claim) -> None:
-        execution = Execution(claim.offer, claim.token, self._settings, self._log)
+        execution = Execution(claim.offer, claim.token, self._settings, self._log, self._spares)
         lease = Lease(self._client, execution)
         self._running[claim.token] = _Running(execution, int(time.time() * 1000))
         working = asyncio.create_task(execution.run())

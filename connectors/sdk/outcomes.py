@@ -96,7 +96,7 @@ def _ends(consumer: Consumer, wanted: list[TopicPartition]) -> list[TopicPartiti
             failed = next((end for end in ends if end.error is not None), None)
             if failed is None:
                 return ends
-            trouble = f"Kafka gives no end of {failed.topic} [{failed.partition}]: {failed.error.str()}"
+            trouble = f"Kafka gives no end of {failed.topic} [{failed.partition}]: {failed.error}"
         except KafkaException as error:
             trouble = f"Kafka does not answer about the outcome topics: {error.args[0].str()}"
         if time.monotonic() > deadline:
