@@ -9,7 +9,7 @@ import os
 import re
 import tomllib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -133,7 +133,10 @@ _PORT = _whole(0, 65_535)
 SETTINGS: tuple[Setting, ...] = (
     Setting("KAFKA_BOOTSTRAP", "", _hosts, "brokers, host:port separated by commas"),
     Setting(
-        "POSTGRES_URL", "", _postgres, "read store; without it nothing but health and commands is answered"
+        "POSTGRES_URL",
+        "",
+        _postgres,
+        "database of the read store; the role api needs it, the role worker fills it",
     ),
     Setting("POSTGRES_SCHEMA", "flexcore", _dotted_name, "database schema of the read store"),
     Setting("REGISTRY_URL", "", _url, "schema registry; empty: the node brings its own"),
@@ -187,7 +190,7 @@ class Config:
     """Everything that was set, parsed.
 
     ``values`` keeps each text with its origin, ``kafka`` goes to librdkafka, ``stack`` is what ``flexcore dev up``
-    wrote about the running stack, ``unknown`` are ``FLEXCORE_*`` variables that no setting reads.
+    wrote about the running stack, ``unknown`` are ``FLEXCORE_*`` variables that no setting reads, ``environ`` is what programs of steps may refer to.
     """
 
     values: Mapping[str, Value]
@@ -195,6 +198,7 @@ class Config:
     project: Path | None
     stack: Mapping[str, Any]
     unknown: tuple[str, ...] = ()
+    environ: Mapping[str, str] = field(default_factory=dict, repr=False)
 
     def get(self, name: str) -> Any:
         """Return the parsed value of the setting ``name`` (without the prefix)."""
@@ -212,6 +216,14 @@ class Config:
             raise ConfigError(
                 "FLEXCORE_KAFKA_BOOTSTRAP is not set; start a local stack with `flexcore dev up`, or set it to your "
                 "brokers, such as 127.0.0.1:9092."
+            )
+
+    def require_read_store(self) -> None:
+        """Raise :class:`ConfigError` unless a node of these roles knows the database it answers from."""
+        if "api" in self.get("ROLES") and not self.get("POSTGRES_URL"):
+            raise ConfigError(
+                "FLEXCORE_POSTGRES_URL is not set, and the role api answers from it; start a local stack with "
+                "`flexcore dev up`, set it, or leave api out of FLEXCORE_ROLES."
             )
 
     def worker_settings(self, node: str) -> WorkerSettings:
@@ -272,7 +284,7 @@ def load(
     unknown = tuple(
         sorted(f"{PREFIX}{name}" for name in given if name not in values and not name.startswith("TEST_"))
     )
-    return Config(values, kafka, project, stack, unknown)
+    return Config(values, kafka, project, stack, unknown, dict(environ))
 
 
 def _origin(layer: str, name: str) -> str:

@@ -1,17 +1,10 @@
-"""Sockets for applications: one on the node's own event loop, one on a loop in a thread of its own.
+"""Sockets for the node's applications. Until authentication is configured they bind loopback only."""
 
-Until authentication is configured both bind loopback only.
-"""
-
-import asyncio
 import socket
-import threading
-from collections.abc import Callable
 
 from aiohttp import web
 
 HOST = "127.0.0.1"
-_START_TIMEOUT_S = 10.0
 
 
 class PortTaken(OSError):
@@ -60,49 +53,3 @@ class Listener:
         """Take no new requests, give the open ones a second, then close."""
         if self._runner is not None:
             await self._runner.cleanup()
-
-
-class ThreadListener:
-    """Serves an application on a loop of its own, so that code that blocks this node's loop can call it."""
-
-    def __init__(self, make: Callable[[], web.Application], port: int, setting: str, name: str) -> None:
-        self._make = make
-        self._port = port
-        self._setting = setting
-        self._started = threading.Event()
-        self._failure: BaseException | None = None
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._stop: asyncio.Event | None = None
-        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
-        self.url = ""
-
-    def start(self) -> None:
-        """Listen; afterwards ``url`` is known. Blocks shortly. Raises :class:`PortTaken`, and what ``make`` raises."""
-        self._thread.start()
-        if not self._started.wait(_START_TIMEOUT_S):
-            raise TimeoutError(f"{self._thread.name} did not listen within {_START_TIMEOUT_S:g} s")
-        if self._failure is not None:
-            raise self._failure
-
-    def stop(self) -> None:
-        """Close; blocks for two seconds at most."""
-        if self._loop is not None and self._stop is not None and self._thread.is_alive():
-            self._loop.call_soon_threadsafe(self._stop.set)
-            self._thread.join(2.0)
-
-    def _run(self) -> None:
-        asyncio.run(self._serve())
-
-    async def _serve(self) -> None:
-        self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
-        try:
-            listener = Listener(self._make(), self._port, self._setting)
-            await listener.start()
-        except BaseException as error:  # noqa: BLE001 - it is raised again where the node is started
-            self._failure = error
-            self._started.set()
-            return
-        self.url = listener.url
-        self._started.set()
-        await self._stop.wait()
-        await listener.stop()

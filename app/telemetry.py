@@ -63,9 +63,14 @@ def configure_logging(level: str, form: str) -> None:
     handler = logging.StreamHandler(sys.stderr)
     plain = logging.Formatter("%(asctime)s %(levelname)-7s %(name)s: %(message)s", "%H:%M:%S")
     handler.setFormatter(JsonLines() if form == "json" else plain)
+    handler.addFilter(_worth_reading)
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level.upper())
-    # Faust and its base tell every service start at INFO: of no use to an operator of this platform.
     for noisy in ("faust", "mode", "aiohttp.access", "asyncio"):
         logging.getLogger(noisy).setLevel(max(logging.WARNING, root.level))
+
+
+def _worth_reading(record: logging.LogRecord) -> bool:
+    """Drop what Faust's base says at INFO about the start and stop of each of its services (``[^-Consumer]: …``)."""
+    return record.levelno > logging.INFO or not str(record.msg).startswith("[^")

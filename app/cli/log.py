@@ -36,11 +36,16 @@ class Log:
     kafka: Mapping[str, str]
     codec: Codec
     next: dict[Spot, int] = field(default_factory=dict)
+    # Kept: an admin client that is collected takes its unanswered futures with it.
+    admin: AdminClient = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.admin = AdminClient({**self.kafka, "log_level": 2})
 
     def topics(self) -> dict[str, int]:
         """Return every topic with its number of partitions. Raises :class:`Failed` when no broker answers."""
         try:
-            found = self._admin().list_topics(timeout=10).topics
+            found = self.admin.list_topics(timeout=10).topics
         except KafkaException as error:
             hosts = self.kafka.get("bootstrap.servers", "")
             message = f"Kafka at {hosts} does not answer: {error.args[0].str()}"
@@ -50,7 +55,7 @@ class Log:
     def topic_ids(self, names: Sequence[str]) -> dict[str, str]:
         """Return Kafka's id of each topic that exists."""
         ids = {}
-        for name, future in self._admin().describe_topics(TopicCollection([*names])).items():
+        for name, future in self.admin.describe_topics(TopicCollection([*names])).items():
             try:
                 ids[name] = str(future.result(_TIMEOUT_S).topic_id)
             except KafkaException:
@@ -62,7 +67,7 @@ class Log:
         if not spots:
             return {}
         asked = {TopicPartition(*spot): spec for spot in spots}
-        answers = self._admin().list_offsets(
+        answers = self.admin.list_offsets(
             asked, isolation_level=IsolationLevel.READ_UNCOMMITTED, request_timeout=15
         )
         return {
@@ -134,9 +139,6 @@ class Log:
             name,
             body,
         )
-
-    def _admin(self) -> AdminClient:
-        return AdminClient({**self.kafka, "log_level": 2})
 
 
 def _held_up(waiting: Mapping[Spot, int]) -> Failed:

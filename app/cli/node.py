@@ -23,6 +23,7 @@ def run(session: Session, roles: str | None) -> None:
         overrides["PROJECT"] = str(session.options["project"])
     config = load(overrides=overrides)
     config.require_kafka()
+    config.require_read_store()
     try:
         run_node(config)
     except (NodeTaken, NodeFailed) as error:

@@ -1,0 +1,374 @@
+"""The composition root: a configuration becomes the parts of a node. Nothing else constructs adapters.
+
+Order of start: schema registry, topics, commands, read store, HTTP, then what moves data: worker, projector, runner.
+``node.json`` is written when the listeners are up, before shards are ready; ``/health/ready`` says when they are.
+"""
+
+import asyncio
+import os
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from confluent_kafka import KafkaException
+from confluent_kafka.admin import AdminClient
+
+from app.adapters.data_dir import DataDir
+from app.adapters.kafka_commands import KafkaCommands
+from app.adapters.nodes import NodesBoard
+from app.adapters.quarantine import KafkaRedriver
+from app.adapters.view_store import ViewStore
+from app.api import create_api
+from app.commands.routes import write_routes
+from app.config import Config
+from app.health import Health, HealthDependencies
+from app.listeners import Listener
+from app.node import Node, NodeFailed, Part
+from app.ports import Limits, Ping, WriteDependencies
+from app.registry.server import create_registry_app
+from app.registry.store import RegistryStore
+from app.routes import Route
+from app.telemetry import Read, configure_logging, expose
+from connectors.runners.settings import RunnerSettings
+from connectors.sdk.commands import CommandClient
+from schemas.catalogue import Catalogue
+from schemas.codec import Codec
+from schemas.errors import RegistryUnavailable
+from schemas.registry import HttpRegistry, SchemaRegistry
+from schemas.topics import NODES, SCHEMAS, Topics
+from streams.aggregates import builtin
+from streams.provision import provision
+from streams.reactors import REACTORS
+from streams.translation import vocabulary
+
+if TYPE_CHECKING:
+    from connectors.runners.runner import Runner
+    from streams.agents.project import Projector
+    from streams.worker import Worker
+
+_KAFKA_WAIT_S = 30.0
+_RUNNER_GRACE_S = 0.5
+
+
+def run_node(config: Config) -> None:
+    """Run a node in this process until it is told to stop. Blocking.
+
+    Raises :class:`app.adapters.data_dir.NodeTaken` and :class:`app.node.NodeFailed`, each with one sentence.
+    """
+    import uvloop  # noqa: PLC0415 - a loop is chosen only where one is run
+
+    configure_logging(config.get("LOG_LEVEL"), config.get("LOG_FORMAT"))
+    place = DataDir(config.data_dir)
+    name = place.claim(config.get("NODE"))
+    try:
+        uvloop.run(_run(config, place, name))
+    finally:
+        place.release()
+
+
+async def _run(config: Config, place: DataDir, name: str) -> None:
+    await create_node(config, place, name).run()
+
+
+def create_node(config: Config, place: DataDir, name: str) -> Node:
+    """Return the node, wired; nothing connects before it runs. To be called on the event loop that will run it."""
+    return Node(_Composition(config, place, name).parts())
+
+
+class _Composition:
+    """Makes each part when its turn comes: later parts need the addresses that earlier ones got."""
+
+    def __init__(self, config: Config, place: DataDir, name: str) -> None:
+        self._config = config
+        self._place = place
+        self._name = name
+        self._roles: tuple[str, ...] = config.get("ROLES")
+        self._topics = Topics(config.get("TOPIC_PREFIX"))
+        self._aggregates = builtin()
+        self._catalogue = Catalogue.load()
+        self._settings = config.worker_settings(name)
+        self._registry_url: str = config.get("REGISTRY_URL")
+        self._registry: SchemaRegistry
+        self._registry_store: RegistryStore | None = None
+        self._registry_listener: Listener | None = None
+        self._codec: Codec
+        self._client: CommandClient | None = None
+        self._store: ViewStore | None = None
+        self._listener: Listener | None = None
+        self._worker: Worker | None = None
+        self._projector: Projector | None = None
+        self._runner: Runner | None = None
+        self._board = NodesBoard(config.kafka, self._topics.named(NODES), self._describe)
+        self._unexpose = expose({}, {})
+
+    def parts(self) -> list[Part]:
+        """Return the parts this node's roles ask for, in the order of their start."""
+        config = self._config
+        parts = [Part("Kafka", self._await_kafka, _nothing, 0, 0.1)]
+        if self._registry_url:
+            self._registry = HttpRegistry(self._registry_url)
+        else:
+            parts.append(Part("schema registry", self._start_registry, self._stop_registry, 0, 1.0))
+        parts.append(Part("topics", self._provision, _nothing, 0, 0.1))
+        if "api" in self._roles:
+            parts.append(Part("commands", self._start_commands, self._stop_commands, 1, 1.0))
+            parts.append(Part("read store", self._open_store, self._close_store, 1, 0.5))
+        parts.append(Part("HTTP", self._listen, self._close_listener, 2, 1.5))
+        if "worker" in self._roles:
+            parts.append(Part("worker", self._start_worker, self._stop_worker, 2, 3.0, self._worker_crashed))
+            if config.get("POSTGRES_URL"):
+                parts.append(Part("projector", self._start_projector, self._stop_projector, 2, 2.0))
+        if "runner" in self._roles:
+            parts.append(Part("runner", self._start_runner, self._stop_runner, 2, 3.0))
+        parts.append(Part("nodes", self._start_board, self._stop_board, 3, 1.0))
+        return parts
+
+    # ---------------------------------------------------------------- what everything stands on
+    async def _await_kafka(self) -> None:
+        hosts = self._config.kafka["bootstrap.servers"]
+        try:
+            await asyncio.to_thread(_ask_kafka, self._config.kafka, _KAFKA_WAIT_S)
+        except KafkaException as error:
+            raise NodeFailed(
+                f"Kafka at {hosts} does not answer within {_KAFKA_WAIT_S:g} s ({error.args[0].str()}); start it, or "
+                "set FLEXCORE_KAFKA_BOOTSTRAP."
+            ) from None
+
+    async def _start_registry(self) -> None:
+        config = self._config
+        topic = self._topics.named(SCHEMAS)
+        store = RegistryStore(config.kafka, topic, config.get("CLUSTER"), config.get("REPLICATION"))
+        self._registry_store = store
+        await asyncio.to_thread(store.start)
+        port = config.get("REGISTRY_PORT")
+        self._registry_listener = Listener(create_registry_app(store), port, "FLEXCORE_REGISTRY_PORT")
+        await self._registry_listener.start()
+        self._registry_url = self._registry_listener.url
+        self._registry = store
+
+    async def _stop_registry(self) -> None:
+        if self._registry_listener is not None:
+            await self._registry_listener.stop()
+        if self._registry_store is not None:
+            await asyncio.to_thread(self._registry_store.stop)
+
+    async def _provision(self) -> None:
+        await asyncio.to_thread(provision, self._settings, self._aggregates)
+        self._codec = Codec(self._registry, self._catalogue)
+
+    # ---------------------------------------------------------------- the edge
+    async def _start_commands(self) -> None:
+        names = [aggregate.name for aggregate in self._aggregates]
+        client_id = f"{self._config.get('CLUSTER')}-{self._name}-api"
+        shards = self._config.get("SHARDS")
+        self._client = CommandClient(self._config.kafka, self._codec, self._topics, shards, names, client_id)
+        await self._client.start()
+
+    async def _stop_commands(self) -> None:
+        if self._client is not None:
+            await self._client.stop()
+
+    async def _listen(self) -> None:
+        port = self._config.get("HTTP_PORT")
+        api = create_api(self._routes(), self._config.get("BODY_BYTES_MAX"))
+        self._listener = Listener(api, port, "FLEXCORE_HTTP_PORT")
+        await self._listener.start()
+        self._place.publish(
+            {
+                "name": self._name,
+                "url": self._listener.url,
+                "registry_url": self._registry_url,
+                "pid": os.getpid(),
+                "roles": list(self._roles),
+            }
+        )
+
+    async def _close_listener(self) -> None:
+        self._unexpose()
+        if self._listener is not None:
+            await self._listener.stop()
+
+    def _routes(self) -> list[Route]:
+        health = HealthDependencies(self._pings(), self._describe, self._board)
+        routes = list(Health(health).routes())
+        if self._client is not None and self._store is not None:
+            routes += write_routes(self._writes(self._client, self._store))
+            routes += self._reads(self._store)
+        return routes
+
+    def _writes(self, client: CommandClient, store: ViewStore) -> WriteDependencies:
+        config = self._config
+        names = frozenset(aggregate.name for aggregate in self._aggregates)
+        return WriteDependencies(
+            bus=KafkaCommands(client),
+            resources=store,
+            redriver=KafkaRedriver(config.kafka, self._topics, config.get("SHARDS"), names),
+            vocabulary={aggregate.name: vocabulary(aggregate).commands for aggregate in self._aggregates},
+            limits=Limits(config.get("IN_FLIGHT_MAX"), config.get("BODY_BYTES_MAX")),
+        )
+
+    async def _open_store(self) -> None:
+        self._store = ViewStore(self._config.get("POSTGRES_URL"), self._config.get("POSTGRES_SCHEMA"))
+
+    async def _close_store(self) -> None:
+        if self._store is not None:
+            await self._store.close()
+
+    def _reads(self, store: ViewStore) -> list[Route]:
+        return []
+
+    # ---------------------------------------------------------------- what moves data
+    async def _start_worker(self) -> None:
+        from streams.worker import create_worker  # noqa: PLC0415 - Faust is loaded only where it runs
+
+        self._worker = create_worker(
+            self._settings, self._registry, self._catalogue, self._aggregates, REACTORS
+        )
+        await self._worker.app.start()
+
+    async def _stop_worker(self) -> None:
+        if self._worker is not None:
+            await self._worker.app.stop()
+
+    def _worker_crashed(self) -> str | None:
+        if self._worker is None or not self._worker.app.crashed:
+            return None
+        return str(self._worker.app.crash_reason)
+
+    async def _start_projector(self) -> None:
+        from streams.agents.project import Projector  # noqa: PLC0415 - SQLAlchemy is loaded only where it is used
+
+        settings = self._config.projector_settings(self._name)
+        self._projector = Projector(settings, self._codec, self._aggregates)
+        await self._projector.start()
+
+    async def _stop_projector(self) -> None:
+        if self._projector is not None:
+            await self._projector.stop()
+
+    async def _start_runner(self) -> None:
+        from connectors.runners.runner import Runner  # noqa: PLC0415 - a node without this role need not load it
+
+        config = self._config
+        settings = RunnerSettings(
+            kafka=config.kafka,
+            cluster=config.get("CLUSTER"),
+            node=self._name,
+            registry_url=self._registry_url,
+            project_dir=config.project or Path.cwd(),
+            data_dir=config.data_dir / "runner",
+            prefix=config.get("TOPIC_PREFIX"),
+            shards=config.get("SHARDS"),
+            replication=config.get("REPLICATION"),
+            queues=config.get("QUEUES"),
+            concurrency=config.get("CONCURRENCY"),
+            environ=config.environ,
+        )
+        self._runner = Runner(settings, self._codec)
+        await self._runner.start()
+
+    async def _stop_runner(self) -> None:
+        if self._runner is not None:
+            await self._runner.stop(_RUNNER_GRACE_S)
+
+    # ---------------------------------------------------------------- what the node says about itself
+    async def _start_board(self) -> None:
+        self._board.start()
+        self._unexpose = expose(self._counters(), self._gauges())
+
+    async def _stop_board(self) -> None:
+        await asyncio.to_thread(self._board.stop, 0.8)
+
+    def _pings(self) -> dict[str, Ping]:
+        pings: dict[str, Ping] = {"kafka": self._ping_kafka, "registry": self._ping_registry}
+        if "api" in self._roles:
+            pings |= {"commands": self._ping_commands, "read_store": self._ping_store}
+        if "worker" in self._roles:
+            pings["worker"] = self._ping_worker
+            if self._config.get("POSTGRES_URL"):
+                pings["projector"] = self._ping_projector
+        if "runner" in self._roles:
+            pings["runner"] = self._ping_runner
+        return pings
+
+    async def _ping_kafka(self) -> str | None:
+        hosts = self._config.kafka["bootstrap.servers"]
+        try:
+            await asyncio.to_thread(_ask_kafka, self._config.kafka, 1.5)
+        except KafkaException as error:
+            return f"Kafka at {hosts} does not answer: {error.args[0].str()}"
+        return None
+
+    async def _ping_registry(self) -> str | None:
+        registry = HttpRegistry(self._registry_url, 1.5)
+        try:
+            await asyncio.to_thread(registry.latest, "flexcore-health")
+        except RegistryUnavailable as error:
+            return str(error)
+        finally:
+            await asyncio.to_thread(registry.close)
+        return None
+
+    async def _ping_commands(self) -> str | None:
+        return self._client.problem if self._client else "not started"
+
+    async def _ping_store(self) -> str | None:
+        return await self._store.ping() if self._store else "not started"
+
+    async def _ping_worker(self) -> str | None:
+        if self._worker is None:
+            return "not started"
+        engine = self._worker.engine
+        if waiting := [number for number, phase in engine.shards().items() if phase != "ready"]:
+            return f"shards {waiting} are being taken over" + (
+                f": {engine.problem}" if engine.problem else ""
+            )
+        return engine.problem
+
+    async def _ping_projector(self) -> str | None:
+        if self._projector is None:
+            return "not started"
+        return self._projector.problem or (None if self._projector.ready else "the views are being filled")
+
+    async def _ping_runner(self) -> str | None:
+        return self._runner.problem if self._runner else "not started"
+
+    def _counters(self) -> dict[str, Read]:
+        counters: dict[str, Read] = {}
+        if (worker := self._worker) is not None:
+            counters["worker"] = lambda: asdict(worker.engine.counters)
+        if (projector := self._projector) is not None:
+            counters["projector"] = projector.counters
+        return counters
+
+    def _gauges(self) -> dict[str, Read]:
+        gauges: dict[str, Read] = {}
+        if (worker := self._worker) is not None:
+            gauges["shard_ready"] = lambda: {
+                str(n): float(phase == "ready") for n, phase in worker.engine.shards().items()
+            }
+        if (projector := self._projector) is not None:
+            gauges["projector_lag"] = projector.lag
+        if (runner := self._runner) is not None:
+            gauges["runner_attempts"] = lambda: {"running": float(len(runner.running))}
+        return gauges
+
+    def _describe(self) -> dict[str, Any]:
+        shards = self._worker.engine.shards() if self._worker else {}
+        return {
+            "node": self._name,
+            "url": self._listener.url if self._listener else "",
+            "registry_url": self._registry_url,
+            "roles": list(self._roles),
+            "shards": sorted(number for number, phase in shards.items() if phase == "ready"),
+            "pid": os.getpid(),
+        }
+
+
+async def _nothing() -> None:
+    """Stop nothing: the part only had to be waited for."""
+
+
+def _ask_kafka(kafka: Mapping[str, str], timeout_s: float) -> None:
+    AdminClient({**kafka, "log_level": 2}).list_topics(timeout=timeout_s)
