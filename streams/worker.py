@@ -111,6 +111,7 @@ def create_worker(
     reactors: Mapping[type, Reactor],
 ) -> Worker:
     """Wire a worker; nothing connects before its app starts. Blocking: registers the schemas of what it writes."""
+    settings.data_dir.mkdir(parents=True, exist_ok=True)
     topics = Topics(settings.prefix)
     codec = Codec(registry, catalogue)
     writer_id = transactional_id(settings.cluster, settings.node)

@@ -19,9 +19,9 @@ from schemas.codec import Codec
 from schemas.topics import Topics, key_of
 from streams.domain.aggregate import Aggregate
 from streams.recovery.offsets import Broker, Committed, sequence_in
+from streams.shards.record import Record
+from streams.shards.shard import Entry, Remembered, Slice
 from streams.translation import from_record
-from streams.writer.record import Record
-from streams.writer.shard import Entry, Remembered, Slice
 
 _log = logging.getLogger(__name__)
 Partition = tuple[str, int]

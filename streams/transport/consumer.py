@@ -18,8 +18,8 @@ from confluent_kafka import KafkaError, KafkaException, TopicPartition
 from faust.transport.consumer import Consumer as FaustConsumer
 from faust.types import TP, ConsumerMessage
 
+from streams.shards.record import Record
 from streams.writer.engine import Batch, Engine
-from streams.writer.record import Record
 from streams.writer.transaction import Membership
 
 _log = logging.getLogger(__name__)

@@ -13,12 +13,12 @@ from schemas import topics as names
 from schemas.partitioning import partition_of
 from streams.domain.aggregate import Decision, Effect, Message, Rejected, Send
 from streams.failures import Poison, fingerprint
+from streams.shards.record import Record
+from streams.shards.shard import Entry, Remembered, Slice
 from streams.writer.decoding import Command, Decoder
 from streams.writer.encoding import Cause, EffectEncoder, Encoder, Produced, cause_of
 from streams.writer.identity import derived, uuid_bytes
 from streams.writer.quarantine import Quarantine
-from streams.writer.record import Record
-from streams.writer.shard import Entry, Remembered, Slice
 
 _log = logging.getLogger(__name__)
 Reactor = Callable[[str, str, Any, Any], tuple[Send, ...]]

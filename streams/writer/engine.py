@@ -23,10 +23,10 @@ from streams.metrics import Counters
 from streams.recovery.load import BrokenLog, Loader
 from streams.recovery.offsets import written_by
 from streams.settings import WorkerSettings
+from streams.shards.record import Record
+from streams.shards.shard import Shard
 from streams.writer.decide import Decider, Staged
 from streams.writer.plan import Plan, make_plan, next_timer
-from streams.writer.record import Record
-from streams.writer.shard import Shard
 from streams.writer.transaction import Membership, TransactionalWriter
 
 _log = logging.getLogger(__name__)

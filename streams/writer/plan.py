@@ -3,8 +3,8 @@
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from streams.writer.record import Record
-from streams.writer.shard import Shard, Slice
+from streams.shards.record import Record
+from streams.shards.shard import Shard, Slice
 
 _TIMERS_MAX = 500
 

@@ -2,8 +2,8 @@
 
 from datetime import UTC, datetime
 
+from streams.shards.record import Record
 from streams.writer.encoding import Produced
-from streams.writer.record import Record
 
 _HEADER_BYTES_MAX = 4096
 

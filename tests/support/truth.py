@@ -26,7 +26,7 @@ def read(bootstrap: str, topic: str, partitions: int, isolation: str = "read_com
     try:
         consumer.assign([part for part in parts if part.partition in left])
         while left:
-            for record in consumer.consume(5000, 1.0):
+            for record in consumer.consume(5000, 0.05):
                 error = record.error()
                 if error is None:
                     records[record.partition()].append(record)
@@ -48,7 +48,9 @@ class Verdict:
     outcomes: Counter[str] = field(default_factory=Counter)
     outcome_of: dict[str, list[bytes]] = field(default_factory=dict)
     event_commands: Counter[str] = field(default_factory=Counter)
-    writers: list[str] = field(default_factory=list)
+    writers: list[tuple[int, str, int]] = field(
+        default_factory=list
+    )  # shard, transactional id, append time (ms)
 
 
 def judge(bootstrap: str, prefix: str, shards: int, decode: Any) -> Verdict:
@@ -58,13 +60,23 @@ def judge(bootstrap: str, prefix: str, shards: int, decode: Any) -> Verdict:
     balances: dict[str, int] = {}
     sequences: dict[int, list[int]] = {number: [] for number in range(shards)}
     keys: Counter[bytes] = Counter()
+    # Outcomes first: an outcome that is there has its events there, not the other way round in time.
+    for record in read(bootstrap, f"{prefix}.account.outcomes", shards):
+        _, body = decode(record.value())
+        verdict.outcome_of.setdefault(body["command_id"], []).append(record.value())
+        if "replayed" in dict(record.headers()):
+            continue
+        verdict.outcomes[body["status"]] += 1
+        sequences[record.partition()].append(body["sequence"])
     for record in read(bootstrap, f"{prefix}.account.events", shards):
         _, body = decode(record.value())
         envelope = body["envelope"]
         name = envelope["aggregate_id"]
         verdict.events += 1
         verdict.event_commands[envelope["command_id"]] += 1
-        verdict.writers.append(f"{record.partition()}:{dict(record.headers())['writer'].decode()}")
+        verdict.writers.append(
+            (record.partition(), dict(record.headers())["writer"].decode(), record.timestamp()[1])
+        )
         keys[record.key()] += 1
         if envelope["version"] != versions.get(name, 0) + 1:
             verdict.problems.append(f"{name}: version {envelope['version']} after {versions.get(name, 0)}")
@@ -75,13 +87,6 @@ def judge(bootstrap: str, prefix: str, shards: int, decode: Any) -> Verdict:
                 f"{name}: balance {body['balance']}, and the deposits are {balances[name]}"
             )
         sequences[record.partition()].append(envelope["sequence"])
-    for record in read(bootstrap, f"{prefix}.account.outcomes", shards):
-        _, body = decode(record.value())
-        verdict.outcome_of.setdefault(body["command_id"], []).append(record.value())
-        if "replayed" in dict(record.headers()):
-            continue
-        verdict.outcomes[body["status"]] += 1
-        sequences[record.partition()].append(body["sequence"])
     verdict.problems += [f"key {key!r} {count} times" for key, count in keys.items() if count > 1]
     verdict.problems += [
         f"{cid}: {count} events" for cid, count in verdict.event_commands.items() if count > 1

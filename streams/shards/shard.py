@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from streams.domain.aggregate import Aggregate
-from streams.writer.record import Record
+from streams.shards.record import Record
 
 Phase = Literal["loading", "claiming", "ready"]
 
