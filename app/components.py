@@ -1,7 +1,169 @@
-"""Component schemas of the OpenAPI document: request bodies from their types, answers as the views give them."""
+"""Component schemas of the OpenAPI document: bodies from the types that check them, rows from the views' own tables."""
 
+from collections.abc import Mapping
 from typing import Any
 
+import msgspec
+from sqlalchemy import JSON, BigInteger, Boolean, Integer, LargeBinary, Table
 
-def component_schemas() -> dict[str, Any]:
-    return {}
+from app.commands import bodies
+from app.errors import TABLE
+from streams.projections import bookmark, command, event, pipeline, quarantine, run, schedule
+
+Schema = dict[str, Any]
+
+_BODIES: Mapping[str, type[msgspec.Struct]] = {
+    "StartRun": bodies.StartRunBody,
+    "Reason": bodies.ReasonBody,
+    "Empty": bodies.EmptyBody,
+    "Rerun": bodies.RerunBody,
+    "SetBookmark": bodies.BookmarkBody,
+    "Command": bodies.CommandBody,
+}
+_ROWS: Mapping[str, Table] = {
+    "Pipeline": pipeline.TABLE,
+    "Run": run.TABLE,
+    "Schedule": schedule.TABLE,
+    "Bookmark": bookmark.TABLE,
+    "Event": event.TABLE,
+    "Outcome": command.TABLE,
+    "QuarantinedRecord": quarantine.TABLE,
+}
+_TEXT: Schema = {"type": "string"}
+_NUMBER: Schema = {"type": "integer"}
+
+
+def component_schemas() -> dict[str, Schema]:
+    """Return every named schema that routes refer to."""
+    found = {name: _body(kind) for name, kind in _BODIES.items()}
+    found |= {name: _row(table) for name, table in _ROWS.items()}
+    found["Run"]["properties"]["steps"] = {"type": "array", "items": _ref("RunStep")}
+    found |= _OTHERS
+    found |= {f"{name}List": _list(name) for name in (*_ROWS, "Dataset", "LogLine", "View")}
+    found["Problem"] = _problem()
+    return dict(sorted(found.items()))
+
+
+def _body(kind: type[msgspec.Struct]) -> Schema:
+    schema: Schema = msgspec.json.schema(kind)["$defs"][kind.__name__]
+    return {**schema, "title": schema["title"].removesuffix("Body")}
+
+
+def _row(table: Table) -> Schema:
+    """Return the schema of a view's row: its columns, and the position of the event it reflects."""
+    properties = {column.name: _column(column.type, bool(column.nullable)) for column in table.columns}
+    if "sequence" in properties:
+        properties["position"] = {**_TEXT, "description": "For ?min-position= of reads"}
+    return {"type": "object", "required": sorted(properties), "properties": properties}
+
+
+def _column(kind: object, nullable: bool) -> Schema:
+    if isinstance(kind, JSON):
+        return {}
+    name = "string"
+    if isinstance(kind, Boolean):
+        name = "boolean"
+    elif isinstance(kind, BigInteger | Integer):
+        name = "integer"
+    schema: Schema = {"type": [name, "null"] if nullable else name}
+    return {**schema, "contentEncoding": "base64"} if isinstance(kind, LargeBinary) else schema
+
+
+def _list(name: str) -> Schema:
+    return _object(
+        {"items": {"type": "array", "items": _ref(name)}, "cursor": {"type": ["string", "null"]}}, ["items"]
+    )
+
+
+def _problem() -> Schema:
+    fault = _object({"pointer": _TEXT, "detail": _TEXT, "fix": _TEXT}, [])
+    return _object(
+        {
+            "type": _TEXT,
+            "title": _TEXT,
+            "status": _NUMBER,
+            "detail": _TEXT,
+            "instance": _TEXT,
+            "code": {"type": "string", "enum": list(TABLE)},
+            "errors": {"type": "array", "items": fault},
+        }
+    )
+
+
+def _object(properties: Mapping[str, Schema], required: list[str] | None = None) -> Schema:
+    needed = list(properties) if required is None else required
+    return {"type": "object", "required": needed, "properties": dict(properties)}
+
+
+def _ref(name: str) -> Schema:
+    return {"$ref": f"#/components/schemas/{name}"}
+
+
+_MAYBE_NUMBER: Schema = {"type": ["integer", "null"]}
+_MAYBE_TEXT: Schema = {"type": ["string", "null"]}
+_PART = _object({"name": _TEXT, "status": {"enum": ["ok", "failing"]}, "detail": _MAYBE_TEXT})
+_NODE: Mapping[str, Schema] = {
+    "node": _TEXT,
+    "url": _TEXT,
+    "registry_url": _TEXT,
+    "roles": {"type": "array", "items": _TEXT},
+    "shards": {"type": "array", "items": _NUMBER},
+    "pid": _NUMBER,
+}
+_OTHERS: Mapping[str, Schema] = {
+    "Any": {"description": "Any JSON value"},
+    "PipelineFile": _object(
+        {
+            "apiVersion": {"const": "flexcore/v1"},
+            "kind": {"const": "Pipeline"},
+            "metadata": _object({"name": _TEXT}),
+            "spec": _object({"steps": {"type": "array", "items": _object({"name": _TEXT})}}),
+        }
+    ),
+    "RunStep": _object(
+        {
+            "name": _TEXT,
+            "kind": {"enum": ["extract", "transform", "load", "command"]},
+            "after": {"type": "array", "items": _TEXT},
+            "status": _TEXT,
+            "attempt": _NUMBER,
+            "runner": _MAYBE_TEXT,
+            "started_at": _MAYBE_NUMBER,
+            "ended_at": _MAYBE_NUMBER,
+            "retry_at": _MAYBE_NUMBER,
+            "records_in": _NUMBER,
+            "records_out": _NUMBER,
+            "records_rejected": _NUMBER,
+            "bytes": _NUMBER,
+            "error": _MAYBE_TEXT,
+            "tail": _MAYBE_TEXT,
+            "output": {},
+            "reused": {"type": "boolean"},
+        }
+    ),
+    "Dataset": {"type": "object"},
+    "LogLine": {"type": "object"},
+    "View": {"type": "object"},
+    "Pending": _object({"command_id": _TEXT, "status": {"enum": ["pending", "accepted"]}}),
+    "Redrive": _object(
+        {"command_id": _TEXT, "causation_id": _TEXT, "aggregate": _TEXT, "aggregate_id": _TEXT}
+    ),
+    "Live": _object({"status": {"const": "live"}}),
+    "Health": _object(
+        {
+            **_NODE,
+            "status": {"enum": ["ready", "not_ready"]},
+            "missing": {"type": "array", "items": _TEXT},
+            "parts": {"type": "array", "items": _PART},
+        }
+    ),
+    "Cluster": _object(
+        {
+            "nodes": {
+                "type": "array",
+                "items": _object({**_NODE, "status": {"enum": ["alive", "silent"]}, "at": _NUMBER}),
+            },
+            "shards": {"type": "array", "items": _object({"shard": _NUMBER, "owner": _TEXT})},
+        }
+    ),
+}

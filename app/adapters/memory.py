@@ -15,7 +15,7 @@ from app.ports import Order, Row
 from schemas.partitioning import partition_of
 from schemas.topics import key_of
 from streams.domain.aggregate import Aggregate, Message, Rejected, Send
-from streams.projections.view import Meta
+from streams.projections.view import Meta, position
 from streams.projections.views import VIEWS
 from streams.translation import from_record, to_record
 
@@ -168,7 +168,8 @@ class MemoryPlatform:
                 key = view.key(event, meta)
                 row = view.fold(self._rows[view.name].get(key), event, meta)
                 if row is not None:
-                    self._rows[view.name][key] = row
+                    token = position(meta.aggregate, row["shard"], row["sequence"])
+                    self._rows[view.name][key] = {**row, "position": token}
 
 
 class MemoryRedriver:
