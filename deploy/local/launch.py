@@ -34,7 +34,7 @@ class _CapData(ctypes.Structure):
 
 
 def main(arguments: list[str]) -> None:
-    """Replace this process by the program; returns only when that fails (OSError)."""
+    """Replace this process by the program; returns only when that fails (SystemExit)."""
     parent, death_signal, user, _, *command = arguments
     if user != "-":
         _become(user)
@@ -42,7 +42,10 @@ def main(arguments: list[str]) -> None:
         ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, int(death_signal), 0, 0, 0)
         if os.getppid() != int(parent):  # it died before the kernel was told to watch it
             raise SystemExit(128 + signal.SIGKILL)
-    os.execvp(command[0], command)
+    try:
+        os.execvp(command[0], command)
+    except OSError as error:
+        raise SystemExit(f"cannot run {command[0]}: {error.strerror}") from None
 
 
 def _become(user: str) -> None:
