@@ -27,6 +27,7 @@ from streams.agents.projection_log import (
     TopicInfo,
     consumer_settings,
 )
+from streams.agents.projection_rebuild import Rebuilt, rebuild
 from streams.agents.projection_records import Decoder, origins
 from streams.agents.projection_tables import Checkpoint, Connection, Place, Tables, connect
 from streams.agents.projection_writer import BatchWriter, CheckpointMoved, Target
@@ -52,6 +53,7 @@ class Projector:
     """Keeps the views of all ``aggregates`` up to date, in a thread of its own. Start it once."""
 
     def __init__(self, settings: ProjectorSettings, codec: Codec, aggregates: Sequence[Aggregate]) -> None:
+        self._parts = (settings, codec, aggregates)
         self._work = _Work(settings, codec, aggregates)
         self._thread = threading.Thread(target=self._work.run, name="projector", daemon=True)
 
@@ -72,8 +74,20 @@ class Projector:
 
     @property
     def problem(self) -> str | None:
-        """What keeps the views from following, or which records they could not take; None: all is well."""
-        return self._work.trouble or self._work.complaint()
+        """What keeps the views from following the log; None: nothing."""
+        return self._work.trouble
+
+    @property
+    def complaint(self) -> str | None:
+        """What to say about records that no view could take; None: there are none. The views go on without them."""
+        return self._work.complaint()
+
+    async def rebuild(self, view: str) -> Rebuilt:
+        """Fold one view anew beside the table in use, then switch; readers and projectors go on meanwhile.
+
+        Raises :class:`streams.agents.projection_rebuild.RebuildRefused`, ``psycopg.Error``, ``KafkaException``.
+        """
+        return await asyncio.to_thread(rebuild, *self._parts, view)
 
     def lag(self) -> dict[str, int]:
         """Return, by ``topic/partition`` held by this node, how many records are not projected yet."""

@@ -241,7 +241,8 @@ async def test_poison_is_reported_and_passed(log: EventLog, database: str) -> No
     async with running(node):
         await eventually(lambda: count(database, "run") == 2 and count(database, "command") == 1, 40)
         await eventually(lambda: node.counters()["errors"] == 3, 40)
-        assert "3 records could not be projected" in str(node.problem)
+        assert "3 records could not be projected" in str(node.complaint)
+        assert node.problem is None
     errors = query(database, f"SELECT view, cause FROM {SCHEMA}.projection_errors ORDER BY 1, 2")
     assert len(errors) == 3
     assert errors[2][0] == "command"

@@ -1,0 +1,1 @@
+"""GET: a query, rows of the read store, JSON."""

@@ -1,0 +1,150 @@
+"""What the handlers of reads need of the world, as Protocols."""
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from app.ports import Cluster, Limits, Row
+
+Page = tuple[list[Row], str | None]
+Positions = dict[tuple[str, int], int]
+
+
+class ViewReader(Protocol):
+    """Rows of views. Lists return a page and the cursor of the next one. Raises ``Problem`` ``unavailable``."""
+
+    async def wait_for(self, aggregate: str, shard: int, sequence: int, timeout_s: float) -> bool:
+        """Wait until rows of ``aggregate`` reflect ``sequence``; False when they do not in time."""
+
+    async def positions(self) -> Positions:
+        """Return the last event sequence that every view has folded, by aggregate and shard."""
+
+    async def changed(self, seen: Positions, timeout_s: float) -> bool:
+        """Wait until the positions differ from ``seen``; False when they did not in time."""
+
+    async def require(self, name: str) -> None:
+        """Raise ``unavailable`` while the view is being filled."""
+
+    async def status(self) -> list[Row]:
+        """Return each view with its table and how far it is."""
+
+    async def pipeline(self, tenant: str, name: str) -> Row | None:
+        """Return the pipeline, deleted or not."""
+
+    async def run(self, tenant: str, run_id: str) -> Row | None:
+        """Return the run."""
+
+    async def schedule(self, tenant: str, pipeline: str) -> Row | None:
+        """Return the schedule of a pipeline."""
+
+    async def bookmark(self, tenant: str, pipeline: str, step: str) -> Row | None:
+        """Return the bookmark of a step."""
+
+    async def command(self, tenant: str, command_id: str) -> Row | None:
+        """Return the outcome of a command."""
+
+    async def event(self, tenant: str, event_id: str) -> Row | None:
+        """Return the event."""
+
+    async def quarantined(self, tenant: str, topic: str, partition: int, offset: int) -> Row | None:
+        """Return the record that came from this place, if it is the tenant's or nobody's."""
+
+    async def pipelines(self, tenant: str, status: str | None, limit: int, cursor: str | None) -> Page:
+        """Return pipelines by name; deleted ones only when that status is asked for."""
+
+    async def runs(
+        self, tenant: str, pipeline_name: str | None, status: str | None, limit: int, cursor: str | None
+    ) -> Page:
+        """Return runs, the newest first."""
+
+    async def schedules(self, tenant: str, limit: int, cursor: str | None) -> Page:
+        """Return schedules by pipeline."""
+
+    async def bookmarks(
+        self, tenant: str, pipeline_name: str | None, with_dataset: bool, limit: int, cursor: str | None
+    ) -> Page:
+        """Return bookmarks by pipeline and step."""
+
+    async def quarantine(
+        self, tenant: str, cause: str | None, status: str | None, limit: int, cursor: str | None
+    ) -> Page:
+        """Return quarantined records, the newest first."""
+
+    async def events(
+        self,
+        tenant: str,
+        filters: Mapping[str, Any],
+        limit: int,
+        cursor: str | None = None,
+        newest_first: bool = False,
+    ) -> Page:
+        """Return events by time; ``filters`` as :meth:`app.adapters.view_store.ViewStore.events` says."""
+
+    async def events_between(
+        self,
+        tenant: str,
+        filters: Mapping[str, Any],
+        shard: tuple[str, int],
+        after: int,
+        upto: int,
+        limit: int,
+    ) -> list[Row]:
+        """Return events of one shard in their order, after one sequence up to another."""
+
+
+class Records(Protocol):
+    """Records that are read from Kafka on request."""
+
+    def dataset(self, tenant: str, pipeline: str, step: str) -> str:
+        """Return the name of a dataset's topic."""
+
+    def rejects(self, tenant: str, pipeline: str, step: str) -> str:
+        """Return the name of the topic of a dataset's rejected records."""
+
+    async def ranges(self, topic: str) -> dict[int, tuple[int, int]]:
+        """Return first and end offset of each partition; nothing when there is no such topic."""
+
+    async def first(self, topic: str, starts: Mapping[int, int], limit: int) -> list[Row]:
+        """Return the first ``limit`` records from ``starts`` on."""
+
+    async def last(self, topic: str, starts: Mapping[int, int], limit: int) -> list[Row]:
+        """Return the last ``limit`` records by time, none from before ``starts``."""
+
+    async def logs(
+        self,
+        tenant: str,
+        run_id: str,
+        step: str | None,
+        span: tuple[int, int | None],
+        limit: int,
+        cursor: str | None,
+    ) -> Page:
+        """Return what the programs of a run printed between two times (ms)."""
+
+
+class History(Protocol):
+    """The state of any aggregate, now or then."""
+
+    async def state(
+        self, tenant: str, kind: str, aggregate_id: str, version: int | None, at: int | None
+    ) -> Row:
+        """Return the state up to a version or a time (ms), with the place of its last event."""
+
+
+Rebuild = Callable[[str], Awaitable[bool]]
+
+
+@dataclass(frozen=True, slots=True)
+class ViewDependencies:
+    """What the handlers of reads are given.
+
+    ``rebuild`` folds a view anew and answers True, or False when it goes on in the background after a while; None
+    where this node cannot. It raises ``Problem``.
+    """
+
+    store: ViewReader
+    records: Records
+    history: History
+    cluster: Cluster
+    rebuild: Rebuild | None = None
+    limits: Limits = field(default_factory=Limits)

@@ -1,0 +1,30 @@
+"""Every route that reads."""
+
+from app.routes import Route
+from app.views.aggregates import AggregateViews
+from app.views.bookmarks import BookmarkViews
+from app.views.commands import CommandViews
+from app.views.datasets import DatasetViews
+from app.views.events import EventViews
+from app.views.pipelines import PipelineViews
+from app.views.ports import ViewDependencies
+from app.views.quarantine import QuarantineViews
+from app.views.runs import RunViews
+from app.views.schedules import ScheduleViews
+from app.views.views import ViewViews
+
+
+def read_routes(needs: ViewDependencies) -> tuple[Route, ...]:
+    """Return the routes of all nouns."""
+    return (
+        *PipelineViews(needs).routes(),
+        *RunViews(needs).routes(),
+        *ScheduleViews(needs).routes(),
+        *BookmarkViews(needs).routes(),
+        *DatasetViews(needs).routes(),
+        *CommandViews(needs).routes(),
+        *AggregateViews(needs).routes(),
+        *EventViews(needs).routes(),
+        *QuarantineViews(needs).routes(),
+        *ViewViews(needs).routes(),
+    )

@@ -1,0 +1,85 @@
+"""Reads of runs: lists, one run, its events, what its programs printed."""
+
+from aiohttp import web
+
+from app.errors import not_found
+from app.ports import Row
+from app.routes import Query, Route
+from app.security import principal
+from app.views.answers import FRESHNESS, LISTING, complete, fresh, listing, many, one
+from app.views.ports import ViewDependencies
+
+
+class RunViews:
+    """Handlers of ``GET /v1/runs…``."""
+
+    def __init__(self, needs: ViewDependencies) -> None:
+        self._needs = needs
+
+    def routes(self) -> tuple[Route, ...]:
+        """Return the routes of this noun."""
+        wanted = (Query("pipeline", "Only of this pipeline"), Query("status", "Only in this status"))
+        path = "/v1/runs/{id}"
+        return (
+            Route(
+                "GET", "/v1/runs", self.list, "listRuns", "Runs, the newest first", "runs",
+                query=(*wanted, *LISTING, *FRESHNESS), response="RunList",
+            ),
+            Route(
+                "GET", path, self.get, "getRun", "One run with its steps", "runs",
+                query=FRESHNESS, response="Run", statuses=(200, 304),
+            ),
+            Route(
+                "GET", f"{path}/events", self.events, "listRunEvents", "What happened to the run, in order", "runs",
+                query=(*LISTING, *FRESHNESS), response="EventList",
+            ),
+            Route(
+                "GET", f"{path}/logs", self.logs, "listRunLogs", "What the programs of the run printed", "runs",
+                query=(Query("step", "Only of this step"), *LISTING), response="LogList",
+            ),
+        )  # fmt: skip
+
+    async def list(self, request: web.Request) -> web.Response:
+        """Answer with runs, the newest first."""
+        limit, cursor = listing(request)
+        await fresh(request, self._needs, "run")
+        pipeline, status = request.query.get("pipeline"), request.query.get("status")
+        page = await self._needs.store.runs(principal(request).tenant, pipeline, status, limit, cursor)
+        await complete(request, self._needs, "run")
+        return many(request, page)
+
+    async def get(self, request: web.Request) -> web.Response:
+        """Answer with one run."""
+        return one(request, await self._run(request), "run", request.match_info["id"])
+
+    async def events(self, request: web.Request) -> web.Response:
+        """Answer with the run's events by version."""
+        limit, cursor = listing(request)
+        await self._run(request)
+        filters = {"aggregate": "run", "aggregate_id": request.match_info["id"]}
+        page = await self._needs.store.events(principal(request).tenant, filters, limit, cursor)
+        await complete(request, self._needs, "event")
+        return many(request, page)
+
+    async def logs(self, request: web.Request) -> web.Response:
+        """Answer with lines of output, as long as they are kept (7 days)."""
+        limit, cursor = listing(request)
+        row = await self._run(request)
+        page = await self._needs.records.logs(
+            row["tenant"],
+            row["id"],
+            request.query.get("step") or None,
+            (row["created_at"], row["ended_at"]),
+            limit,
+            cursor,
+        )
+        return many(request, page)
+
+    async def _run(self, request: web.Request) -> Row:
+        run_id = request.match_info["id"]
+        await fresh(request, self._needs, "run")
+        row = await self._needs.store.run(principal(request).tenant, run_id)
+        await complete(request, self._needs, "run")
+        if row is None:
+            raise not_found("run", run_id)
+        return row
