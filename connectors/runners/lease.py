@@ -11,13 +11,14 @@ import orjson
 
 from connectors.runners.execution import Execution
 from connectors.runners.offer import Ended
-from connectors.sdk.commands import CommandClient, InvalidCommand
+from connectors.sdk.commands import CommandClient
 from connectors.sdk.errors import Unavailable
 
 _log = logging.getLogger(__name__)
 _CUT_OFF_LEASES = 5
 _AGAIN_S = 1.0
 _RESULT_TIMEOUT_S = 5.0
+_OUTPUT_CHARS_MAX = 900_000
 _IGNORED = frozenset({"overloaded", "misrouted_twice"})
 
 
@@ -67,21 +68,21 @@ class Lease:
         if ended.output is None:
             await self._tell("FailStep", self._failure(ended.error, ended.retryable, ended.tail), give_up)
             return
+        output = orjson.dumps(ended.output).decode()
+        if len(output) > _OUTPUT_CHARS_MAX:
+            told = f"the step's output object has {len(output)} characters, more than {_OUTPUT_CHARS_MAX}"
+            await self._tell("FailStep", self._failure(told, False, ended.tail), give_up)
+            return
         progress = self._execution.progress
         body = {
             **self._attempt,
-            "output": orjson.dumps(ended.output).decode(),
+            "output": output,
             "records_in": progress.records_in,
             "records_out": progress.records_out,
             "records_rejected": progress.records_rejected,
             "bytes": progress.bytes,
         }
-        try:
-            await self._tell("CompleteStep", body, give_up)
-        except InvalidCommand as error:
-            await self._tell(
-                "FailStep", self._failure(f"its result cannot be told: {error}", False, ""), give_up
-            )
+        await self._tell("CompleteStep", body, give_up)
 
     def _failure(self, error: str, retryable: bool, tail: str) -> dict[str, Any]:
         return {**self._attempt, "error": error, "retryable": retryable, "tail": tail}
