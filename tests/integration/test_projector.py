@@ -23,7 +23,9 @@ from streams.settings import ProjectorSettings
 from tests.support.event_log import EventLog
 from tests.support.services import KafkaService, PostgresService
 
-DEFINITION = json.dumps({"spec": {"steps": [{"name": "read", "extract": {}}, {"name": "write", "load": {}, "after": ["read"]}]}})
+DEFINITION = json.dumps(
+    {"spec": {"steps": [{"name": "read", "extract": {}}, {"name": "write", "load": {}, "after": ["read"]}]}}
+)
 SCHEMA = "flexcore"
 
 
@@ -115,7 +117,9 @@ def a_run(log: EventLog, name: str) -> str:
 
 def fill(log: EventLog, runs: int = 40) -> None:
     for n in range(runs):
-        log.emit("pipeline", f"p-{n}", PipelineApplied(DEFINITION, "h1", 1, log.clock), PipelinePaused(log.clock))
+        log.emit(
+            "pipeline", f"p-{n}", PipelineApplied(DEFINITION, "h1", 1, log.clock), PipelinePaused(log.clock)
+        )
         a_run(log, f"run-{n}")
         log.outcome("run", f"run-{n}", str(uuid.uuid5(uuid.NAMESPACE_URL, str(n))))
     log.raw(
@@ -171,7 +175,9 @@ async def test_a_dropped_schema_is_folded_again_to_equal_rows(log: EventLog, dat
 
 
 def all_there_late(database: str) -> bool:
-    return bool(count(database, "event") == 281 and count(database, "run") == 40 and count(database, "command") == 40)
+    return bool(
+        count(database, "event") == 281 and count(database, "run") == 40 and count(database, "command") == 40
+    )
 
 
 def query_none(database: str, statement: str) -> None:
@@ -185,7 +191,12 @@ async def test_sessions_that_are_ended_are_opened_again(log: EventLog, database:
     async with running(node):
         for part in range(5):
             for n in range(part * 8, part * 8 + 8):
-                log.emit("pipeline", f"p-{n}", PipelineApplied(DEFINITION, "h1", 1, log.clock), PipelinePaused(log.clock))
+                log.emit(
+                    "pipeline",
+                    f"p-{n}",
+                    PipelineApplied(DEFINITION, "h1", 1, log.clock),
+                    PipelinePaused(log.clock),
+                )
                 a_run(log, f"run-{n}")
             log.flush()
             await asyncio.sleep(0.1)
@@ -199,7 +210,9 @@ async def test_sessions_that_are_ended_are_opened_again(log: EventLog, database:
     assert query(database, f"SELECT count(*), min(version) FROM {table('run')}") == [(40, 5)]
 
 
-async def test_two_projectors_of_the_same_partitions_write_each_row_once(log: EventLog, database: str) -> None:
+async def test_two_projectors_of_the_same_partitions_write_each_row_once(
+    log: EventLog, database: str
+) -> None:
     """Two groups hold every partition at once: compare-and-set lets one of them move each checkpoint."""
     first, second = projector(log, database, "a", "one"), projector(log, database, "b", "two")
     async with running(first, second):
@@ -266,7 +279,10 @@ async def test_a_topic_made_anew_starts_over(log: EventLog, database: str) -> No
         a_run(log, "run-newer")
         log.flush()
         await eventually(
-            lambda: query(database, f"SELECT id FROM {table('run')} ORDER BY 1") == [("run-new",), ("run-newer",)], 60
+            lambda: (
+                query(database, f"SELECT id FROM {table('run')} ORDER BY 1") == [("run-new",), ("run-newer",)]
+            ),
+            60,
         )
 
 

@@ -52,8 +52,19 @@ class EventLog:
         for future in admin.create_topics(new).values():
             future.result(30)
 
+    def topic(self, name: str, partitions: int) -> None:
+        """Create one topic."""
+        admin = AdminClient(self.kafka)
+        for future in admin.create_topics([NewTopic(name, partitions, 1)]).values():
+            future.result(30)
+
     def emit(
-        self, aggregate: str, aggregate_id: str, *events: Any, tenant: str = "default", correlation: str = "c-1"
+        self,
+        aggregate: str,
+        aggregate_id: str,
+        *events: Any,
+        tenant: str = "default",
+        correlation: str = "c-1",
     ) -> str:
         """Produce events of one aggregate, with ``at`` one millisecond after the other; returns the position."""
         shard = partition_of(key_of(tenant, aggregate_id), self.shards)
@@ -84,7 +95,9 @@ class EventLog:
             fullname = f"flexcore.{aggregate}.{name}"
             encode = self.codec.encoder(f"{aggregate}.events-{fullname}", self.catalogue.schema(fullname))
             key = f"{tenant}/{aggregate_id}/{version:020d}/{event_id}".encode()
-            self.raw(self.topics.events(aggregate), encode({"envelope": envelope, **to_record(event)}), key, shard)
+            self.raw(
+                self.topics.events(aggregate), encode({"envelope": envelope, **to_record(event)}), key, shard
+            )
         return f"{aggregate}:{shard}:{self.sequences[aggregate, shard]}"
 
     def outcome(self, aggregate: str, aggregate_id: str, command_id: str, **fields: Any) -> None:
@@ -119,15 +132,17 @@ class EventLog:
         self.raw(self.topics.outcomes(aggregate), encode(record), command_id.encode(), shard)
 
     def raw(
-        self, topic: str, value: bytes | None, key: bytes = b"", partition: int = 0,
+        self,
+        topic: str,
+        value: bytes | None,
+        key: bytes = b"",
+        partition: int = 0,
         headers: Mapping[str, bytes] | None = None,
     ) -> None:
         """Produce any record."""
         while True:
             try:
-                self.producer.produce(
-                    topic, value, key, partition, headers=list((headers or {}).items())
-                )
+                self.producer.produce(topic, value, key, partition, headers=list((headers or {}).items()))
                 return
             except BufferError:
                 self.producer.poll(0.1)
