@@ -6,49 +6,49 @@ Order of start: schema registry, topics, commands, read store, HTTP, then what m
 
 import asyncio
 import os
-from collections.abc import Mapping
-from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import psycopg
 from confluent_kafka import KafkaException
-from confluent_kafka.admin import AdminClient
 
 from app.adapters.data_dir import DataDir
 from app.adapters.kafka_commands import KafkaCommands
 from app.adapters.nodes import NodesBoard
 from app.adapters.quarantine import KafkaRedriver
+from app.adapters.record_reader import RecordReader
+from app.adapters.time_travel import TimeTravel
 from app.adapters.view_store import ViewStore
 from app.api import create_api
 from app.commands.routes import write_routes
 from app.config import Config
+from app.errors import problem
 from app.health import Health, HealthDependencies
 from app.listeners import Listener
 from app.node import Node, NodeFailed, Part
-from app.ports import Limits, Ping, WriteDependencies
+from app.ports import Limits, WriteDependencies
 from app.registry.server import create_registry_app
 from app.registry.store import RegistryStore
 from app.routes import Route
-from app.telemetry import Read, configure_logging, expose
+from app.telemetry import configure_logging, expose
+from app.views.ports import ViewDependencies
+from app.views.routes import read_routes
+from app.vitals import Vitals, ask_kafka
 from connectors.runners.settings import RunnerSettings
 from connectors.sdk.commands import CommandClient
 from schemas.catalogue import Catalogue
 from schemas.codec import Codec
-from schemas.errors import RegistryUnavailable
 from schemas.registry import HttpRegistry, SchemaRegistry
 from schemas.topics import NODES, SCHEMAS, Topics
+from streams.agents.projection_rebuild import RebuildRefused
 from streams.aggregates import builtin
 from streams.provision import provision
 from streams.reactors import REACTORS
 from streams.translation import vocabulary
 
-if TYPE_CHECKING:
-    from connectors.runners.runner import Runner
-    from streams.agents.project import Projector
-    from streams.worker import Worker
-
 _KAFKA_WAIT_S = 30.0
 _RUNNER_GRACE_S = 0.5
+_REBUILD_WAIT_S = 30.0
 
 
 def run_node(config: Config) -> None:
@@ -88,17 +88,13 @@ class _Composition:
         self._aggregates = builtin()
         self._catalogue = Catalogue.load()
         self._settings = config.worker_settings(name)
-        self._registry_url: str = config.get("REGISTRY_URL")
         self._registry: SchemaRegistry
         self._registry_store: RegistryStore | None = None
         self._registry_listener: Listener | None = None
         self._codec: Codec
-        self._client: CommandClient | None = None
-        self._store: ViewStore | None = None
         self._listener: Listener | None = None
-        self._worker: Worker | None = None
-        self._projector: Projector | None = None
-        self._runner: Runner | None = None
+        self._live = Vitals(config.kafka, config.get("REGISTRY_URL"))
+        self._rebuilding: asyncio.Task[Any] | None = None
         self._board = NodesBoard(config.kafka, self._topics.named(NODES), self._describe)
         self._unexpose = expose({}, {})
 
@@ -106,8 +102,8 @@ class _Composition:
         """Return the parts this node's roles ask for, in the order of their start."""
         config = self._config
         parts = [Part("Kafka", self._await_kafka, _nothing, 0, 0.1)]
-        if self._registry_url:
-            self._registry = HttpRegistry(self._registry_url)
+        if self._live.registry_url:
+            self._registry = HttpRegistry(self._live.registry_url)
         else:
             parts.append(Part("schema registry", self._start_registry, self._stop_registry, 0, 1.0))
         parts.append(Part("topics", self._provision, _nothing, 0, 0.1))
@@ -128,7 +124,7 @@ class _Composition:
     async def _await_kafka(self) -> None:
         hosts = self._config.kafka["bootstrap.servers"]
         try:
-            await asyncio.to_thread(_ask_kafka, self._config.kafka, _KAFKA_WAIT_S)
+            await asyncio.to_thread(ask_kafka, self._config.kafka, _KAFKA_WAIT_S)
         except KafkaException as error:
             raise NodeFailed(
                 f"Kafka at {hosts} does not answer within {_KAFKA_WAIT_S:g} s ({error.args[0].str()}); start it, or "
@@ -144,7 +140,7 @@ class _Composition:
         port = config.get("REGISTRY_PORT")
         self._registry_listener = Listener(create_registry_app(store), port, "FLEXCORE_REGISTRY_PORT")
         await self._registry_listener.start()
-        self._registry_url = self._registry_listener.url
+        self._live.registry_url = self._registry_listener.url
         self._registry = store
 
     async def _stop_registry(self) -> None:
@@ -162,12 +158,14 @@ class _Composition:
         names = [aggregate.name for aggregate in self._aggregates]
         client_id = f"{self._config.get('CLUSTER')}-{self._name}-api"
         shards = self._config.get("SHARDS")
-        self._client = CommandClient(self._config.kafka, self._codec, self._topics, shards, names, client_id)
-        await self._client.start()
+        self._live.client = CommandClient(
+            self._config.kafka, self._codec, self._topics, shards, names, client_id
+        )
+        await self._live.client.start()
 
     async def _stop_commands(self) -> None:
-        if self._client is not None:
-            await self._client.stop()
+        if self._live.client is not None:
+            await self._live.client.stop()
 
     async def _listen(self) -> None:
         port = self._config.get("HTTP_PORT")
@@ -178,7 +176,7 @@ class _Composition:
             {
                 "name": self._name,
                 "url": self._listener.url,
-                "registry_url": self._registry_url,
+                "registry_url": self._live.registry_url,
                 "pid": os.getpid(),
                 "roles": list(self._roles),
             }
@@ -190,11 +188,13 @@ class _Composition:
             await self._listener.stop()
 
     def _routes(self) -> list[Route]:
-        health = HealthDependencies(self._pings(), self._describe, self._board)
+        health = HealthDependencies(
+            self._live.pings(self._roles, bool(self._config.get("POSTGRES_URL"))), self._describe, self._board
+        )
         routes = list(Health(health).routes())
-        if self._client is not None and self._store is not None:
-            routes += write_routes(self._writes(self._client, self._store))
-            routes += self._reads(self._store)
+        if self._live.client is not None and self._live.store is not None:
+            routes += write_routes(self._writes(self._live.client, self._live.store))
+            routes += self._reads(self._live.store)
         return routes
 
     def _writes(self, client: CommandClient, store: ViewStore) -> WriteDependencies:
@@ -209,43 +209,67 @@ class _Composition:
         )
 
     async def _open_store(self) -> None:
-        self._store = ViewStore(self._config.get("POSTGRES_URL"), self._config.get("POSTGRES_SCHEMA"))
+        self._live.store = ViewStore(self._config.get("POSTGRES_URL"), self._config.get("POSTGRES_SCHEMA"))
 
     async def _close_store(self) -> None:
-        if self._store is not None:
-            await self._store.close()
+        if self._live.store is not None:
+            await self._live.store.close()
 
-    def _reads(self, store: ViewStore) -> list[Route]:
-        return []
+    def _reads(self, store: ViewStore) -> tuple[Route, ...]:
+        config = self._config
+        folds_views = "worker" in self._roles and config.get("POSTGRES_URL")
+        needs = ViewDependencies(
+            store=store,
+            records=RecordReader(config.kafka, self._topics, config.get("SHARDS")),
+            history=TimeTravel(store, self._aggregates),
+            cluster=self._board,
+            rebuild=self._rebuild if folds_views else None,
+        )
+        return read_routes(needs)
+
+    async def _rebuild(self, view: str) -> bool:
+        """Fold a view anew; False when that takes longer than a request may."""
+        if self._live.projector is None:
+            raise problem("unavailable", "The projector of this node has not started yet.")
+        self._rebuilding = asyncio.create_task(self._live.projector.rebuild(view))
+        done, _ = await asyncio.wait({self._rebuilding}, timeout=_REBUILD_WAIT_S)
+        try:
+            for task in done:
+                task.result()
+        except RebuildRefused as error:
+            raise problem("held", str(error)) from error
+        except (psycopg.Error, KafkaException) as error:
+            raise problem("unavailable", f"The view could not be folded: {error}.") from error
+        return bool(done)
 
     # ---------------------------------------------------------------- what moves data
     async def _start_worker(self) -> None:
         from streams.worker import create_worker  # noqa: PLC0415 - Faust is loaded only where it runs
 
-        self._worker = create_worker(
+        self._live.worker = create_worker(
             self._settings, self._registry, self._catalogue, self._aggregates, REACTORS
         )
-        await self._worker.app.start()
+        await self._live.worker.app.start()
 
     async def _stop_worker(self) -> None:
-        if self._worker is not None:
-            await self._worker.app.stop()
+        if self._live.worker is not None:
+            await self._live.worker.app.stop()
 
     def _worker_crashed(self) -> str | None:
-        if self._worker is None or not self._worker.app.crashed:
+        if self._live.worker is None or not self._live.worker.app.crashed:
             return None
-        return str(self._worker.app.crash_reason)
+        return str(self._live.worker.app.crash_reason)
 
     async def _start_projector(self) -> None:
         from streams.agents.project import Projector  # noqa: PLC0415 - SQLAlchemy is loaded only where it is used
 
         settings = self._config.projector_settings(self._name)
-        self._projector = Projector(settings, self._codec, self._aggregates)
-        await self._projector.start()
+        self._live.projector = Projector(settings, self._codec, self._aggregates)
+        await self._live.projector.start()
 
     async def _stop_projector(self) -> None:
-        if self._projector is not None:
-            await self._projector.stop()
+        if self._live.projector is not None:
+            await self._live.projector.stop()
 
     async def _start_runner(self) -> None:
         from connectors.runners.runner import Runner  # noqa: PLC0415 - a node without this role need not load it
@@ -255,7 +279,7 @@ class _Composition:
             kafka=config.kafka,
             cluster=config.get("CLUSTER"),
             node=self._name,
-            registry_url=self._registry_url,
+            registry_url=self._live.registry_url,
             project_dir=config.project or Path.cwd(),
             data_dir=config.data_dir / "runner",
             prefix=config.get("TOPIC_PREFIX"),
@@ -265,101 +289,27 @@ class _Composition:
             concurrency=config.get("CONCURRENCY"),
             environ=config.environ,
         )
-        self._runner = Runner(settings, self._codec)
-        await self._runner.start()
+        self._live.runner = Runner(settings, self._codec)
+        await self._live.runner.start()
 
     async def _stop_runner(self) -> None:
-        if self._runner is not None:
-            await self._runner.stop(_RUNNER_GRACE_S)
+        if self._live.runner is not None:
+            await self._live.runner.stop(_RUNNER_GRACE_S)
 
     # ---------------------------------------------------------------- what the node says about itself
     async def _start_board(self) -> None:
         self._board.start()
-        self._unexpose = expose(self._counters(), self._gauges())
+        self._unexpose = expose(self._live.counters(), self._live.gauges())
 
     async def _stop_board(self) -> None:
         await asyncio.to_thread(self._board.stop, 0.8)
 
-    def _pings(self) -> dict[str, Ping]:
-        pings: dict[str, Ping] = {"kafka": self._ping_kafka, "registry": self._ping_registry}
-        if "api" in self._roles:
-            pings |= {"commands": self._ping_commands, "read_store": self._ping_store}
-        if "worker" in self._roles:
-            pings["worker"] = self._ping_worker
-            if self._config.get("POSTGRES_URL"):
-                pings["projector"] = self._ping_projector
-        if "runner" in self._roles:
-            pings["runner"] = self._ping_runner
-        return pings
-
-    async def _ping_kafka(self) -> str | None:
-        hosts = self._config.kafka["bootstrap.servers"]
-        try:
-            await asyncio.to_thread(_ask_kafka, self._config.kafka, 1.5)
-        except KafkaException as error:
-            return f"Kafka at {hosts} does not answer: {error.args[0].str()}"
-        return None
-
-    async def _ping_registry(self) -> str | None:
-        registry = HttpRegistry(self._registry_url, 1.5)
-        try:
-            await asyncio.to_thread(registry.latest, "flexcore-health")
-        except RegistryUnavailable as error:
-            return str(error)
-        finally:
-            await asyncio.to_thread(registry.close)
-        return None
-
-    async def _ping_commands(self) -> str | None:
-        return self._client.problem if self._client else "not started"
-
-    async def _ping_store(self) -> str | None:
-        return await self._store.ping() if self._store else "not started"
-
-    async def _ping_worker(self) -> str | None:
-        if self._worker is None:
-            return "not started"
-        engine = self._worker.engine
-        if waiting := [number for number, phase in engine.shards().items() if phase != "ready"]:
-            return f"shards {waiting} are being taken over" + (
-                f": {engine.problem}" if engine.problem else ""
-            )
-        return engine.problem
-
-    async def _ping_projector(self) -> str | None:
-        if self._projector is None:
-            return "not started"
-        return self._projector.problem or (None if self._projector.ready else "the views are being filled")
-
-    async def _ping_runner(self) -> str | None:
-        return self._runner.problem if self._runner else "not started"
-
-    def _counters(self) -> dict[str, Read]:
-        counters: dict[str, Read] = {}
-        if (worker := self._worker) is not None:
-            counters["worker"] = lambda: asdict(worker.engine.counters)
-        if (projector := self._projector) is not None:
-            counters["projector"] = projector.counters
-        return counters
-
-    def _gauges(self) -> dict[str, Read]:
-        gauges: dict[str, Read] = {}
-        if (worker := self._worker) is not None:
-            gauges["shard_ready"] = lambda: {
-                str(n): float(phase == "ready") for n, phase in worker.engine.shards().items()
-            }
-        if (projector := self._projector) is not None:
-            gauges["projector_lag"] = projector.lag
-        if (runner := self._runner) is not None:
-            gauges["runner_attempts"] = lambda: {"running": float(len(runner.running))}
-        return gauges
-
     def _describe(self) -> dict[str, Any]:
-        shards = self._worker.engine.shards() if self._worker else {}
+        shards = self._live.worker.engine.shards() if self._live.worker else {}
         return {
             "node": self._name,
             "url": self._listener.url if self._listener else "",
-            "registry_url": self._registry_url,
+            "registry_url": self._live.registry_url,
             "roles": list(self._roles),
             "shards": sorted(number for number, phase in shards.items() if phase == "ready"),
             "pid": os.getpid(),
@@ -368,7 +318,3 @@ class _Composition:
 
 async def _nothing() -> None:
     """Stop nothing: the part only had to be waited for."""
-
-
-def _ask_kafka(kafka: Mapping[str, str], timeout_s: float) -> None:
-    AdminClient({**kafka, "log_level": 2}).list_topics(timeout=timeout_s)

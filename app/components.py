@@ -12,6 +12,18 @@ from streams.projections import bookmark, command, event, pipeline, quarantine, 
 
 Schema = dict[str, Any]
 
+_LISTED = (
+    "Pipeline",
+    "Run",
+    "Schedule",
+    "Bookmark",
+    "Dataset",
+    "Event",
+    "Quarantined",
+    "View",
+    "Log",
+    "Record",
+)
 _BODIES: Mapping[str, type[msgspec.Struct]] = {
     "StartRun": bodies.StartRunBody,
     "Reason": bodies.ReasonBody,
@@ -27,7 +39,7 @@ _ROWS: Mapping[str, Table] = {
     "Bookmark": bookmark.TABLE,
     "Event": event.TABLE,
     "Outcome": command.TABLE,
-    "QuarantinedRecord": quarantine.TABLE,
+    "Quarantined": quarantine.TABLE,
 }
 _TEXT: Schema = {"type": "string"}
 _NUMBER: Schema = {"type": "integer"}
@@ -39,7 +51,11 @@ def component_schemas() -> dict[str, Schema]:
     found |= {name: _row(table) for name, table in _ROWS.items()}
     found["Run"]["properties"]["steps"] = {"type": "array", "items": _ref("RunStep")}
     found |= _OTHERS
-    found |= {f"{name}List": _list(name) for name in (*_ROWS, "Dataset", "LogLine", "View")}
+    # Nothing but these two is known of a command that has no outcome yet.
+    found["Outcome"]["required"] = ["command_id", "status"]
+    found["Outcome"]["properties"]["position"] = _TEXT
+    found["Quarantined"]["properties"] |= {"id": _TEXT, "sample": _TEXT, "sample_hex": _TEXT}
+    found |= {f"{name}List": _list(name) for name in _LISTED}
     found["Problem"] = _problem()
     return dict(sorted(found.items()))
 
@@ -141,9 +157,63 @@ _OTHERS: Mapping[str, Schema] = {
             "reused": {"type": "boolean"},
         }
     ),
-    "Dataset": {"type": "object"},
-    "LogLine": {"type": "object"},
-    "View": {"type": "object"},
+    "Dataset": _object(
+        {
+            "name": _TEXT,
+            "tenant": _TEXT,
+            "pipeline": _TEXT,
+            "step": _TEXT,
+            "topic": _TEXT,
+            "topic_id": _MAYBE_TEXT,
+            "rejects_topic": _TEXT,
+            "generation": _MAYBE_TEXT,
+            "starts": {"type": "object"},
+            "counts": {"type": "object"},
+            "records": _NUMBER,
+            "rejected": _NUMBER,
+            "begun_by": _MAYBE_TEXT,
+            "begun_at": _MAYBE_NUMBER,
+            "updated_at": _NUMBER,
+            "version": _NUMBER,
+            "position": _TEXT,
+        }
+    ),
+    "Record": _object(
+        {
+            "partition": _NUMBER,
+            "offset": _NUMBER,
+            "at": _NUMBER,
+            "key": _TEXT,
+            "headers": {"type": "object"},
+            "value": {},
+        }
+    ),
+    "Log": _object({"at": _NUMBER, "step": _TEXT, "attempt": _NUMBER, "stream": _TEXT, "line": _TEXT}),
+    "View": _object(
+        {
+            "name": _TEXT,
+            "table": _TEXT,
+            "complete": {"type": "boolean"},
+            "partitions": _NUMBER,
+            "partitions_complete": _NUMBER,
+            "lag": _NUMBER,
+            "errors": _NUMBER,
+            "positions": {"type": "object"},
+        }
+    ),
+    "AggregateState": _object(
+        {
+            "aggregate": _TEXT,
+            "id": _TEXT,
+            "version": _NUMBER,
+            "at": _NUMBER,
+            "shard": _NUMBER,
+            "position": _TEXT,
+            "owner": _MAYBE_TEXT,
+            "last_event": _object({"event_id": _TEXT, "type": _TEXT, "actor": _TEXT}),
+            "state": {"type": "object"},
+        }
+    ),
     "Pending": _object({"command_id": _TEXT, "status": {"enum": ["pending", "accepted"]}}),
     "Redrive": _object(
         {"command_id": _TEXT, "causation_id": _TEXT, "aggregate": _TEXT, "aggregate_id": _TEXT}

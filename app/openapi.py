@@ -15,9 +15,10 @@ _STATUS_TEXT: Mapping[int, str] = {
     200: "Done; the resource as it is now",
     201: "Made",
     202: "On its way: ask at Location",
-    204: "Done",
+    304: "Not changed since the version of If-None-Match",
     503: "A part of the node does not work",
 }
+_ANSWERED_WITH_202 = ("Redrive", "View")
 _WRITE_HEADERS = (
     (
         "Idempotency-Key",
@@ -111,10 +112,10 @@ def _query(query: Query) -> dict[str, Any]:
 
 def _response(route: Route, status: int) -> dict[str, Any]:
     answer: dict[str, Any] = {"description": _STATUS_TEXT.get(status, "Answer")}
-    if status == 202 and route.response != "Redrive":
+    if status == 202 and route.response not in _ANSWERED_WITH_202:
         answer["headers"] = {"Location": {"schema": {"type": "string"}}}
         answer["content"] = {"application/json": {"schema": _ref("Pending")}}
-    elif status == 204:
+    elif status == 304:
         return answer
     elif route.response:
         answer["content"] = {route.media_type: {"schema": _ref(route.response)}}

@@ -4,7 +4,8 @@ import json
 
 import click
 
-from app.cli.session import Failed, Session, Verb
+from app.cli.failure import Failed
+from app.cli.session import Session, Verb
 from app.errors import EXIT_USAGE
 
 

@@ -5,8 +5,9 @@ from typing import Any
 
 import click
 
+from app.cli.failure import Failed
 from app.cli.output import show_list, show_one
-from app.cli.session import Failed, Session, Verb, noun
+from app.cli.session import Session, Verb, noun
 from app.errors import EXIT_USAGE
 
 bookmark = noun("bookmark", "How far each step has read its source.")

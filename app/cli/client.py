@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlencode, urlsplit
 
-from app.cli.session import Failed
+from app.cli.failure import Failed
 from app.config import Config
 from app.errors import EXIT_TIMEOUT, TABLE, exit_code
 

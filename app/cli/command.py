@@ -6,8 +6,9 @@ from uuid import uuid4
 
 import click
 
+from app.cli.failure import Failed
 from app.cli.output import show_one
-from app.cli.session import Failed, Session, Verb, noun
+from app.cli.session import Session, Verb, noun
 from app.errors import EXIT_USAGE
 
 command = noun("command", "Send commands, ask for their outcomes.")

@@ -3,7 +3,8 @@
 import click
 from click.shell_completion import get_completion_class
 
-from app.cli.session import Failed, Verb
+from app.cli.failure import Failed
+from app.cli.session import Verb
 
 
 @click.command("completion", cls=Verb, example="flexcore completion bash >> ~/.bashrc")

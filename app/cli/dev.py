@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from app.cli.failure import Failed
 from app.cli.output import show_data, show_table
-from app.cli.session import Failed, Session, Verb, noun
+from app.cli.session import Session, Verb, noun
 from app.errors import EXIT_CONFLICT, EXIT_FAILED, EXIT_NOT_FOUND
 
 if TYPE_CHECKING:

@@ -23,8 +23,8 @@ _WIDE = ("event_id", "command_id", "causation_id", "correlation_id", "position")
 def search(
     session: Session, aggregate: str | None, type_: str | None, correlation: str | None, limit: int
 ) -> None:
-    """Search events."""
-    query = {"aggregate": aggregate, "type": type_, "correlation": correlation}
+    """Search events, the newest first."""
+    query = {"aggregate": aggregate, "type": type_, "correlation": correlation, "order": "desc"}
     show_list(session.output, session.api.items("/v1/events", query, limit), _COLUMNS, _WIDE, name="event_id")
 
 

@@ -16,7 +16,7 @@ from confluent_kafka import (
 )
 from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-defined]  # its stubs forget to export it
 
-from app.cli.session import Failed
+from app.cli.failure import Failed
 from app.errors import EXIT_TIMEOUT
 from schemas.codec import Codec
 from schemas.errors import FlexcoreSchemaError

@@ -11,7 +11,8 @@ from typing import Any
 
 import click
 
-from app.cli.session import COMMON_OPTIONS, Failed, common_option, remember
+from app.cli.failure import Failed
+from app.cli.session import COMMON_OPTIONS, common_option, remember
 
 # Noun → (where its click command is, the line shown by `flexcore --help`).
 NOUNS: Mapping[str, tuple[str, str]] = {

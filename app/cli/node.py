@@ -2,7 +2,8 @@
 
 import click
 
-from app.cli.session import Failed, Session, Verb, noun
+from app.cli.failure import Failed
+from app.cli.session import Session, Verb, noun
 from app.errors import EXIT_FAILED
 
 node = noun("node", "Run one process of the platform.")

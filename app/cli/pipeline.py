@@ -5,8 +5,9 @@ from typing import Any
 
 import click
 
+from app.cli.failure import Failed
 from app.cli.output import show_data, show_list, show_one
-from app.cli.session import Failed, Session, Verb, noun
+from app.cli.session import Session, Verb, noun
 from app.errors import EXIT_CONFLICT, EXIT_USAGE
 
 pipeline = noun("pipeline", "Define what is moved, and how.")

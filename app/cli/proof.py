@@ -3,9 +3,10 @@
 from collections.abc import Mapping
 from typing import Any
 
+from app.cli.failure import Failed
 from app.cli.log import EARLIEST, LATEST, Log, Spot, progress
 from app.cli.output import is_terminal, say, show_data, show_table
-from app.cli.session import Failed, Session
+from app.cli.session import Session
 from app.errors import EXIT_FAILED, EXIT_OK
 from schemas.topics import Topics
 from streams.aggregates import builtin

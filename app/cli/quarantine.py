@@ -2,8 +2,9 @@
 
 import click
 
+from app.cli.failure import Failed
 from app.cli.output import show_list, show_one
-from app.cli.session import Failed, Session, Verb, noun
+from app.cli.session import Session, Verb, noun
 from app.errors import EXIT_USAGE
 
 quarantine = noun("quarantine", "Records nobody could handle; look, and send them again.")

@@ -51,8 +51,9 @@ class AnyCommand:
         outcome = await self._submitter.outcome(request, order, preference)
         if outcome is None:
             return pending(order, preference)
-        headers = {"Flexcore-Position": position(outcome), "ETag": f'"{outcome["last_version"]}"'}
-        return web.json_response(outcome, headers=headers)
+        token = position(outcome)
+        headers = {"Flexcore-Position": token, "ETag": f'"{outcome["last_version"]}"'}
+        return web.json_response({**outcome, "position": token}, headers=headers)
 
 
 def _fit(data: dict[str, object], kind: type) -> None:

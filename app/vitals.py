@@ -1,0 +1,116 @@
+"""What the parts of a running node say about themselves: questions for ``/health``, numbers for ``/metrics``."""
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING
+
+from confluent_kafka import KafkaException
+from confluent_kafka.admin import AdminClient
+
+from app.adapters.view_store import ViewStore
+from app.ports import Ping
+from app.telemetry import Read
+from connectors.sdk.commands import CommandClient
+from schemas.errors import RegistryUnavailable
+from schemas.registry import HttpRegistry
+
+if TYPE_CHECKING:
+    from connectors.runners.runner import Runner
+    from streams.agents.project import Projector
+    from streams.worker import Worker
+
+
+@dataclass(slots=True)
+class Vitals:
+    """The parts of one node, each None until it has been made."""
+
+    kafka: Mapping[str, str]
+    registry_url: str = ""
+    client: CommandClient | None = None
+    store: ViewStore | None = None
+    worker: "Worker | None" = None
+    projector: "Projector | None" = None
+    runner: "Runner | None" = None
+
+    def pings(self, roles: Sequence[str], projects: bool) -> dict[str, Ping]:
+        """Return one question for each part that a node of these roles has."""
+        pings: dict[str, Ping] = {"kafka": self._ping_kafka, "registry": self._ping_registry}
+        if "api" in roles:
+            pings |= {"commands": self._ping_commands, "read_store": self._ping_store}
+        if "worker" in roles:
+            pings["worker"] = self._ping_worker
+            if projects:
+                pings["projector"] = self._ping_projector
+        if "runner" in roles:
+            pings["runner"] = self._ping_runner
+        return pings
+
+    async def _ping_kafka(self) -> str | None:
+        hosts = self.kafka["bootstrap.servers"]
+        try:
+            await asyncio.to_thread(ask_kafka, self.kafka, 1.5)
+        except KafkaException as error:
+            return f"Kafka at {hosts} does not answer: {error.args[0].str()}"
+        return None
+
+    async def _ping_registry(self) -> str | None:
+        registry = HttpRegistry(self.registry_url, 1.5)
+        try:
+            await asyncio.to_thread(registry.latest, "flexcore-health")
+        except RegistryUnavailable as error:
+            return str(error)
+        finally:
+            await asyncio.to_thread(registry.close)
+        return None
+
+    async def _ping_commands(self) -> str | None:
+        return self.client.problem if self.client else "not started"
+
+    async def _ping_store(self) -> str | None:
+        return await self.store.ping() if self.store else "not started"
+
+    async def _ping_worker(self) -> str | None:
+        if self.worker is None:
+            return "not started"
+        engine = self.worker.engine
+        if waiting := [number for number, phase in engine.shards().items() if phase != "ready"]:
+            return f"shards {waiting} are being taken over" + (
+                f": {engine.problem}" if engine.problem else ""
+            )
+        return engine.problem
+
+    async def _ping_projector(self) -> str | None:
+        if self.projector is None:
+            return "not started"
+        return self.projector.problem or (None if self.projector.ready else "the views are being filled")
+
+    async def _ping_runner(self) -> str | None:
+        return self.runner.problem if self.runner else "not started"
+
+    def counters(self) -> dict[str, Read]:
+        """Return what the parts have counted since they started."""
+        counters: dict[str, Read] = {}
+        if (worker := self.worker) is not None:
+            counters["worker"] = lambda: asdict(worker.engine.counters)
+        if (projector := self.projector) is not None:
+            counters["projector"] = projector.counters
+        return counters
+
+    def gauges(self) -> dict[str, Read]:
+        """Return what goes up and down, each with what it is of."""
+        gauges: dict[str, Read] = {}
+        if (worker := self.worker) is not None:
+            gauges["shard_ready"] = lambda: {
+                str(n): float(phase == "ready") for n, phase in worker.engine.shards().items()
+            }
+        if (projector := self.projector) is not None:
+            gauges["projector_lag"] = projector.lag
+        if (runner := self.runner) is not None:
+            gauges["runner_attempts"] = lambda: {"running": float(len(runner.running))}
+        return gauges
+
+
+def ask_kafka(kafka: Mapping[str, str], timeout_s: float) -> None:
+    """Return when a broker has answered. Blocking; raises ``KafkaException`` when none has in time."""
+    AdminClient({**kafka, "log_level": 2}).list_topics(timeout=timeout_s)

@@ -1,0 +1,43 @@
+"""One real node for all scenarios: API, worker and runner in a process of its own, on real Kafka and PostgreSQL."""
+
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.node_process import NodeProcess
+from tests.support.services import KafkaService, PostgresService
+
+
+@pytest.fixture(scope="session")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A user's project."""
+    folder = tmp_path_factory.mktemp("project")
+    (folder / "flexcore.toml").write_text("")
+    (folder / "transforms").mkdir()
+    return folder
+
+
+@pytest.fixture(scope="session")
+def settings(kafka: KafkaService, postgres: PostgresService, project: Path) -> dict[str, str]:
+    """What a node of this session is told."""
+    prefix = f"e2e-{uuid.uuid4().hex[:8]}"
+    return {
+        "FLEXCORE_KAFKA_BOOTSTRAP": kafka.bootstrap,
+        "FLEXCORE_POSTGRES_URL": postgres.new_database(),
+        "FLEXCORE_TOPIC_PREFIX": prefix,
+        "FLEXCORE_CLUSTER": prefix,
+        "FLEXCORE_NODE": "one",
+        "FLEXCORE_HTTP_PORT": "0",
+        "FLEXCORE_PROJECT": str(project),
+    }
+
+
+@pytest.fixture(scope="session")
+def node(settings: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[NodeProcess]:
+    """The running node; it must end well when it is told to stop."""
+    running = NodeProcess(tmp_path_factory.mktemp("node"), settings)
+    running.start()
+    yield running
+    assert running.stop() == 0

@@ -1,0 +1,152 @@
+"""Runs over HTTP against a real node: steps are carried out, and whatever goes wrong with them is told and mended."""
+
+import time
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from tests.support.node_process import NodeProcess, eventually, steps_of
+
+
+def command(name: str, script: str, after: tuple[str, ...] = (), **more: Any) -> dict[str, Any]:
+    """Return a step that runs a shell script."""
+    step = {"name": name, "command": {"argv": ["sh", "-c", script]}, **more}
+    return {**step, "after": list(after)} if after else step
+
+
+def test_a_run_carries_out_its_steps_in_order(node: NodeProcess, tmp_path: Path) -> None:
+    """The whole way: posted, decided, offered, claimed, carried out, told."""
+    diary = tmp_path / "diary"
+    node.apply(
+        "in-order", [command("one", f"echo one >> {diary}"), command("two", f"echo two >> {diary}", ("one",))]
+    )
+    run = node.ended(node.run("in-order", input={"day": 1}))
+    assert (run["status"], steps_of(run)) == ("succeeded", {"one": "succeeded", "two": "succeeded"})
+    assert diary.read_text() == "one\ntwo\n"
+    assert run["input"] == {"day": 1}
+    assert run["started_at"] <= run["ended_at"]
+
+
+def test_a_failing_branch_leaves_the_others_alone(node: NodeProcess) -> None:
+    """What comes after the failure is skipped; what does not goes on."""
+    node.apply(
+        "branches",
+        [command("start", "true"), command("bad", "echo broken >&2; exit 3", ("start",)), command("after-bad", "true", ("bad",)),
+         command("good", "sleep 1", ("start",)), command("after-good", "true", ("good",))],
+    )  # fmt: skip
+    run = node.ended(node.run("branches"))
+    assert run["status"] == "failed"
+    assert steps_of(run) == {
+        "start": "succeeded", "bad": "failed", "after-bad": "skipped", "good": "succeeded", "after-good": "succeeded",
+    }  # fmt: skip
+    bad = next(step for step in run["steps"] if step["name"] == "bad")
+    assert "3" in bad["error"]
+    assert "broken" in (bad["tail"] or "")
+
+
+def test_a_step_is_tried_again(node: NodeProcess, tmp_path: Path) -> None:
+    """The third attempt succeeds; the run knows which one it was."""
+    tries = tmp_path / "tries"
+    script = f"echo x >> {tries}; test $(wc -l < {tries}) -ge 3"
+    node.apply("again", [command("flaky", script, retry={"attempts": 4, "initial": "100ms", "max": "200ms"})])
+    run = node.ended(node.run("again"))
+    assert (run["status"], run["steps"][0]["attempt"]) == ("succeeded", 3)
+
+
+def test_a_step_that_takes_too_long_is_ended_with_all_it_started(node: NodeProcess, tmp_path: Path) -> None:
+    """A time-out ends the whole process tree."""
+    pid_file = tmp_path / "pid"
+    node.apply("slow", [command("sleeper", f"sleep 300 & echo $! > {pid_file}; wait", timeout="1s")])
+    run = node.ended(node.run("slow"))
+    assert steps_of(run) == {"sleeper": "timed_out"}
+    gone(int(pid_file.read_text()))
+
+
+def test_a_cancelled_run_leaves_nothing_running(node: NodeProcess, tmp_path: Path) -> None:
+    """Cancel answers at once, and the programs end."""
+    pid_file = tmp_path / "pid"
+    node.apply(
+        "endless",
+        [
+            command("sleeper", f"sleep 300 & echo $! > {pid_file}; wait"),
+            command("next", "true", ("sleeper",)),
+        ],
+    )
+    run_id = node.run("endless")
+    eventually(lambda: pid_file.exists() and bool(pid_file.read_text()), 20, node.log)
+    cancelled = node.ok("POST", f"/v1/runs/{run_id}/cancel", {"reason": "enough"})
+    assert cancelled["status"] == "cancelled"
+    assert set(steps_of(cancelled).values()) <= {"cancelled", "skipped"}
+    gone(int(pid_file.read_text()))
+    refused = node.call("POST", f"/v1/runs/{run_id}/pause", {})
+    assert (refused.status, refused.body["code"]) == (409, "already_ended")
+
+
+def gone(pid: int) -> None:
+    eventually(
+        lambda: not psutil.pid_exists(pid) or psutil.Process(pid).status() == "zombie",
+        10,
+        lambda: f"{pid} lives",
+    )
+
+
+def test_a_rerun_from_a_step_keeps_what_was_before_it(node: NodeProcess, tmp_path: Path) -> None:
+    """The repaired branch runs; the expensive part is not repeated."""
+    diary, cure = tmp_path / "diary", tmp_path / "cure"
+    node.apply(
+        "repair",
+        [command("extract", f"echo extracted >> {diary}"), command("load", f"test -e {cure}", ("extract",))],
+    )
+    first = node.ended(node.run("repair"))
+    assert steps_of(first) == {"extract": "succeeded", "load": "failed"}
+    cure.touch()
+    again = node.ok("POST", f"/v1/runs/{first['id']}/rerun", {"from": "load"})
+    second = node.ended(again["id"])
+    assert (second["status"], second["rerun_of"]) == ("succeeded", first["id"])
+    assert second["steps"][0]["reused"]
+    assert diary.read_text() == "extracted\n"
+
+
+def test_a_paused_run_offers_nothing_further(node: NodeProcess, tmp_path: Path) -> None:
+    """What runs goes on; the next step waits for resume."""
+    begun = tmp_path / "begun"
+    node.apply("pausing", [command("one", f"touch {begun}; sleep 1"), command("two", "true", ("one",))])
+    run_id = node.run("pausing")
+    eventually(begun.exists, 20, node.log)
+    assert node.ok("POST", f"/v1/runs/{run_id}/pause", {})["status"] == "paused"
+    node.until(run_id, lambda run: steps_of(run)["one"] == "succeeded")
+    time.sleep(1)
+    assert steps_of(node.ok("GET", f"/v1/runs/{run_id}"))["two"] == "pending"
+    node.ok("POST", f"/v1/runs/{run_id}/resume", {})
+    assert node.ended(run_id)["status"] == "succeeded"
+
+
+def test_a_schedule_fires_by_itself_until_it_is_paused(node: NodeProcess) -> None:
+    """One run per slot, each with its own slot; a paused schedule rests."""
+    node.apply("ticking", [command("one", "true")], schedule={"every": "1s", "overlap": "allow"})
+    # The schedule follows the pipeline by a command of its own: it is there a moment later.
+    eventually(lambda: node.call("GET", "/v1/schedules/ticking").body.get("fired", 0) >= 3, 30, node.log)
+    node.ok("POST", "/v1/schedules/ticking/pause", {"reason": "quiet please"})
+    fired = node.ok("GET", "/v1/schedules/ticking")["fired"]
+    runs = node.ok("GET", "/v1/runs?pipeline=ticking&limit=500")["items"]
+    assert len({run["slot"] for run in runs}) == len(runs)
+    time.sleep(2.5)
+    assert node.ok("GET", "/v1/schedules/ticking")["fired"] == fired
+
+
+def test_a_program_that_does_not_exist_fails_in_one_sentence(node: NodeProcess) -> None:
+    """The error names it; the run has ended, and nothing waits."""
+    node.apply("no-such-program", [{"name": "one", "command": {"argv": ["no-such-program-here"]}}])
+    run = node.ended(node.run("no-such-program"))
+    assert "no-such-program-here" in run["steps"][0]["error"]
+    assert "Traceback" not in run["steps"][0]["error"]
+
+
+def test_a_missing_secret_fails_before_anything_runs(node: NodeProcess) -> None:
+    """The reference is named, its value is nowhere."""
+    step = {"name": "one", "command": {"argv": ["true"], "env": {"PASSWORD": "${env:NOT_THERE_AT_ALL}"}}}
+    node.apply("no-secret", [step])
+    run = node.ended(node.run("no-secret"))
+    assert run["status"] == "failed"
+    assert "NOT_THERE_AT_ALL" in run["steps"][0]["error"]

@@ -1,0 +1,184 @@
+"""A real node as a child process, and the two ways people speak to it: HTTP and the command line."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from tests.support.described import assert_described, path_of
+
+_READY_S = 60.0
+ENDED = ("succeeded", "failed", "cancelled", "timed_out")
+
+
+@dataclass(slots=True)
+class Reply:
+    """An answer over HTTP."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: Any
+
+
+@dataclass(slots=True)
+class NodeProcess:
+    """One node; everything it is told comes by its environment."""
+
+    folder: Path
+    settings: Mapping[str, str]
+    process: subprocess.Popen[bytes] | None = None
+    url: str = ""
+    document: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def environ(self) -> dict[str, str]:
+        """The child's environment: this one's, without settings of ours, and those given."""
+        inherited = {name: value for name, value in os.environ.items() if not name.startswith("FLEXCORE_")}
+        return {**inherited, **self.settings, "FLEXCORE_DATA_DIR": str(self.folder / "data")}
+
+    def start(self, *, ready: bool = True) -> None:
+        """Start it and wait until it listens, and, with ``ready``, until every part of it works."""
+        (self.folder / "data").mkdir(parents=True, exist_ok=True)
+        log = (self.folder / "node.log").open("ab")
+        command = [sys.executable, "-m", "app", "node", "run"]
+        self.process = subprocess.Popen(command, env=self.environ, stderr=log, stdout=log)
+        log.close()
+        found = self.folder / "data" / "node.json"
+        eventually(found.exists, _READY_S, lambda: f"the node does not listen:\n{self.log()}", self._alive)
+        self.url = json.loads(found.read_text())["url"]
+        if ready:
+            eventually(
+                self._ready,
+                _READY_S,
+                lambda: f"{self.call('GET', '/health').body}\n{self.log()}",
+                self._alive,
+            )
+            self.document = self.call("GET", "/v1/openapi.json").body
+
+    def stop(self) -> int:
+        """Send SIGTERM, and return its exit code."""
+        assert self.process is not None
+        self.process.send_signal(signal.SIGTERM)
+        try:
+            return self.process.wait(20)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+            raise
+
+    def kill(self) -> None:
+        """End it by SIGKILL."""
+        assert self.process is not None
+        self.process.kill()
+        self.process.wait()
+
+    def log(self) -> str:
+        """Return the end of what it wrote."""
+        return (self.folder / "node.log").read_text()[-4000:]
+
+    def call(self, method: str, path: str, body: Any = None, **headers: str) -> Reply:
+        """Do one request; an answer that is not as described fails the test."""
+        data = json.dumps(body).encode() if body is not None else None
+        given = {
+            "Content-Type": "application/json",
+            **{name.replace("_", "-"): text for name, text in headers.items()},
+        }
+        request = urllib.request.Request(self.url + path, data, given, method=method)
+        try:
+            with urllib.request.urlopen(request, timeout=30) as answer:
+                status, found, text = answer.status, dict(answer.headers), answer.read()
+        except urllib.error.HTTPError as error:
+            status, found, text = error.code, dict(error.headers), error.read()
+        reply = Reply(
+            status, found, json.loads(text) if "json" in found.get("Content-Type", "") else text.decode()
+        )
+        if self.document and "json" in found.get("Content-Type", ""):
+            url = path.partition("?")[0]
+            assert_described(self.document, method, path_of(self.document, method, url), status, reply.body)
+        return reply
+
+    def ok(self, method: str, path: str, body: Any = None, **headers: str) -> Any:
+        """Do one request that must succeed, and return its body."""
+        reply = self.call(method, path, body, **headers)
+        assert reply.status < 300, f"{method} {path}: {reply.status} {reply.body}"
+        return reply.body
+
+    def cli(self, *argv: str, code: int = 0) -> str:
+        """Run ``flexcore`` against this node; return stdout, and stderr when another exit code than 0 is expected."""
+        done = subprocess.run(
+            [sys.executable, "-m", "app", *argv],
+            env={**self.environ, "FLEXCORE_URL": self.url},
+            capture_output=True, text=True, timeout=90, check=False,
+        )  # fmt: skip
+        assert done.returncode == code, (
+            f"flexcore {' '.join(argv)}: {done.returncode}\n{done.stdout}\n{done.stderr}"
+        )
+        assert "Traceback" not in done.stderr
+        return done.stdout if code == 0 else done.stderr
+
+    def apply(self, name: str, steps: list[dict[str, Any]], **spec: Any) -> None:
+        """Apply a pipeline of these steps."""
+        document = {
+            "apiVersion": "flexcore/v1",
+            "kind": "Pipeline",
+            "metadata": {"name": name},
+            "spec": {"steps": steps, **spec},
+        }
+        self.ok("PUT", f"/v1/pipelines/{name}", document)
+
+    def run(self, name: str, **body: Any) -> str:
+        """Start a run and return its id."""
+        return str(self.ok("POST", f"/v1/pipelines/{name}/runs", body)["id"])
+
+    def ended(self, run_id: str, timeout_s: float = 40.0) -> dict[str, Any]:
+        """Wait until the run has ended, and return it."""
+        return self.until(run_id, lambda run: run["status"] in ENDED, timeout_s)
+
+    def until(
+        self, run_id: str, holds: Callable[[dict[str, Any]], bool], timeout_s: float = 40.0
+    ) -> dict[str, Any]:
+        """Wait until something holds of the run, and return it."""
+        seen: dict[str, Any] = {}
+
+        def there() -> bool:
+            seen.update(self.ok("GET", f"/v1/runs/{run_id}"))
+            return holds(seen)
+
+        eventually(there, timeout_s, lambda: f"{json.dumps(seen)}\n{self.log()}", self._alive)
+        return seen
+
+    def _ready(self) -> bool:
+        return self.call("GET", "/health/ready").status == 200
+
+    def _alive(self) -> None:
+        assert self.process is not None
+        assert self.process.poll() is None, (
+            f"the node has ended with {self.process.returncode}:\n{self.log()}"
+        )
+
+
+def eventually(
+    holds: Callable[[], bool],
+    timeout_s: float,
+    complaint: Callable[[], str],
+    check: Callable[[], None] = lambda: None,
+) -> None:
+    """Wait until ``holds()``; fail with ``complaint()`` after ``timeout_s``, or at once when ``check()`` fails."""
+    deadline = time.monotonic() + timeout_s
+    while not holds():
+        check()
+        assert time.monotonic() < deadline, complaint()
+        time.sleep(0.1)
+
+
+def steps_of(run: Mapping[str, Any]) -> dict[str, str]:
+    """Return the status of each step."""
+    return {step["name"]: step["status"] for step in run["steps"]}
