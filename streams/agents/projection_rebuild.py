@@ -7,6 +7,7 @@ from confluent_kafka import Consumer, KafkaException, TopicPartition
 from confluent_kafka import Message as Record
 
 from schemas.codec import Codec
+from schemas.errors import RegistryUnavailable, UnknownSchema
 from schemas.topics import Topics
 from streams.agents.projection_log import PARTITION_EOF, Log, Spot, consumer_settings
 from streams.agents.projection_records import Decoder, origins
@@ -52,7 +53,10 @@ def rebuild(settings: ProjectorSettings, codec: Codec, aggregates: Sequence[Aggr
         ).fetchone()
         if row is None or not row[0]:
             raise RebuildRefused("Another rebuild is running; wait for its end.")
-        return _Rebuild(settings, codec, aggregates, view, tables, connection).run()
+        try:
+            return _Rebuild(settings, codec, aggregates, view, tables, connection).run()
+        except (RegistryUnavailable, UnknownSchema) as error:
+            raise RebuildRefused(f"The schema registry does not help: {error}") from error
 
 
 class _Rebuild:

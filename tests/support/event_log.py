@@ -27,7 +27,7 @@ class EventLog:
     """Writes events, outcomes and quarantined records; versions and sequences are counted as the writer counts."""
 
     def __init__(self, bootstrap: str, prefix: str, shards: int = 4) -> None:
-        self.kafka = {"bootstrap.servers": bootstrap}
+        self.kafka: dict[str, Any] = {"bootstrap.servers": bootstrap}
         self.topics, self.shards, self.prefix = Topics(prefix), shards, prefix
         self.catalogue = Catalogue.load()
         self.codec = Codec(MemoryRegistry())
