@@ -1,5 +1,6 @@
 """Make the topics, and refuse to start on topics that are not what they must be."""
 
+import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -36,8 +37,22 @@ def provision(settings: WorkerSettings, aggregates: Sequence[Aggregate], timeout
     if missing:
         for name, future in admin.create_topics(missing, operation_timeout=timeout_s).items():
             _created(name, future, timeout_s)
-    _check(admin, specs, timeout_s)
+    _known(admin, specs, timeout_s)
     Manifest(settings.kafka, topics.named(MANIFEST)).agree(_identities(admin, specs, timeout_s))
+
+
+def _known(admin: AdminClient, specs: Sequence[TopicSpec], timeout_s: float) -> None:
+    """Check the topics. A broker may not know a topic yet that was made a moment ago: asked again in that case."""
+    deadline = time.monotonic() + timeout_s
+    while True:
+        try:
+            _check(admin, specs, timeout_s)
+            _identities(admin, specs, timeout_s)
+            return
+        except KafkaException as error:
+            if error.args[0].code() != KafkaError.UNKNOWN_TOPIC_OR_PART or time.monotonic() > deadline:
+                raise
+            time.sleep(0.1)
 
 
 def _identities(admin: AdminClient, specs: Sequence[TopicSpec], timeout_s: float) -> dict[str, str]:
