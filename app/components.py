@@ -12,18 +12,18 @@ from streams.projections import bookmark, command, event, pipeline, quarantine, 
 
 Schema = dict[str, Any]
 
-_LISTED = (
-    "Pipeline",
-    "Run",
-    "Schedule",
-    "Bookmark",
-    "Dataset",
-    "Event",
-    "Quarantined",
-    "View",
-    "Log",
-    "Record",
-)
+_LISTED: Mapping[str, str] = {
+    "PipelineList": "Pipeline",
+    "RunList": "Run",
+    "ScheduleList": "Schedule",
+    "BookmarkList": "Bookmark",
+    "DatasetList": "Dataset",
+    "EventList": "Event",
+    "QuarantineList": "Quarantined",
+    "ViewList": "View",
+    "LogList": "Log",
+    "RecordList": "Record",
+}
 _BODIES: Mapping[str, type[msgspec.Struct]] = {
     "StartRun": bodies.StartRunBody,
     "Reason": bodies.ReasonBody,
@@ -55,14 +55,14 @@ def component_schemas() -> dict[str, Schema]:
     found["Outcome"]["required"] = ["command_id", "status"]
     found["Outcome"]["properties"]["position"] = _TEXT
     found["Quarantined"]["properties"] |= {"id": _TEXT, "sample": _TEXT, "sample_hex": _TEXT}
-    found |= {f"{name}List": _list(name) for name in _LISTED}
+    found |= {name: _list(item) for name, item in _LISTED.items()}
     found["Problem"] = _problem()
     return dict(sorted(found.items()))
 
 
 def _body(kind: type[msgspec.Struct]) -> Schema:
     schema: Schema = msgspec.json.schema(kind)["$defs"][kind.__name__]
-    return {**schema, "title": schema["title"].removesuffix("Body")}
+    return {name: value for name, value in schema.items() if name != "title"}
 
 
 def _row(table: Table) -> Schema:

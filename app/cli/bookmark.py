@@ -32,7 +32,8 @@ def list_(session: Session, pipeline: str | None, limit: int) -> None:
 @click.pass_obj
 def get(session: Session, name: str) -> None:
     """Show one bookmark."""
-    _shown(session, session.api.get(_path(name)).body)
+    path = _path(name)
+    _shown(session, session.api.get(path).body)
 
 
 @bookmark.command(
@@ -49,7 +50,8 @@ def set_(session: Session, name: str, value: str) -> None:
         raise Failed(
             f"the bookmark is not JSON: {error}", hint="quote it for the shell", exit_code=EXIT_USAGE
         ) from None
-    _shown(session, session.api.write("PUT", _path(name), body).body)
+    path = _path(name)
+    _shown(session, session.api.write("PUT", path, body).body)
 
 
 @bookmark.command("reset", cls=Verb, example="flexcore bookmark reset copy/extract-customers")
@@ -57,7 +59,8 @@ def set_(session: Session, name: str, value: str) -> None:
 @click.pass_obj
 def reset(session: Session, name: str) -> None:
     """Make the next run read everything, in a new generation."""
-    _shown(session, session.api.write("POST", f"{_path(name)}/reset", {}).body)
+    path = f"{_path(name)}/reset"
+    _shown(session, session.api.write("POST", path, {}).body)
 
 
 def _path(name: str) -> str:

@@ -48,10 +48,11 @@ def send(
         raise Failed(
             f"--data is not JSON: {error}", hint="quote it for the shell", exit_code=EXIT_USAGE
         ) from None
+    wait_s = seconds(wait)
     headers = {"Idempotency-Key": command_id or str(uuid4())}
     if expect_version is not None:
         headers["If-Match"] = f'"{expect_version}"'
-    answer = session.api.write("POST", "/v1/commands", body, headers=headers, wait_s=seconds(wait))
+    answer = session.api.write("POST", "/v1/commands", body, headers=headers, wait_s=wait_s)
     show_one(session.output, answer.body, _FIELDS, name="command_id")
 
 

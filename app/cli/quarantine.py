@@ -31,7 +31,8 @@ def list_(session: Session, cause: str | None, limit: int) -> None:
 @click.pass_obj
 def show(session: Session, record: str) -> None:
     """Show one record: its cause, its headers, the beginning of its bytes."""
-    show_one(session.output, session.api.get(_path(record)).body, _FIELDS, name="id")
+    path = _path(record)
+    show_one(session.output, session.api.get(path).body, _FIELDS, name="id")
 
 
 @quarantine.command("redrive", cls=Verb, example="flexcore quarantine redrive run.commands/3/1042")
@@ -39,7 +40,8 @@ def show(session: Session, record: str) -> None:
 @click.pass_obj
 def redrive(session: Session, record: str) -> None:
     """Send the record again, under a new command id whose cause is the old one."""
-    body = session.api.call("POST", f"{_path(record)}/redrive", {}, timeout_s=session.timeout_s + 15).body
+    path = f"{_path(record)}/redrive"
+    body = session.api.call("POST", path, {}, timeout_s=session.timeout_s + 15).body
     show_one(
         session.output, body, ("command_id", "causation_id", "aggregate", "aggregate_id"), name="command_id"
     )

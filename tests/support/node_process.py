@@ -36,7 +36,7 @@ class NodeProcess:
     settings: Mapping[str, str]
     process: subprocess.Popen[bytes] | None = None
     url: str = ""
-    document: dict[str, Any] = field(default_factory=dict)
+    document: dict[str, Any] = field(default_factory=dict, repr=False)
 
     @property
     def environ(self) -> dict[str, str]:

@@ -123,7 +123,7 @@ def pipeline_yaml(steps: str) -> str:
     [
         (
             "[{name: a, after: [b], command: {argv: [x]}}, {name: b, after: [a], command: {argv: [x]}}]",
-            "cycl",
+            "wait for each other",
         ),
         ("[{name: a, teleport: {}}]", "teleport"),
         ("[{name: a, after: [z], command: {argv: [x]}}]", "z"),

@@ -1,0 +1,181 @@
+"""The command line against a real node: the words of the surface, their output and exit codes."""
+
+import json
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.support.node_process import NodeProcess, eventually
+
+FILE = """
+apiVersion: flexcore/v1
+kind: Pipeline
+metadata: {name: by-cli, owner: tests}
+spec:
+  schedule: {cron: "0 3 * * *", timezone: America/Sao_Paulo}
+  steps:
+    - {name: first, command: {argv: [sh, -c, "echo said by first"]}}
+    - {name: second, after: [first], command: {argv: [sh, -c, "sleep 0.5"]}}
+    - {name: third, after: [first], command: {argv: ["true"]}}
+"""
+
+
+@pytest.fixture(scope="module")
+def applied(node: NodeProcess, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A pipeline applied from a file."""
+    file = tmp_path_factory.mktemp("files") / "by-cli.yaml"
+    file.write_text(FILE)
+    assert "created" in node.cli("pipeline", "apply", "-f", str(file))
+    assert "applied" in node.cli("pipeline", "apply", "-f", str(file))
+    return "by-cli"
+
+
+def test_a_run_is_started_and_watched_to_its_end(node: NodeProcess, applied: str) -> None:
+    """In a pipe every change is a line; the exit code is the run's fate."""
+    lines = node.cli("run", "start", applied, "--watch").splitlines()
+    assert lines[-1].startswith("run\tsucceeded")
+    assert [line for line in lines if line.startswith("second\tsucceeded")]
+
+
+def test_a_failing_run_exits_one(node: NodeProcess) -> None:
+    """Scripts must notice."""
+    node.apply("failing-by-cli", [{"name": "one", "command": {"argv": ["false"]}}])
+    node.cli("run", "start", "failing-by-cli", "--watch", code=1)
+
+
+def test_things_are_listed_and_shown_in_every_form(node: NodeProcess, applied: str) -> None:
+    """Tables in a pipe are TSV; data formats carry everything."""
+    run_id = node.cli("run", "start", applied, "-o", "name").strip()
+    node.ended(run_id)
+    assert node.cli("pipeline", "list").splitlines()[0] == "name\tstatus\tnumber\tschedule\tlast_run_at"
+    assert json.loads(node.cli("-o", "json", "pipeline", "get", applied))["definition"]["kind"] == "Pipeline"
+    assert "kind: Pipeline" in node.cli("pipeline", "get", applied, "-o", "yaml")
+    assert "└ second (command)  ← first" in node.cli("pipeline", "graph", applied)
+    assert run_id in node.cli("run", "list", "--pipeline", applied, "-o", "name").split()
+    shown = node.cli("run", "get", run_id)
+    assert "status\tsucceeded" in shown
+    assert "second\tcommand\tsucceeded" in shown
+    assert json.loads(node.cli("run", "get", run_id, "-o", "jsonl"))["id"] == run_id
+    assert applied in node.cli("schedule", "list")
+    assert "America/Sao_Paulo" in node.cli("schedule", "get", applied)
+    assert "bookmark" in node.cli("bookmark", "list", "-o", "wide")
+    assert node.cli("dataset", "list").startswith("name\t")
+    assert node.cli("view", "status", "-o", "name").split()
+    assert node.cli("cluster", "members", "-o", "name").split() == ["one"]
+    assert "worker\tok" in node.cli("cluster", "health")
+    assert json.loads(node.cli("api", "GET", f"/v1/runs/{run_id}"))["id"] == run_id
+
+
+def test_the_trace_of_a_run_says_who_what_when_and_why(node: NodeProcess, applied: str) -> None:
+    """From the request to the end, causes before what they caused."""
+    run_id = node.cli("run", "start", applied, "-o", "name").strip()
+    node.ended(run_id)
+    trace = [line.split("\t") for line in node.cli("run", "trace", run_id).splitlines()[1:]]
+    kinds = [row[2].split()[0] for row in trace]
+    assert kinds[0] == "RunRequested"
+    assert kinds[1] == "RunCreated"
+    assert kinds[-1] == "RunEnded"
+    assert kinds.count("StepSucceeded") == 3
+    assert "because of RunRequested of pipeline" in trace[1][3]
+    assert "@" in trace[0][1]
+
+
+def test_what_programs_print_is_kept(node: NodeProcess, applied: str) -> None:
+    """Logs by step, as long as they are kept."""
+    run_id = node.cli("run", "start", applied, "-o", "name").strip()
+    node.ended(run_id)
+    eventually(lambda: "said by first" in node.cli("run", "logs", run_id, "first"), 20, node.log)
+    assert "said by first" not in node.cli("run", "logs", run_id, "third")
+
+
+def test_events_are_searched_and_got(node: NodeProcess, applied: str) -> None:
+    """Audit by kind and type."""
+    found = node.cli(
+        "event", "search", "--aggregate", "pipeline", "--type", "PipelineApplied", "-o", "name"
+    ).split()
+    assert json.loads(node.cli("event", "get", found[0], "-o", "json"))["type"] == "PipelineApplied"
+
+
+def test_commands_are_sent_and_asked_for(node: NodeProcess, applied: str) -> None:
+    """The generic way: any command, any aggregate."""
+    sent = json.loads(
+        node.cli(
+            "command",
+            "send",
+            "pipeline",
+            "PausePipeline",
+            "--id",
+            applied,
+            "--data",
+            "{}",
+            "--wait",
+            "5s",
+            "-o",
+            "json",
+        )
+    )
+    assert sent["status"] == "accepted"
+    assert node.cli("pipeline", "resume", applied)
+    assert "No command" not in node.cli("command", "get", sent["command_id"])
+
+
+def test_a_view_is_folded_anew(node: NodeProcess, applied: str) -> None:
+    """The answers are the same before and after."""
+    before = node.cli("pipeline", "get", applied, "-o", "json")
+    assert json.loads(node.cli("view", "rebuild", "pipeline", "-o", "json"))["complete"]
+    assert node.cli("pipeline", "get", applied, "-o", "json") == before
+
+
+@pytest.mark.parametrize(
+    ("argv", "code", "says"),
+    [
+        (["pipeline", "get", "absent"], 3, "no pipeline 'absent'"),
+        (["run", "start", "absent"], 3, "absent"),
+        (["run", "get", "absent"], 3, "no run 'absent'"),
+        (["run", "watch", "absent"], 3, "no run"),
+        (["run", "cancel", "absent"], 3, "absent"),
+        (["schedule", "trigger", "absent"], 3, "absent"),
+        (["bookmark", "reset", "absent/step"], 3, "absent/step"),
+        (["event", "get", "absent"], 3, "no event"),
+        (["view", "rebuild", "absent"], 3, "no view"),
+        (["api", "GET", "/v1/absent"], 3, "no route"),
+        (["command", "send", "pipeline", "PausePipline", "--id", "x"], 4, "did you mean PausePipeline"),
+        (["command", "send", "pipeline", "PausePipeline", "--id", "x", "--expect-version", "7"], 4, "7"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else None,
+)
+def test_what_cannot_be_done_has_an_exit_code_and_a_hint(
+    node: NodeProcess, argv: list[str], code: int, says: str
+) -> None:
+    """One or two lines, and what to try."""
+    err = node.cli(*argv, code=code)
+    assert says in err
+    assert len(err.strip().splitlines()) <= 3
+    assert "try:" in err
+
+
+def test_an_interrupted_watch_exits_130_and_leaves_the_run(node: NodeProcess, tmp_path: Path) -> None:
+    """Ctrl-C ends the watching, not the run."""
+    node.apply("long", [{"name": "one", "command": {"argv": ["sleep", "4"]}}])
+    run_id = node.run("long")
+    watching = subprocess.Popen(
+        [sys.executable, "-m", "app", "run", "watch", run_id],
+        env={**node.environ, "FLEXCORE_URL": node.url}, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    )  # fmt: skip
+    assert watching.stdout is not None
+    watching.stdout.readline()
+    watching.send_signal(signal.SIGINT)
+    _, err = watching.communicate(timeout=20)
+    assert (watching.returncode, b"Traceback" in err) == (130, False)
+    assert node.ended(run_id)["status"] == "succeeded"
+
+
+def test_the_log_of_all_this_is_whole(node: NodeProcess, settings: dict[str, str]) -> None:
+    """The proof from Kafka itself."""
+    result = json.loads(node.cli("event", "verify", "-o", "json"))
+    assert result["whole"] is True
+    assert result["events"]["run"] > 0
+    assert all(check["wrong"] == 0 for check in result["checks"])

@@ -1,0 +1,170 @@
+"""What outside programs rely on, against a real node: commands by Kafka, positions, time travel, quarantine, streams."""
+
+import json
+import threading
+import urllib.request
+import uuid
+from typing import Any
+
+from confluent_kafka import Producer
+from openapi_spec_validator import OpenAPIV31SpecValidator
+
+from schemas.partitioning import partition_of
+from tests.support.node_process import NodeProcess, eventually
+
+STEPS = [{"name": "one", "command": {"argv": ["true"]}}]
+
+
+def produce(
+    settings: dict[str, str],
+    topic: str,
+    key: str,
+    value: bytes,
+    headers: dict[str, str],
+    partition: int | None = None,
+) -> None:
+    """Write a record as any Kafka client would."""
+    producer = Producer({"bootstrap.servers": settings["FLEXCORE_KAFKA_BOOTSTRAP"]})
+    name = f"{settings['FLEXCORE_TOPIC_PREFIX']}.{topic}"
+    target = partition if partition is not None else partition_of(key.encode(), 8)
+    producer.produce(name, value, key.encode(), target, headers=[*headers.items()])
+    assert producer.flush(10) == 0
+
+
+def test_twenty_starts_under_one_key_make_one_run(node: NodeProcess) -> None:
+    """However often and from wherever it is posted."""
+    node.apply("keyed", STEPS)
+    found: list[str] = []
+    threads = [
+        threading.Thread(target=lambda: found.append(node.run("keyed", key="2026-11-24", input={"a": 1})))
+        for _ in range(20)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(found) == 20
+    assert len(set(found)) == 1
+    node.ended(found[0])
+    assert len(node.ok("GET", "/v1/runs?pipeline=keyed")["items"]) == 1
+    other = node.call("POST", "/v1/pipelines/keyed/runs", {"key": "2026-11-24", "input": {"a": 2}})
+    assert (other.status, other.body["code"]) == (422, "body_mismatch")
+
+
+def test_a_command_from_a_plain_kafka_client_is_answered(node: NodeProcess, settings: dict[str, str]) -> None:
+    """JSON with the record's field names, an id and a type as headers; the outcome is there under the id."""
+    node.apply("by-kafka", STEPS)
+    command_id = str(uuid.uuid4())
+    headers = {"command-id": command_id, "command-type": "PausePipeline"}
+    produce(settings, "pipeline.commands", "default/by-kafka", b'{"reason": "from Kafka"}', headers)
+    path = f"/v1/commands/{command_id}"
+    eventually(lambda: node.ok("GET", path)["status"] == "accepted", 20, node.log)
+    outcome = node.ok("GET", path)
+    assert outcome["command_type"] == "PausePipeline"
+    pipeline = node.ok("GET", f"/v1/pipelines/by-kafka?min-position={outcome['position']}&wait=5")
+    assert (pipeline["status"], pipeline["reason"]) == ("paused", "from Kafka")
+    assert json.loads(node.cli("command", "get", command_id, "-o", "json"))["status"] == "accepted"
+
+
+def test_reads_are_fresh_or_refused(node: NodeProcess) -> None:
+    """The position of a write makes the next read show it; one that is not reached is 504, never stale."""
+    node.apply("fresh", STEPS)
+    reply = node.call("POST", "/v1/pipelines/fresh/pause", {})
+    position = reply.headers["Flexcore-Position"]
+    assert node.ok("GET", f"/v1/pipelines/fresh?min-position={position}")["status"] == "paused"
+    aggregate, shard, sequence = position.split(":")
+    later = f"{aggregate}:{shard}:{int(sequence) + 10_000}"
+    refused = node.call("GET", f"/v1/pipelines/fresh?min-position={later}&wait=0.2")
+    assert (refused.status, refused.body["code"]) == (504, "not_yet")
+
+
+def test_versions_guard_changes(node: NodeProcess) -> None:
+    """ETag of a read, If-Match of a write: the second of two racing changes is 412 and names the version."""
+    node.apply("guarded", STEPS)
+    tag = node.call("GET", "/v1/pipelines/guarded").headers["ETag"]
+    assert node.call("POST", "/v1/pipelines/guarded/pause", {}, If_Match=tag).status == 200
+    late = node.call("POST", "/v1/pipelines/guarded/resume", {}, If_Match=tag)
+    assert (late.status, late.body["code"]) == (412, "version_conflict")
+    assert "2" in late.body["detail"]
+
+
+def test_an_aggregate_can_be_seen_as_it_was(node: NodeProcess) -> None:
+    """Time travel folds the history up to a version."""
+    node.apply("traveller", STEPS)
+    node.apply("traveller", [*STEPS, {"name": "two", "after": ["one"], "command": {"argv": ["true"]}}])
+    path = "/v1/aggregates/pipeline/traveller"
+    then, now = node.ok("GET", f"{path}?version=1"), node.ok("GET", path)
+    assert (then["version"], then["state"]["number"]) == (1, 1)
+    assert now["state"]["number"] == 2
+    assert node.call("GET", f"{path}?version=99").status == 404
+
+
+def test_garbage_is_quarantined_and_can_be_sent_again(node: NodeProcess, settings: dict[str, str]) -> None:
+    """The partition goes on; the redriven record is a new command caused by the old one."""
+    node.apply("survivor", STEPS)
+    command_id, key = str(uuid.uuid4()), "default/survivor"
+    headers = {"command-id": command_id, "command-type": "PausePipeline"}
+    produce(settings, "pipeline.commands", key, b"\x00\xff\xff\xff\xffgarbage", headers)
+    mine: list[dict[str, Any]] = []
+
+    def there() -> bool:
+        items = node.ok("GET", "/v1/quarantine?limit=500")["items"]
+        mine[:] = [item for item in items if item["command_id"] == command_id]
+        return bool(mine)
+
+    eventually(there, 20, node.log)
+    record = mine[0]["id"]
+    assert mine[0]["cause"] in ("undecodable", "unknown_schema")
+    assert json.loads(node.cli("quarantine", "show", record, "-o", "json"))["status"] == "open"
+    sent = json.loads(node.cli("quarantine", "redrive", record, "-o", "json"))
+    assert (sent["causation_id"], sent["aggregate_id"]) == (command_id, "survivor")
+    assert sent["command_id"] == str(uuid.uuid5(uuid.UUID(command_id), "1"))
+    eventually(lambda: node.ok("GET", f"/v1/quarantine/{record}")["status"] == "redriven", 20, node.log)
+    assert node.ok("POST", "/v1/pipelines/survivor/pause", {})["status"] == "paused"
+    assert node.cli("quarantine", "redrive", "pipeline.commands/0/999999", code=3)
+
+
+def test_events_are_streamed_as_they_happen(node: NodeProcess) -> None:
+    """Server-sent events; each id is a position to go on from."""
+    request = urllib.request.Request(f"{node.url}/v1/events/stream?aggregate=pipeline")
+    with urllib.request.urlopen(request, timeout=30) as stream:
+        node.apply("streamed", STEPS)
+        seen: dict[str, str] = {}
+        for raw in stream:
+            name, _, text = raw.decode().strip().partition(": ")
+            seen[name] = text
+            if name == "data" and json.loads(text)["aggregate_id"] == "streamed":
+                break
+    assert json.loads(seen["data"])["type"] == "PipelineApplied"
+    assert "pipeline:" in seen["id"]
+
+
+def test_health_names_every_part_and_metrics_count(node: NodeProcess) -> None:
+    """Ready means every part works; the numbers are Prometheus' own format."""
+    report = node.ok("GET", "/health/ready")
+    assert report["missing"] == []
+    assert {"kafka", "registry", "commands", "read_store", "worker", "projector", "runner"} == {
+        part["name"] for part in report["parts"]
+    }
+    assert node.ok("GET", "/health/live") == {"status": "live"}
+    metrics = node.call("GET", "/metrics").body
+    assert "flexcore_worker_commands_total" in metrics
+    assert "flexcore_http_requests_total" in metrics
+    assert 'flexcore_shard_ready{of="0"} 1.0' in metrics
+
+
+def test_the_served_document_is_valid_and_whole(node: NodeProcess) -> None:
+    """OpenAPI 3.1 by the specification's own schema, reads and writes alike; every answer of these tests is held to it."""
+    OpenAPIV31SpecValidator(node.document).validate()
+    assert {"/v1/runs/{id}", "/v1/events/stream", "/v1/aggregates/{type}/{id}", "/metrics"} <= set(
+        node.document["paths"]
+    )
+
+
+def test_the_cluster_knows_who_owns_what(node: NodeProcess) -> None:
+    """One node owns all shards here."""
+    eventually(lambda: len(node.ok("GET", "/v1/cluster")["shards"]) == 8, 20, node.log)
+    cluster = node.ok("GET", "/v1/cluster")
+    assert [member["node"] for member in cluster["nodes"]] == ["one"]
+    assert cluster["nodes"][0]["status"] == "alive"
+    assert {entry["owner"] for entry in cluster["shards"]} == {"one"}
