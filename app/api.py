@@ -29,7 +29,7 @@ _BY_STATUS: Mapping[int, str] = {
 def create_api(routes: Iterable[Route], body_bytes_max: int) -> web.Application:
     """Return the application that serves ``routes`` and describes them at ``/v1/openapi.json`` and ``/docs``."""
     api = web.Application(middlewares=[_observed, _problems, _guarded], client_max_size=body_bytes_max)
-    described = (*routes, *_SELF)
+    described = (*routes, *SELF_DESCRIPTION)
     api[DOCUMENT] = openapi_document(described)
     api.add_routes(definitions(described))
     return api
@@ -45,7 +45,7 @@ async def _docs(request: web.Request) -> web.Response:
 
 
 DOCUMENT = web.AppKey("DOCUMENT", dict[str, Any])
-_SELF = (
+SELF_DESCRIPTION = (
     Route("GET", "/v1/openapi.json", _openapi, "getOpenApi", "This document", "meta", response="Any"),
     Route("GET", "/docs", _docs, "getDocs", "This document, for people", "meta", media_type="text/html"),
 )
