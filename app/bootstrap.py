@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import psycopg
-from confluent_kafka import KafkaException
+from confluent_kafka import KafkaError, KafkaException
 
 from app.adapters.data_dir import DataDir
 from app.adapters.kafka_commands import KafkaCommands
@@ -122,14 +122,22 @@ class _Composition:
 
     # ---------------------------------------------------------------- what everything stands on
     async def _await_kafka(self) -> None:
+        """Wait for a broker, in short turns, so that a signal is obeyed meanwhile."""
         hosts = self._config.kafka["bootstrap.servers"]
-        try:
-            await asyncio.to_thread(ask_kafka, self._config.kafka, _KAFKA_WAIT_S)
-        except KafkaException as error:
-            raise NodeFailed(
-                f"Kafka at {hosts} does not answer within {_KAFKA_WAIT_S:g} s ({error.args[0].str()}); start it, or "
-                "set FLEXCORE_KAFKA_BOOTSTRAP."
-            ) from None
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + _KAFKA_WAIT_S
+        while True:
+            try:
+                return await asyncio.to_thread(ask_kafka, self._config.kafka, 1.0)
+            except KafkaException as error:
+                said = error.args[0].str()
+                if error.args[0].code() == KafkaError._INVALID_ARG:
+                    raise NodeFailed(f"librdkafka refuses a FLEXCORE_KAFKA_* setting: {said}.") from None
+                if loop.time() > deadline:
+                    raise NodeFailed(
+                        f"Kafka at {hosts} does not answer within {_KAFKA_WAIT_S:g} s ({said}); start it, or set "
+                        "FLEXCORE_KAFKA_BOOTSTRAP."
+                    ) from None
 
     async def _start_registry(self) -> None:
         config = self._config

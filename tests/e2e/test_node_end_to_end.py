@@ -1,0 +1,128 @@
+"""A node's life as a supervisor sees it: starting, ending, dying, and what it says when it cannot."""
+
+import signal
+import socket
+import subprocess
+import sys
+import time
+import uuid
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from tests.support.node_process import NodeProcess, eventually, steps_of
+from tests.support.services import KafkaService, PostgresService
+
+
+@pytest.fixture
+def own(kafka: KafkaService, postgres: PostgresService, project: Path, tmp_path: Path) -> NodeProcess:
+    """A node of a cluster of its own, not started."""
+    prefix = f"e2e-{uuid.uuid4().hex[:8]}"
+    return NodeProcess(
+        tmp_path,
+        {
+            "FLEXCORE_KAFKA_BOOTSTRAP": kafka.bootstrap,
+            "FLEXCORE_POSTGRES_URL": postgres.new_database(),
+            "FLEXCORE_TOPIC_PREFIX": prefix,
+            "FLEXCORE_CLUSTER": prefix,
+            "FLEXCORE_HTTP_PORT": "0",
+            "FLEXCORE_PROJECT": str(project),
+        },
+    )
+
+
+def refused(node: NodeProcess, **settings: str) -> str:
+    """Start a node that must refuse, and return what it says."""
+    done = subprocess.run(
+        [sys.executable, "-m", "app", "node", "run"],
+        env={**node.environ, **settings}, capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert done.returncode in (1, 2)
+    assert "Traceback" not in done.stderr
+    return done.stderr
+
+
+def test_a_node_ends_in_time_while_it_is_working_and_goes_on_after(own: NodeProcess) -> None:
+    """SIGTERM with a step at work: five seconds; the next start is the same node, and the run goes on."""
+    own.start()
+    own.apply(
+        "long",
+        [{"name": "one", "command": {"argv": ["sleep", "3"]}, "retry": {"attempts": 3, "initial": "100ms"}}],
+    )
+    run_id = own.run("long")
+    own.until(run_id, lambda run: steps_of(run)["one"] == "running")
+    first = own.ok("GET", "/health")["node"]
+    begun = time.monotonic()
+    assert own.stop() == 0
+    assert time.monotonic() - begun < 5.5
+    assert not (own.folder / "data" / "node.json").exists()
+    own.start()
+    assert own.ok("GET", "/health")["node"] == first
+    assert own.ended(run_id)["status"] == "succeeded"
+    assert own.stop() == 0
+
+
+def test_a_killed_node_continues_what_it_held(own: NodeProcess) -> None:
+    """SIGKILL in the middle of a step: after a restart its lease runs out and the step is done again."""
+    own.start()
+    own.apply(
+        "held",
+        [{"name": "one", "command": {"argv": ["sleep", "2"]}, "retry": {"attempts": 3, "initial": "100ms"}}],
+    )
+    run_id = own.run("held")
+    own.until(run_id, lambda run: steps_of(run)["one"] == "running")
+    own.kill()
+    (own.folder / "data" / "node.json").unlink()
+    own.start()
+    assert own.ended(run_id, 60)["status"] == "succeeded"
+    assert '"whole": true' in own.cli("event", "verify", "-o", "json")
+    assert own.stop() == 0
+
+
+def test_one_data_directory_is_one_node(own: NodeProcess) -> None:
+    """A second process there is told who holds it."""
+    own.start()
+    said = refused(own)
+    assert "is in use by process" in said
+    assert "FLEXCORE_DATA_DIR" in said
+    assert own.stop() == 0
+
+
+def test_the_read_store_away_is_named_and_writes_are_kept(own: NodeProcess) -> None:
+    """Dropping the schema under a running node: health says so, and the log fills it again with the same answers."""
+    own.start()
+    own.apply("kept", [{"name": "one", "command": {"argv": ["true"]}}])
+    own.ended(own.run("kept"))
+    before = own.ok("GET", "/v1/runs?pipeline=kept"), own.ok("GET", "/v1/pipelines/kept")
+    with psycopg.connect(own.settings["FLEXCORE_POSTGRES_URL"], autocommit=True) as connection:
+        connection.execute("DROP SCHEMA flexcore CASCADE")
+    eventually(lambda: own.call("GET", "/v1/runs?pipeline=kept").status == 200, 60, own.log)
+    eventually(lambda: own.call("GET", "/v1/pipelines/kept").status == 200, 60, own.log)
+    assert (own.ok("GET", "/v1/runs?pipeline=kept"), own.ok("GET", "/v1/pipelines/kept")) == before
+    assert own.stop() == 0
+
+
+def test_what_is_missing_is_said_in_one_sentence(own: NodeProcess) -> None:
+    """Kafka, database, port, roles: each names its setting."""
+    assert "FLEXCORE_KAFKA_BOOTSTRAP" in refused(own, FLEXCORE_KAFKA_BOOTSTRAP="")
+    assert "FLEXCORE_POSTGRES_URL" in refused(own, FLEXCORE_POSTGRES_URL="")
+    assert "FLEXCORE_ROLES" in refused(own, FLEXCORE_ROLES="dancer")
+    assert "FLEXCORE_SHARDS" in refused(own, FLEXCORE_SHARDS="many")
+    assert "no.such.thing" in refused(own, FLEXCORE_KAFKA_NO_SUCH_THING="1")
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        said = refused(own, FLEXCORE_HTTP_PORT=str(taken.getsockname()[1]))
+    assert "FLEXCORE_HTTP_PORT" in said
+
+
+def test_a_signal_while_starting_ends_it_too(own: NodeProcess) -> None:
+    """Waiting for a Kafka that is not there can be interrupted."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "app", "node", "run"],
+        env={**own.environ, "FLEXCORE_KAFKA_BOOTSTRAP": "127.0.0.1:9"}, stderr=subprocess.PIPE,
+    )  # fmt: skip
+    time.sleep(3)
+    process.send_signal(signal.SIGTERM)
+    begun = time.monotonic()
+    process.wait(10)
+    assert time.monotonic() - begun < 5.5
