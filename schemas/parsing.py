@@ -39,7 +39,7 @@ def parse_text(text: str, named: dict[str, Any] | None = None) -> Schema:
     """Return the parsed schema of a JSON text. Raises as :func:`parse` does."""
     try:
         document = json.loads(text)
-    except json.JSONDecodeError as error:
+    except (json.JSONDecodeError, RecursionError) as error:
         raise InvalidSchema(f"not an Avro schema: invalid JSON: {error}") from error
     return parse(document, named)
 

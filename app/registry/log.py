@@ -22,10 +22,11 @@ from confluent_kafka.admin._listoffsets import OffsetSpec
 from confluent_kafka.admin._resource import ResourceType
 from confluent_kafka.cimpl import NewTopic
 
-from app.registry.failures import STORE_FAILED, RegistryFailure
+from app.registry.failures import INVALID_SCHEMA, STORE_FAILED, RegistryFailure
 from app.registry.records import Record, parsed_record
 
 _log = logging.getLogger(__name__)
+_quiet = logging.getLogger(f"{__name__}.producer")
 
 _TOPIC_CONFIG = {
     "cleanup.policy": "compact",
@@ -33,9 +34,16 @@ _TOPIC_CONFIG = {
     "delete.retention.ms": "315360000000",
     "min.cleanable.dirty.ratio": "0.1",
 }
+_FINAL = (
+    KafkaError.TOPIC_AUTHORIZATION_FAILED,
+    KafkaError.CLUSTER_AUTHORIZATION_FAILED,
+    KafkaError.SASL_AUTHENTICATION_FAILED,
+    KafkaError._TIMED_OUT,
+)
 _POLL_S = 0.1
 _WRITE_WITHIN_S = 20.0
 _CALL_S = 10.0
+_RECORD_BYTES_MAX = 900_000
 
 
 class SchemaLog:
@@ -119,17 +127,26 @@ class SchemaLog:
         undecided is left before the end either. Blocks; raises :class:`RegistryFailure` after ``timeout_s``.
         """
         isolation = IsolationLevel.READ_UNCOMMITTED if uncommitted else IsolationLevel.READ_COMMITTED
-        assert self._admin is not None, "start comes first"
-        try:
-            asked = self._admin.list_offsets(
-                {self._end: OffsetSpec.latest()},  # type: ignore[no-untyped-call]  # the client's own annotation is missing
-                isolation_level=isolation,
-                request_timeout=timeout_s,
-            )
-            end = asked[self._end].result(timeout_s).offset
-        except (KafkaException, TimeoutError) as error:
-            raise self._unreachable(error) from error
+        deadline = time.monotonic() + timeout_s
+        while True:
+            try:
+                end = self._end_offset(isolation, timeout_s)
+                break
+            except KafkaException as error:
+                # Leaders move, and a topic just created has none for a moment, which is told in many ways.
+                if error.args[0].code() in _FINAL or time.monotonic() > deadline:
+                    raise self._unreachable(error) from error
+                time.sleep(0.05)
+            except TimeoutError as error:
+                raise self._unreachable(error) from error
         self._wait_for(end, timeout_s)
+
+    def _end_offset(self, isolation: IsolationLevel, timeout_s: float) -> int:
+        assert self._admin is not None, "start comes first"
+        latest = OffsetSpec.latest()  # type: ignore[no-untyped-call]  # the client's own annotation is missing
+        asked = self._admin.list_offsets({self._end: latest}, isolation_level=isolation, request_timeout=timeout_s)
+        end: int = asked[self._end].result(timeout_s).offset
+        return end
 
     def _wait_for(self, end: int, timeout_s: float) -> None:
         with self._moved:
@@ -178,7 +195,7 @@ class SchemaLog:
         key = message.key()
         try:
             self._apply(parsed_record(_raw(key), _raw_or_none(message.value()), message.headers()))  # type: ignore[arg-type]  # typed as str or bytes
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, RecursionError) as error:
             _log.warning("Skipped a foreign record in %s at offset %s: %s", self._topic, message.offset(), error)
 
     # ---------------------------------------------------------------- writing
@@ -219,13 +236,15 @@ class SchemaLog:
                     "retry.backoff.ms": 1,
                     "retry.backoff.max.ms": 10,
                     "linger.ms": 0,
-                }
+                },
+                # A lost race is no news, and librdkafka would print it as fatal. What matters comes as an exception.
+                logger=_quiet,
             )
-            producer.init_transactions(_CALL_S)
             self._producer = producer
             try:
+                producer.init_transactions(_CALL_S)
                 self.catch_up(uncommitted=True)
-            except RegistryFailure:
+            except (KafkaException, RegistryFailure):
                 self._drop_producer()
                 raise
         return self._producer
@@ -241,9 +260,12 @@ class SchemaLog:
             if error is None and offset is not None:
                 delivered.append(offset)
 
+        encoded = [record.encoded() for record in records]
+        size = max(len(value or b"") for _key, value, _headers in encoded)
+        if size > _RECORD_BYTES_MAX:
+            raise RegistryFailure(INVALID_SCHEMA, f"Invalid schema: {size} bytes, and Kafka takes {_RECORD_BYTES_MAX}")
         producer.begin_transaction()
-        for record in records:
-            key, value, headers = record.encoded()
+        for key, value, headers in encoded:
             pairs: list[Any] = list(headers)
             producer.produce(self._topic, value, key, 0, headers=pairs, on_delivery=note)
         producer.commit_transaction(_CALL_S)
@@ -251,8 +273,8 @@ class SchemaLog:
 
     def _drop_producer(self) -> None:
         if self._producer is not None:
+            # Not close(): on a fenced producer it ends in a SystemError (confluent-kafka 2.16.1). The collector frees it.
             self._producer.purge()
-            self._producer.close()
             self._producer = None
 
     def _unreachable(self, error: Exception) -> RegistryFailure:

@@ -19,7 +19,7 @@ _log = logging.getLogger(__name__)
 
 CONTENT_TYPE = "application/vnd.schemaregistry.v1+json"
 _THREADS = 4
-_BODY_BYTES_MAX = 1 << 20
+_BODY_BYTES_MAX = 4 << 20
 
 T = TypeVar("T")
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]

@@ -167,7 +167,7 @@ class Subjects:
         if draft.kind == "JSON":
             try:
                 return json.dumps(json.loads(draft.text), sort_keys=True)
-            except ValueError as error:
+            except (ValueError, RecursionError) as error:
                 raise RegistryFailure(INVALID_SCHEMA, f"Invalid schema: not JSON: {error}") from error
         if draft.kind == "PROTOBUF" and draft.text.strip():
             return draft.text.strip()
