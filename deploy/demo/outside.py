@@ -7,11 +7,10 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Mapping
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import fastavro
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, Producer, TopicPartition
-
 
 T = TypeVar("T")
 
@@ -105,11 +104,11 @@ class Kafka:
                     error = record.error()
                     if error is None:
                         records.append(
-                            (record.key() or b"", record.value() or b"", dict(record.headers() or ()))
+                            (record.key() or b"", record.value() or b"", dict(cast(Any, record.headers() or ())))
                         )
                     elif (
                         error.code() == KafkaError._PARTITION_EOF
-                        and record.offset() >= ends[record.partition()]
+                        and (record.offset() or 0) >= ends[record.partition() or 0]
                     ):
                         left.discard(record.partition())
             return records

@@ -39,7 +39,7 @@ from streams.settings import ProjectorSettings
 _WAIT_S = 0.05
 _BACK_OFF_MAX_S = 5.0
 _LEAVE_AFTER_S = 15.0
-_CHECK_EVERY_S = 5.0
+_CHECK_EVERY_S = 2.0
 _RETIRE_AFTER_S = 600.0
 _TROUBLES = {psycopg.Error: "database", KafkaException: "brokers", Exception: "registry"}
 
@@ -311,6 +311,10 @@ class _Work:
         # Often while something is left to do, seldom otherwise.
         self._next_check = now + (_CHECK_EVERY_S if self.ready else 0.2)
         if self.ready:
+            known = self._tables.checkpoints(connection, [view.table.name for view in VIEWS])
+            if any(known.get(place) != found for place, found in self._writer.checkpoints.items()):
+                # Dropped, and made anew by another node: an idle partition would otherwise never notice.
+                raise CheckpointMoved
             self._tables.touch(connection, VIEWS)
             self._tables.retire(connection, VIEWS, _RETIRE_AFTER_S)
             if log.topics(self._origins) != self._topics:

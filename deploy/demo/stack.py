@@ -1,0 +1,142 @@
+"""The demo's stack: `flexcore dev up` in a folder of its own, and how to reach and hurt it."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import psycopg
+
+from deploy.demo.outside import CheckFailed, Http, Kafka, check, eventually
+
+PIPELINE = "customer-data-synchronization"
+_PROJECT = Path(__file__).parent / "project"
+_ENDED = ("succeeded", "failed", "cancelled", "timed_out")
+
+
+class Stack:
+    """A stack of two nodes, started by the product's own command. Everything it writes is below ``folder``."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.project = folder / "project"
+        self.customers = folder / "customers.jsonl"
+        self.crm_url = ""
+        self._data = folder / "stack"
+
+    def start(self) -> None:
+        """Start Kafka, PostgreSQL and the nodes, in a folder wiped of earlier demos."""
+        if self._data.exists():
+            self.flexcore("dev", "down", "--wipe", "--data-dir", str(self._data), allowed=(0, 1, 3))
+        shutil.rmtree(self.project, ignore_errors=True)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        shutil.copytree(_PROJECT, self.project)
+        (self.project / "secrets").mkdir()
+        self.flexcore(
+            "dev", "up", "--nodes", "2", "--restart", "--detach", "--data-dir", str(self._data), show=True
+        )
+
+    def stop(self) -> None:
+        """Stop everything and remove its data."""
+        self.flexcore("dev", "down", "--wipe", "--data-dir", str(self._data), allowed=(0, 1, 3))
+
+    def secret(self, name: str, value: str) -> None:
+        """Put a secret where the pipeline file refers to it."""
+        (self.project / "secrets" / name).write_text(value, encoding="utf-8")
+
+    def make_warehouse(self) -> None:
+        """Create the database that the pipeline loads into; it is not the one of the platform's views."""
+        url = self.status()["postgres"]["url"]
+        with psycopg.connect(url, autocommit=True) as connection:
+            connection.execute("DROP DATABASE IF EXISTS warehouse WITH (FORCE)")
+            connection.execute("CREATE DATABASE warehouse")
+        base, _, query = url.partition("?")
+        self.crm_url = base.rsplit("/", 1)[0] + "/warehouse" + (f"?{query}" if query else "")
+        self.secret("crm-url", self.crm_url)
+
+    def flexcore(self, *words: str, allowed: tuple[int, ...] = (0,), show: bool = False) -> str:
+        """Run the product's command as a user would; return its standard output."""
+        environ = {**os.environ, "DEMO_CUSTOMERS": str(self.customers), "NO_COLOR": "1"}
+        environ.pop("FLEXCORE_URL", None)
+        command = [sys.executable, "-m", "app", "--project", str(self.project), *words]
+        done = subprocess.run(
+            command,
+            env=environ,
+            stdout=subprocess.PIPE,
+            stderr=None if show else subprocess.PIPE,
+            text=True,
+            check=False,
+            timeout=240,
+        )
+        if done.returncode not in allowed:
+            raise CheckFailed(
+                f"flexcore {' '.join(words)} ended with {done.returncode}: {(done.stderr or done.stdout or '').strip()[-800:]}"
+            )
+        return done.stdout
+
+    def status(self) -> dict[str, Any]:
+        """Return where everything listens."""
+        found: dict[str, Any] = json.loads(
+            self.flexcore("dev", "status", "-o", "json", "--data-dir", str(self._data))
+        )
+        return found
+
+    def cli(self, *words: str, allowed: tuple[int, ...] = (0,)) -> str:
+        """Run a command against a node that lives."""
+        return self.flexcore("--url", self.http().url, *words, allowed=allowed)
+
+    def http(self) -> Http:
+        """Return a client of a node that answers."""
+
+        def living() -> Http | None:
+            for node in self.status()["nodes"]:
+                if node.get("url") and (client := Http(node["url"])).body("/health/ready") is not None:
+                    return client
+            return None
+
+        return eventually(living, "no node answers /health/ready", 60, 0.3)
+
+    def kafka(self) -> Kafka:
+        """Return a Kafka client of the stack's broker."""
+        status = self.status()
+        registry = self.http().get("/v1/cluster")["nodes"]
+        return Kafka(
+            status["kafka"]["bootstrap"],
+            next(node["registry_url"] for node in registry if node["registry_url"]),
+        )
+
+    def kill(self, name: str) -> None:
+        """End a node by SIGKILL."""
+        node = next(node for node in self.status()["nodes"] if node["name"] == name)
+        os.kill(node["pid"], signal.SIGKILL)
+
+    def start_run(self, *options: str) -> str:
+        """Start a run by the command line; return its id."""
+        return self.cli("-o", "name", "run", "start", PIPELINE, *options).strip().rsplit("/", 1)[-1]
+
+    def ended(self, run: str, status: str, timeout_s: float = 90) -> dict[str, Any]:
+        """Wait until the run has ended, check how, and return it."""
+
+        def over() -> dict[str, Any] | None:
+            found = self.http().get(f"/v1/runs/{run}")
+            return found if found and found["status"] in _ENDED else None
+
+        found = eventually(over, f"run {run} has not ended", timeout_s, 0.25)
+        errors = [f"{step['name']}: {step['error']}" for step in found["steps"] if step["error"]]
+        check(found["status"] == status, f"run {run} {found['status']}, not {status}: {errors}")
+        return found
+
+    def warehouse(self) -> dict[int, tuple[Any, ...]]:
+        """Return what is in the warehouse's table, by its own client: id -> row."""
+        with psycopg.connect(self.crm_url) as connection:
+            try:
+                rows = connection.execute(
+                    "SELECT id, name, email, country, revision FROM customers"
+                ).fetchall()
+            except psycopg.errors.UndefinedTable:
+                return {}
+        return {row[0]: tuple(row) for row in rows}
