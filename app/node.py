@@ -81,8 +81,10 @@ class Node:
 
     async def _start_part(self, part: Part) -> None:
         self._started.append(part)
+        begun = asyncio.get_running_loop().time()
         try:
             await part.start()
+            _log.info("%s ready in %d ms", part.name, 1000 * (asyncio.get_running_loop().time() - begun))
         except NodeFailed:
             raise
         except Exception as error:

@@ -4,10 +4,37 @@ import json
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Literal
 
 import click
 
+_FREE_TEXT = (
+    "value",
+    "meaning",
+    "law",
+    "detail",
+    "error",
+    "definition",
+    "bookmark",
+    "what",
+    "why",
+    "headers",
+    "sample",
+)
+_KEPT_WHOLE = (
+    "id",
+    "event_id",
+    "command_id",
+    "status",
+    "created_at",
+    "at",
+    "name",
+    "node",
+    "field",
+    "next_slot",
+    "check",
+)
+_WIDTH_MIN = 6
 _YEAR_2001_MS = 978_307_200_000
 
 
@@ -75,12 +102,33 @@ def show_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     from rich.table import Table
     from rich.text import Text
 
+    console = Console()
     table = Table(box=SIMPLE_HEAD, pad_edge=False, header_style="bold")
-    for column in columns:
-        table.add_column(column.replace("_", " "), overflow="fold")
+    widths = fitting(columns, rows, console.width - 3 * len(columns))
+    for column, width in zip(columns, widths, strict=True):
+        overflow: Literal["fold", "ellipsis"] = "fold" if column in _FREE_TEXT else "ellipsis"
+        table.add_column(
+            column.replace("_", " "), no_wrap=overflow == "ellipsis", overflow=overflow, width=width
+        )
     for row in rows:
         table.add_row(*(Text(cell, style=style_of(cell)) for cell in row))
-    Console().print(table)
+    console.print(table)
+
+
+def fitting(columns: Sequence[str], rows: Sequence[Sequence[str]], available: int) -> list[int]:
+    """Return column widths whose sum is at most ``available``, where that can be: the widest give way first.
+
+    Ids, states and times give way last: an id that is cut cannot be copied.
+    """
+    widths = [max(len(column), *(len(row[place]) for row in rows), 1) for place, column in enumerate(columns)]
+    for yielding in ([column not in _KEPT_WHOLE for column in columns], [True] * len(columns)):
+        while sum(widths) > available:
+            widest = max((width for width, may in zip(widths, yielding, strict=True) if may), default=0)
+            if widest <= _WIDTH_MIN:
+                break
+            place = next(i for i, width in enumerate(widths) if width == widest and yielding[i])
+            widths[place] -= 1
+    return widths
 
 
 def say(text: str) -> None:

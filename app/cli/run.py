@@ -6,7 +6,7 @@ from typing import Any
 import click
 
 from app.cli.failure import Failed
-from app.cli.output import show_data, show_list, show_one
+from app.cli.output import is_terminal, show_data, show_list, show_one
 from app.cli.session import Session, Verb, noun
 from app.errors import EXIT_USAGE
 
@@ -54,8 +54,8 @@ def start(
 def list_(session: Session, pipeline: str | None, status: str | None, limit: int) -> None:
     """List runs, the newest first."""
     items = session.api.items("/v1/runs", {"pipeline": pipeline, "status": status}, limit)
-    columns = ("id", "pipeline", "status", "created_at", "ended_at")
-    show_list(session.output, items, columns, ("trigger", "started_at", "rerun_of", "error"), name="id")
+    wide = ("started_at", "ended_at", "trigger", "rerun_of", "error")
+    show_list(session.output, items, ("id", "pipeline", "status", "created_at"), wide, name="id")
 
 
 @run.command("get", cls=Verb, example="flexcore run get 5e0f… -o json")
@@ -152,6 +152,14 @@ def _show_run(session: Session, found: dict[str, Any]) -> None:
         show_data(session.output, found)
     elif session.output == "name":
         click.echo(found["id"])
+    elif session.output == "table" and is_terminal():
+        from rich.console import Console
+
+        from app.cli.watch import picture
+
+        console = Console(highlight=False)
+        console.print(picture(found, console.width), soft_wrap=True)
+        show_one(session.output, found, _FIELDS[3:], name="id")
     else:
         show_one(session.output, found, _FIELDS, name="id")
         show_list(

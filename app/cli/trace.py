@@ -31,7 +31,8 @@ def show_trace(session: Session, run_id: str) -> None:
     for event in events:
         click.echo(f"{local_time(event['at'])}  +{duration(event['at'] - begun):<8}  {event['actor']}")
         click.echo(
-            click.style(f"  {what(event)}", bold=True) + click.style(f"  {why(event, found)}", dim=True)
+            click.style(f"  {what(event, run_id)}", bold=True)
+            + click.style(f"  {why(event, found)}", dim=True)
         )
 
 
@@ -50,16 +51,16 @@ def in_order(events: Sequence[Event]) -> list[Event]:
     return sorted(events, key=lambda event: (event["at"], depth(event), event["aggregate"], event["version"]))
 
 
-def what(event: Event) -> str:
-    """Return what happened, to what: ``StepSucceeded extract-customers (run 5e0f…)``."""
+def what(event: Event, run_id: str = "") -> str:
+    """Return what happened, to what: ``StepSucceeded extract-customers (run 5e0f… v7)``; the run itself is not named again."""
     body = event.get("body") or {}
-    details = [str(body[field]) for field in ("step", "status", "run_id") if body.get(field)]
+    details = [str(body[field]) for field in ("step", "status", "run_id", "runner") if body.get(field)]
     if body.get("attempt", 0) > 1:
         details.append(f"attempt {body['attempt']}")
     if body.get("error"):
         details.append(" ".join(str(body["error"]).split())[:120])
-    subject = f"{event['aggregate']} {event['aggregate_id']} v{event['version']}"
-    return f"{event['type']}{' ' if details else ''}{', '.join(details)} ({subject})"
+    name = "" if event["aggregate_id"] == run_id else f" {event['aggregate_id']}"
+    return f"{event['type']}{' ' if details else ''}{', '.join(details)} ({event['aggregate']}{name} v{event['version']})"
 
 
 def why(event: Event, known: Mapping[str, Event]) -> str:

@@ -14,6 +14,7 @@ from app.errors import EXIT_FAILED, EXIT_OK
 ENDED = ("succeeded", "failed", "cancelled", "timed_out", "compensated", "compensation_failed")
 _POLL_S = 0.3
 _DRAW_S = 0.1
+_NAME_WIDTH_MAX = 36
 
 
 def watch_run(session: Session, run_id: str) -> int:
@@ -65,39 +66,38 @@ def _draw(session: Session, run_id: str) -> Mapping[str, Any]:
     from rich.live import Live
 
     run: Mapping[str, Any] = {}
-    with Live(console=Console(), auto_refresh=False, transient=False) as live:
+    console = Console()
+    with Live(console=console, auto_refresh=False, transient=False) as live:
         for run in _polled(session, run_id):
             until = time.monotonic() + (0 if run["status"] in ENDED else _POLL_S)
             while True:
-                live.update(_picture(run), refresh=True)
+                live.update(picture(run, console.width), refresh=True)
                 if time.monotonic() >= until:
                     break
                 time.sleep(_DRAW_S)
     return run
 
 
-def _picture(run: Mapping[str, Any]) -> Any:
-    from rich.console import Group
-    from rich.table import Table
-    from rich.text import Text
+def picture(run: Mapping[str, Any], width: int) -> Any:
+    """Return the run as a rich text, at most ``width`` columns wide: one line per step, what it says cut where needed."""
+    from rich.text import Text  # here: only a terminal needs it
 
-    head = Text.assemble(
-        (str(run["pipeline"]), "bold"),
-        f"  {run['id']}  ",
-        (run["status"], style_of(run["status"])),
-        f"  {_age(run)}",
+    lines = step_lines(run, _now_ms())
+    name_width = min(max((len(line[0]) for line in lines), default=0), _NAME_WIDTH_MAX)
+    text = Text.assemble(
+        (str(run["pipeline"]), "bold"), "  ", (run["status"], style_of(run["status"])), f"  {_age(run)}\n"
     )
-    table = Table.grid(padding=(0, 2))
-    # On 80 columns the names keep their width and what there is to say is cut, never the other way round.
-    table.add_column(no_wrap=True)
-    table.add_column(no_wrap=True, width=9)
-    table.add_column(no_wrap=True)
-    table.add_column(justify="right", no_wrap=True)
-    table.add_column(no_wrap=True, overflow="ellipsis", ratio=1)
-    for name, status, attempt, spent, said in step_lines(run, _now_ms()):
-        style = style_of(status)
-        table.add_row(Text(name, style), Text(status, style), attempt, spent, Text(said, "dim"))
-    return Group(head, table)
+    text.append(f"run {run['id']}", "dim")
+    for name, status, attempt, spent, said in lines:
+        line = Text(f"{_cut(name, name_width):<{name_width}}  {status:<9}  ", style_of(status))
+        line.append(f"{attempt:<3}{spent:>9}  ", "")
+        line.append(_cut(said, max(width - len(line), 0)), "dim")
+        text.append("\n").append_text(line)
+    return text
+
+
+def _cut(text: str, width: int) -> str:
+    return text if len(text) <= width else f"{text[: max(width - 1, 0)]}…"
 
 
 def _age(run: Mapping[str, Any]) -> str:

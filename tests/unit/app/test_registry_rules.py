@@ -109,11 +109,23 @@ def test_records_written_by_confluents_registry_are_read(registry: Registry) -> 
         ({"keytype": "MODE", "subject": "s", "magic": 0}, {"mode": "READONLY"}),
         (
             {"keytype": "SCHEMA", "subject": "s", "version": 4, "magic": 1},
-            {"subject": "s", "version": 4, "id": 17, "md5": "x", "schema": V1.text, "references": None, "deleted": False},
+            {
+                "subject": "s",
+                "version": 4,
+                "id": 17,
+                "md5": "x",
+                "schema": V1.text,
+                "references": None,
+                "deleted": False,
+            },
         ),
     ]
     for key, value in lines:
-        registry.subjects.apply(parsed_record(json.dumps(key).encode(), None if value is None else json.dumps(value).encode(), None))
+        registry.subjects.apply(
+            parsed_record(
+                json.dumps(key).encode(), None if value is None else json.dumps(value).encode(), None
+            )
+        )
     assert registry.subjects.level_for("s") == "FULL"
     assert registry.subjects.mode_for("s") == "READONLY"
     assert registry.register("t", V2) == (18, 1)
@@ -226,7 +238,11 @@ def test_a_restart_on_a_compacted_topic_finds_everything(registry: Registry) -> 
     registry.write(level_record("t", "FULL"), mode_record(None, "READONLY"), mode_record(None, None))
     registry.delete("s", 2)
     restarted = registry.compacted()
-    assert (restarted.numbers("s"), restarted.numbers("s", deleted=True), restarted.numbers("t")) == ([1], [1, 2], [1])
+    assert (restarted.numbers("s"), restarted.numbers("s", deleted=True), restarted.numbers("t")) == (
+        [1],
+        [1, 2],
+        [1],
+    )
     assert (restarted.subjects.level_for("t"), restarted.subjects.mode_for("t")) == ("FULL", "READWRITE")
     assert restarted.register("u", BREAKING) == (3, 1)
 
@@ -265,7 +281,10 @@ def test_a_foreign_record_is_told_apart(registry: Registry, key: bytes, value: b
 
 def test_levels_and_modes_are_checked() -> None:
     """A closed set each, in any case of letters."""
-    assert (rules.valid_level("full_transitive"), rules.valid_mode("readonly")) == ("FULL_TRANSITIVE", "READONLY")
+    assert (rules.valid_level("full_transitive"), rules.valid_mode("readonly")) == (
+        "FULL_TRANSITIVE",
+        "READONLY",
+    )
     for wrong in ("SIDEWAYS", None, 5):
         assert "BACKWARD_TRANSITIVE" in refused(42203, lambda level=wrong: rules.valid_level(level))
         assert "READWRITE" in refused(42204, lambda mode=wrong: rules.valid_mode(mode))
