@@ -98,10 +98,10 @@ class Execution:
             **{str(key): str(value) for key, value in (spec.get("env") or {}).items()},
         }
         environ |= {
-            "FLEXCORE_RUN": self.offer.run,
-            "FLEXCORE_STEP": self.offer.step,
-            "FLEXCORE_ATTEMPT": str(self.offer.attempt),
-            "FLEXCORE_INPUT": orjson.dumps(self.offer.input).decode(),
+            "RUN_ID": self.offer.run,
+            "RUN_STEP": self.offer.step,
+            "RUN_ATTEMPT": str(self.offer.attempt),
+            "RUN_INPUT": orjson.dumps(self.offer.input).decode(),
         }
         folder = self.settings.project_dir
         looked_up = argv[0] if "/" not in argv[0] else str(folder / argv[0])
