@@ -54,7 +54,7 @@ RUN: dict[str, Any] = {
 def test_steps_stand_in_the_order_they_can_run() -> None:
     """Each below everything it comes after, the file's order otherwise."""
     assert layers({"c": ["a", "b"], "a": [], "b": ["a"], "d": []}) == [["a", "d"], ["b"], ["c"]]
-    assert sorted(sum(layers({"a": ["b"], "b": ["a"]}), [])) == ["a", "b"]
+    assert sorted(name for row in layers({"a": ["b"], "b": ["a"]}) for name in row) == ["a", "b"]
 
 
 def test_a_line_says_what_there_is_to_say() -> None:
