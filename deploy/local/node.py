@@ -33,23 +33,21 @@ class LocalNode:
         self.name = name
         self.file = folder / "node.json"
         inherited = {key: text for key, text in os.environ.items() if not key.startswith(_OF_OTHER_STACKS)}
-        own = {
-            "FLEXCORE_NODE": name,
-            "FLEXCORE_DATA_DIR": str(folder),
-            "FLEXCORE_HTTP_PORT": str(_port_of(self.file, "url")),
-            "FLEXCORE_REGISTRY_PORT": str(_port_of(self.file, "registry_url")),
-        }
+        own = {"FLEXCORE_NODE": name, "FLEXCORE_DATA_DIR": str(folder)}
+        self._env = {**inherited, **settings, **own}
         self.process = Process(
             name,
             [sys.executable, "-m", "app", "node", "run"],
             logs / f"{name}.log",
-            env={**inherited, **settings, **own},
+            env=self._env,
             cwd=cwd,
             stop_signal=signal.SIGTERM,
         )
 
     def start(self) -> None:
-        """Start the node; returns at once."""
+        """Start the node, at the addresses it last had where their ports are free; returns at once."""
+        self._env["FLEXCORE_HTTP_PORT"] = str(_port_of(self.file, "url"))
+        self._env["FLEXCORE_REGISTRY_PORT"] = str(_port_of(self.file, "registry_url"))
         self.file.unlink(missing_ok=True)
         self.file.parent.mkdir(parents=True, exist_ok=True)
         self.process.start()

@@ -20,8 +20,8 @@ _TAIL_BYTES = 64 * 1024
 class Process:
     """One child of this process, with its descendants: they share a process group.
 
-    Start it on a thread that lives as long as the child should (the main thread): Linux ends the child when
-    that *thread* ends. Not safe to use from several threads at once.
+    `env` is read at each start. Start it on a thread that lives as long as the child should (the main thread):
+    Linux ends the child when that *thread* ends. Not safe to use from several threads at once.
     """
 
     def __init__(
@@ -39,7 +39,7 @@ class Process:
         self.name = name
         self.log = log
         self._command = [str(part) for part in command]
-        self._env = dict(env) if env is not None else None
+        self._env = env
         self._cwd = cwd
         self._user = user
         self._stop_signal = stop_signal

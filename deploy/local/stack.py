@@ -76,13 +76,13 @@ class Stack:
     def watch(self, until: Callable[[], bool]) -> None:
         """Notice children that end, until `until()`; start them again only if the settings say so. Blocks."""
         while not until():
-            for process in self._processes():
+            for process, start in self._children():
                 code = process.returncode
                 if code is None:
                     continue
                 if self._settings.restart:
                     self._progress(f"{process.name} ended ({_how(code)}); starting it again")
-                    process.start()
+                    start()
                 elif process.name not in self._gone:
                     self._progress(f"{process.name} ended ({_how(code)}); the others go on")
                     self._gone[process.name] = code
@@ -106,11 +106,16 @@ class Stack:
             "data_dir": str(self._settings.data_dir),
         }
 
-    def _processes(self) -> list[Process]:
+    def _children(self) -> list[tuple[Process, Callable[[], None]]]:
+        """Every process of the stack, and what starts it again."""
         services = [broker.process for broker in self.kafka.brokers]
         if self.postgres.port:
             services.append(self.postgres.process)
-        return services + [node.process for node in self.nodes]
+        children = [(service, service.start) for service in services]
+        return children + [(node.process, node.start) for node in self.nodes]
+
+    def _processes(self) -> list[Process]:
+        return [process for process, _ in self._children()]
 
     def _start(self) -> None:
         _keep_one_older(self._logs)
