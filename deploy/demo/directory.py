@@ -6,6 +6,11 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 
+class _Server(ThreadingHTTPServer):
+    def handle_error(self, *_: Any) -> None:
+        """Say nothing: a client that is killed in the middle of a request is part of the demo."""
+
+
 class Directory:
     """Listens on loopback. ``unavailable`` requests are answered with 503 first; ``broken`` answers 400 to all."""
 
@@ -17,7 +22,7 @@ class Directory:
         self.received = 0
         self._keys: set[str] = set()
         self._lock = threading.Lock()
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
+        self._server = _Server(("127.0.0.1", 0), self._handler())
         threading.Thread(target=self._server.serve_forever, daemon=True).start()
 
     @property

@@ -77,9 +77,9 @@ class Http:
 class Kafka:
     """A plain Kafka client that reads committed records and decodes Avro by the registry's schemas."""
 
-    def __init__(self, bootstrap: str, registry_url: str) -> None:
+    def __init__(self, bootstrap: str, registry: Callable[[], Http]) -> None:
         self._settings = {"bootstrap.servers": bootstrap, "log_level": 3}
-        self._registry = Http(registry_url)
+        self._registry = registry
         self._schemas: dict[int, Any] = {}
 
     def records(self, topic: str) -> list[tuple[bytes, bytes, dict[str, bytes]]]:
@@ -104,7 +104,11 @@ class Kafka:
                     error = record.error()
                     if error is None:
                         records.append(
-                            (record.key() or b"", record.value() or b"", dict(cast(Any, record.headers() or ())))
+                            (
+                                record.key() or b"",
+                                record.value() or b"",
+                                dict(cast(Any, record.headers() or ())),
+                            )
                         )
                     elif (
                         error.code() == KafkaError._PARTITION_EOF
@@ -124,7 +128,7 @@ class Kafka:
         magic, schema_id = struct.unpack(">bI", value[:5])
         check(magic == 0, "a value on an Avro topic is not in Confluent framing")
         if schema_id not in self._schemas:
-            found = self._registry.get(f"/schemas/ids/{schema_id}")
+            found = self._registry().get(f"/schemas/ids/{schema_id}")
             check(found is not None, f"the registry does not know schema {schema_id}")
             self._schemas[schema_id] = fastavro.parse_schema(json.loads(found["schema"]))
         schema = self._schemas[schema_id]

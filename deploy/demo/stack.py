@@ -25,8 +25,9 @@ class Stack:
         self.folder = folder
         self.project = folder / "project"
         self.customers = folder / "customers.jsonl"
-        self.crm_url = ""
+        self.crm_url = self.bootstrap = ""
         self._data = folder / "stack"
+        self._client = Http("")
 
     def start(self) -> None:
         """Start Kafka, PostgreSQL and the nodes, in a folder wiped of earlier demos."""
@@ -50,7 +51,8 @@ class Stack:
 
     def make_warehouse(self) -> None:
         """Create the database that the pipeline loads into; it is not the one of the platform's views."""
-        url = self.status()["postgres"]["url"]
+        status = self.status()
+        self.bootstrap, url = status["kafka"]["bootstrap"], status["postgres"]["url"]
         with psycopg.connect(url, autocommit=True) as connection:
             connection.execute("DROP DATABASE IF EXISTS warehouse WITH (FORCE)")
             connection.execute("CREATE DATABASE warehouse")
@@ -58,10 +60,14 @@ class Stack:
         self.crm_url = base.rsplit("/", 1)[0] + "/warehouse" + (f"?{query}" if query else "")
         self.secret("crm-url", self.crm_url)
 
-    def flexcore(self, *words: str, allowed: tuple[int, ...] = (0,), show: bool = False) -> str:
+    def flexcore(
+        self, *words: str, allowed: tuple[int, ...] = (0,), show: bool = False, bootstrap: str = ""
+    ) -> str:
         """Run the product's command as a user would; return its standard output."""
         environ = {**os.environ, "DEMO_CUSTOMERS": str(self.customers), "NO_COLOR": "1"}
         environ.pop("FLEXCORE_URL", None)
+        if bootstrap:
+            environ |= {"FLEXCORE_KAFKA_BOOTSTRAP": bootstrap, "FLEXCORE_REGISTRY_URL": self.registry().url}
         command = [sys.executable, "-m", "app", "--project", str(self.project), *words]
         done = subprocess.run(
             command,
@@ -86,11 +92,13 @@ class Stack:
         return found
 
     def cli(self, *words: str, allowed: tuple[int, ...] = (0,)) -> str:
-        """Run a command against a node that lives."""
-        return self.flexcore("--url", self.http().url, *words, allowed=allowed)
+        """Run a command against a node that lives, and for those that read Kafka themselves, the stack's broker."""
+        return self.flexcore("--url", self.http().url, *words, allowed=allowed, bootstrap=self.bootstrap)
 
     def http(self) -> Http:
-        """Return a client of a node that answers."""
+        """Return a client of a node that answers; the last one, as long as it does."""
+        if self._client.url and self._client.body("/health/ready") is not None:
+            return self._client
 
         def living() -> Http | None:
             for node in self.status()["nodes"]:
@@ -98,16 +106,22 @@ class Stack:
                     return client
             return None
 
-        return eventually(living, "no node answers /health/ready", 60, 0.3)
+        self._client = eventually(living, "no node answers /health/ready", 60, 0.3)
+        return self._client
 
     def kafka(self) -> Kafka:
         """Return a Kafka client of the stack's broker."""
-        status = self.status()
-        registry = self.http().get("/v1/cluster")["nodes"]
-        return Kafka(
-            status["kafka"]["bootstrap"],
-            next(node["registry_url"] for node in registry if node["registry_url"]),
-        )
+        return Kafka(self.bootstrap, self.registry)
+
+    def registry(self) -> Http:
+        """Return a client of a schema registry that answers: every node has one."""
+
+        def living() -> Http | None:
+            nodes = (self.http().get("/v1/cluster") or {}).get("nodes", [])
+            clients = (Http(node["registry_url"]) for node in nodes if node["registry_url"])
+            return next((client for client in clients if client.body("/subjects") is not None), None)
+
+        return eventually(living, "no schema registry answers", 30, 0.3)
 
     def kill(self, name: str) -> None:
         """End a node by SIGKILL."""
