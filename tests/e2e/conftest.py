@@ -41,3 +41,16 @@ def node(settings: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> 
     running.start()
     yield running
     assert running.stop() == 0
+
+
+@pytest.fixture
+def own(settings: dict[str, str], postgres: PostgresService, tmp_path: Path) -> NodeProcess:
+    """A node of a cluster of its own, not started; it makes its own name."""
+    prefix = f"e2e-{uuid.uuid4().hex[:8]}"
+    apart = {
+        "FLEXCORE_TOPIC_PREFIX": prefix,
+        "FLEXCORE_CLUSTER": prefix,
+        "FLEXCORE_POSTGRES_URL": postgres.new_database(),
+    }
+    shared = {name: value for name, value in settings.items() if name != "FLEXCORE_NODE"}
+    return NodeProcess(tmp_path, {**shared, **apart})

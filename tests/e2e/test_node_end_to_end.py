@@ -5,31 +5,10 @@ import socket
 import subprocess
 import sys
 import time
-import uuid
-from pathlib import Path
 
 import psycopg
-import pytest
 
 from tests.support.node_process import NodeProcess, eventually, steps_of
-from tests.support.services import KafkaService, PostgresService
-
-
-@pytest.fixture
-def own(kafka: KafkaService, postgres: PostgresService, project: Path, tmp_path: Path) -> NodeProcess:
-    """A node of a cluster of its own, not started."""
-    prefix = f"e2e-{uuid.uuid4().hex[:8]}"
-    return NodeProcess(
-        tmp_path,
-        {
-            "FLEXCORE_KAFKA_BOOTSTRAP": kafka.bootstrap,
-            "FLEXCORE_POSTGRES_URL": postgres.new_database(),
-            "FLEXCORE_TOPIC_PREFIX": prefix,
-            "FLEXCORE_CLUSTER": prefix,
-            "FLEXCORE_HTTP_PORT": "0",
-            "FLEXCORE_PROJECT": str(project),
-        },
-    )
 
 
 def refused(node: NodeProcess, **settings: str) -> str:
@@ -80,13 +59,11 @@ def test_a_killed_node_continues_what_it_held(own: NodeProcess) -> None:
     assert own.stop() == 0
 
 
-def test_one_data_directory_is_one_node(own: NodeProcess) -> None:
+def test_one_data_directory_is_one_node(node: NodeProcess) -> None:
     """A second process there is told who holds it."""
-    own.start()
-    said = refused(own)
+    said = refused(node)
     assert "is in use by process" in said
     assert "FLEXCORE_DATA_DIR" in said
-    assert own.stop() == 0
 
 
 def test_the_read_store_away_is_named_and_writes_are_kept(own: NodeProcess) -> None:

@@ -1,0 +1,68 @@
+"""`flexcore event verify` on a log that moved data: whole, until somebody tampers with it; then it names the record."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from confluent_kafka import OFFSET_BEGINNING, Consumer, Producer, TopicPartition
+
+from tests.support.node_process import NodeProcess
+
+
+def first_of(node: NodeProcess, topic: str, partitions: int) -> Any:
+    """Return the first record of a topic."""
+    consumer = Consumer({"bootstrap.servers": node.settings["FLEXCORE_KAFKA_BOOTSTRAP"], "group.id": "tests"})
+    consumer.assign([TopicPartition(topic, partition, OFFSET_BEGINNING) for partition in range(partitions)])
+    record = consumer.poll(20)
+    consumer.close()
+    assert record is not None
+    assert record.error() is None
+    return record
+
+
+def put(node: NodeProcess, record: Any) -> None:
+    """Write a record once more, as it is, where it is."""
+    producer = Producer({"bootstrap.servers": node.settings["FLEXCORE_KAFKA_BOOTSTRAP"]})
+    producer.produce(
+        record.topic(), record.value(), record.key(), record.partition(), headers=record.headers()
+    )
+    assert producer.flush(10) == 0
+
+
+def test_tampering_is_found_and_named(own: NodeProcess, project: Path) -> None:
+    """An event written twice, and a record that no bookmark counts."""
+    (project / "rows.jsonl").write_text("".join(f'{{"id": {number}}}\n' for number in range(700)))
+    own.start()
+    own.apply(
+        "read",
+        [
+            {
+                "name": "rows",
+                "extract": {"source": "file", "config": {"path": "rows.jsonl", "primary_key": ["id"]}},
+            }
+        ],
+    )
+    run = own.ended(own.run("read"), 60)
+    assert run["status"] == "succeeded", run
+    assert run["steps"][0]["records_out"] == 700
+    assert json.loads(own.cli("dataset", "get", "read/rows", "-o", "json"))["records"] == 700
+    assert len(own.cli("dataset", "head", "read/rows", "-n", "5").splitlines()) == 5
+    assert own.cli("bookmark", "get", "read/rows").count("\n") > 3
+
+    whole = json.loads(own.cli("event", "verify", "-o", "json"))
+    datasets = next(check for check in whole["checks"] if check["name"] == "datasets")
+    assert (whole["whole"], datasets["wrong"]) == (True, 0)
+    assert datasets["examined"] > 0
+
+    prefix = own.settings["FLEXCORE_TOPIC_PREFIX"]
+    put(own, first_of(own, f"{prefix}.dataset.default.read.rows", 4))
+    said = own.cli("event", "verify", code=1)
+    assert f"{prefix}.dataset.default.read.rows/" in said
+    assert "the bookmark counts" in said
+
+    event = first_of(own, f"{prefix}.run.events", 8)
+    put(own, event)
+    said = own.cli("event", "verify", code=1)
+    assert f"{prefix}.run.events/{event.partition()}/" in said
+    assert "repeats the event" in said
+    assert own.stop() == 0
