@@ -42,11 +42,17 @@ class NodesBoard:
             self._thread.join(timeout_s)
 
     def members(self) -> Sequence[Mapping[str, Any]]:
-        """Return every node heard of in the last day; ``status`` is alive, or silent after 8 s without a word."""
+        """Return every node heard of in the last day; ``status`` is alive, or silent after 8 s without a word.
+
+        What a silent node said it owned is not true any more.
+        """
         now = now_ms()
         words = [word for word in list(self._known.values()) if now - word["at"] < _FORGOTTEN_AFTER_MS]
         return [
-            {**word, "status": "alive" if now - word["at"] < _SILENT_AFTER_MS else "silent"} for word in words
+            {**word, "status": "alive"}
+            if now - word["at"] < _SILENT_AFTER_MS
+            else {**word, "status": "silent", "shards": []}
+            for word in words
         ]
 
     def _run(self) -> None:
@@ -63,13 +69,14 @@ class NodesBoard:
                 producer.poll(0)
                 for record in consumer.consume(100, 0.2):
                     if record.error() is None:
-                        self._hear(record.key(), record.value())
+                        self.hear(record.key(), record.value())
             producer.produce(self._topic, None, str(self._describe()["node"]).encode(), 0)
             producer.flush(0.5)
         finally:
             consumer.close()
 
-    def _hear(self, key: bytes | None, value: bytes | None) -> None:
+    def hear(self, key: bytes | None, value: bytes | None) -> None:
+        """Take one record of the topic; a tombstone means that the node has left."""
         name = (key or b"").decode("utf-8", "replace")
         if not value:
             self._known.pop(name, None)
