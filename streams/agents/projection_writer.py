@@ -10,12 +10,13 @@ from sqlalchemy import JSON, Column
 from sqlalchemy.dialects import postgresql
 
 from streams.agents.projection_literals import clean, literal_of
+from streams.agents.projection_log import Spot
 from streams.agents.projection_records import Item
 from streams.agents.projection_tables import Checkpoint, Connection, Place, Tables
 from streams.projections.view import Row, View
 from streams.projections.views import CHECKPOINT, PROJECTION_ERROR
 
-_CACHED_ROWS_MAX = 20_000
+_CACHED_ROWS_MAX = 5_000
 _CAUSE_CHARS_MAX = 2_000
 
 
@@ -153,10 +154,14 @@ class BatchWriter:
                 sequences[item.topic, item.partition] = item.sequence
         moved = self._moved(ends, sequences)
         failed = [Failed(item, "", item.cause) for item in items if item.cause]
+        groups: dict[Spot, list[Item]] = {}
+        for item in items:
+            if not item.cause:
+                groups.setdefault((item.topic, item.partition), []).append(item)
         with connection.transaction():
             self._move_checkpoints(connection, moved)
             for target in self.targets:
-                mine = self._concerning(target, items)
+                mine = self._concerning(target, groups)
                 if not mine:
                     continue
                 if refused is None:
@@ -223,20 +228,18 @@ class BatchWriter:
         if moved and connection.execute(self._move, columns).rowcount != len(moved):
             raise CheckpointMoved
 
-    def _concerning(self, target: Target, items: Sequence[Item]) -> list[Item]:
-        nexts: dict[tuple[str, int], int] = {}
-        found = []
-        for item in items:
-            if item.cause or (target.view.typed and item.event is None):
+    def _concerning(self, target: Target, groups: Mapping[Spot, Sequence[Item]]) -> list[Item]:
+        found: list[Item] = []
+        for spot, items in groups.items():
+            known = self.checkpoints.get((target.table, *spot))
+            # A table without a checkpoint here does not fold this topic; one that is ahead has folded some of it.
+            if known is None:
                 continue
-            where = (item.topic, item.partition)
-            if where not in nexts:
-                known = self.checkpoints.get((target.table, *where))
-                # A table without a checkpoint here does not fold this topic.
-                nexts[where] = known.next_offset if known is not None else 1 << 62
-            if item.offset >= nexts[where]:
-                found.append(item)
-        return found
+            if items[0].offset >= known.next_offset:
+                found += items
+            else:
+                found += [item for item in items if item.offset >= known.next_offset]
+        return [item for item in found if item.event is not None] if target.view.typed else found
 
     def _fold(self, connection: Connection, target: Target, items: Sequence[Item]) -> list[Failed]:
         view, statements, failed = target.view, self._statements[target.table], []

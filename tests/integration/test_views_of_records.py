@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import time
 from collections.abc import AsyncIterator
@@ -11,8 +12,10 @@ import pytest
 
 from schemas.partitioning import partition_of
 from schemas.topics import RUN_LOGS, key_of
+from streams.agents.projection_tables import Tables, connect
 from streams.domain.bookmark import BookmarkAdvanced, BookmarkBegun, GenerationStarted
-from streams.projections.views import by_name
+from streams.projections import run
+from streams.projections.views import VIEWS, by_name
 from tests.support.services import KafkaService, PostgresService
 from tests.support.view_stack import ViewStack, a_run, open_stack
 
@@ -148,3 +151,34 @@ async def test_while_a_view_is_filled_it_says_so(stack: ViewStack) -> None:
         assert (views["run"]["complete"], views["schedule"]["complete"]) == (False, True)
         connection.execute(b"DROP SCHEMA flexcore CASCADE")
     await stack.until("/v1/runs/run-1", lambda body: body.get("status") == "failed")
+
+
+async def test_a_rebuild_under_load_never_goes_backwards(stack: ViewStack) -> None:
+    """Positions that a reader has seen hold through the switch, while events keep coming."""
+    await stack.ready()
+    rebuilding = asyncio.create_task(stack.api.post("/v1/views/run/rebuild"))
+    for n in range(60):
+        position = a_run(stack.log, f"run-{n}")
+        found = await stack.get(f"/v1/runs/run-{n}?min-position={position}&wait=20")
+        assert found["status"] == "failed"
+        if n % 20 == 10 and rebuilding.done():
+            rebuilding = asyncio.create_task(stack.api.post("/v1/views/run/rebuild"))
+    assert (await rebuilding).status == 200
+    assert len((await stack.get("/v1/runs?limit=500"))["items"]) == 60
+
+
+async def test_tables_of_another_shape_are_dropped_when_unused(stack: ViewStack) -> None:
+    """Only those nobody has used for a while; the tables in use stay."""
+    await stack.ready()
+    tables = Tables("flexcore")
+    with connect(stack.database, "test") as connection:
+        connection.execute(
+            "CREATE TABLE flexcore.run_vold (id text); CREATE TABLE flexcore.run_vnew (id text)"
+        )
+        for name, age in (("run_vold", "1 hour"), ("run_vnew", "1 second")):
+            connection.execute(
+                "INSERT INTO flexcore.view_table VALUES (%s, 'run', 1, now() - %s::interval)", (name, age)
+            )
+        assert tables.retire(connection, VIEWS, 600) == ["run_vold"]
+        left = connection.execute("SELECT tablename FROM pg_tables WHERE tablename LIKE 'run%'").fetchall()
+        assert sorted(name for (name,) in left) == sorted(["run_vnew", run.TABLE.name])
