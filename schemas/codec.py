@@ -13,7 +13,7 @@ from fastavro.validation import ValidationError, validate
 from schemas import compiled
 from schemas.catalogue import Catalogue
 from schemas.errors import Undecodable, Unencodable, UnknownSchema
-from schemas.parsing import Schema, canonical, full_name, parse
+from schemas.parsing import Schema, bare, canonical, full_name, parse
 from schemas.registry import SchemaRegistry
 
 Encoder = Callable[[dict[str, Any]], bytes]
@@ -65,6 +65,16 @@ class Codec:
             schema_id = self.registry.register(subject, parsed)
             encoder = self._encoders[key] = _encoder(header(schema_id), parsed)
         return encoder
+
+    def event_encoder(self, subject: str, schema: Schema) -> Callable[[bytes, dict[str, Any]], bytes]:
+        """Return the function that encodes an event from its envelope's bytes and the other fields.
+
+        The record's first field must be the envelope. Otherwise as :meth:`encoder`.
+        """
+        parsed = parse(schema)
+        prefix = header(self.registry.register(subject, parsed))
+        body = _encoder(b"", parse({**bare(parsed), "fields": bare(parsed)["fields"][1:]}))
+        return lambda envelope, record: prefix + envelope + body(record)
 
     def decode(self, data: bytes, reader: Schema | None = None) -> tuple[str, dict[str, Any]]:
         """Return the full name of the writer's record and the record, as ``reader`` (a parsed schema) if given.

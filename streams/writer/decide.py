@@ -16,7 +16,7 @@ from streams.failures import Poison, fingerprint
 from streams.shards.record import Record
 from streams.shards.shard import Entry, Remembered, Slice
 from streams.writer.decoding import Command, Decoder
-from streams.writer.encoding import Cause, EffectEncoder, Encoder, Produced, cause_of
+from streams.writer.encoding import Cause, EffectEncoder, Encoder, Produced
 from streams.writer.identity import derived, uuid_bytes
 from streams.writer.quarantine import Quarantine
 
@@ -95,7 +95,7 @@ class Decider:
             if isinstance(decision, Rejected) or not decision:
                 _log.warning("timer of %s/%s at %d changed nothing", aggregate.name, aggregate_id, due)
                 return
-            self._apply(staged, message, key, entry, decision, cause_of(command_id, "", -1, None))
+            self._apply(staged, message, key, entry, decision, self._encoder.cause(message, "", -1))
             staged.timers += 1
         except Exception:  # noqa: BLE001  # a rule of somebody's own
             # The timer is not retried before the aggregate's next event: an endless loop would stop the shard.
@@ -117,7 +117,7 @@ class Decider:
             return
         if entry is None:
             entry = Entry(0, piece.aggregate.initial)
-        cause = cause_of(message.command_id, command.causation_id, record.offset(), command.traceparent)
+        cause = self._encoder.cause(message, command.causation_id, record.offset(), command.traceparent)
         try:
             if condemned:
                 raise ValueError("this command alone makes its transaction fail: what it writes is too large")
@@ -206,7 +206,7 @@ class Decider:
             sequence += 1
             state = aggregate.evolve(state, event)
             event_id, produced = encoder.event(
-                message, event, key, staged.slice.shard, version, sequence, index, cause
+                event, key, staged.slice.shard, version, sequence, index, cause
             )
             out.append(produced)
             effects: tuple[Effect, ...] = aggregate.effects(
@@ -255,7 +255,7 @@ class Decider:
                 )
             )
             return
-        cause = cause_of(message.command_id, command.causation_id, record.offset(), command.traceparent)
+        cause = self._encoder.cause(message, command.causation_id, record.offset(), command.traceparent)
         self._outcome(
             staged,
             command,

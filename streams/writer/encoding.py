@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import orjson
 
+from schemas import envelope as envelopes
 from schemas import topics as names
 from schemas.catalogue import Catalogue
 from schemas.codec import Codec
@@ -48,7 +49,10 @@ class Encoder:
         self._writer = writer
         self._writer_bytes = writer.encode()
         self._events = {
-            kind: _encoder(codec, catalogue, f"{name}.events", f"flexcore.{name}.{kind.__name__}")
+            kind: codec.event_encoder(
+                f"{name}.events-flexcore.{name}.{kind.__name__}",
+                catalogue.schema(f"flexcore.{name}.{kind.__name__}"),
+            )
             for kind in aggregate.events
         }
         self._outcome = _encoder(codec, catalogue, f"{name}.outcomes", "flexcore.common.Outcome")
@@ -65,55 +69,51 @@ class Encoder:
         }
         self._time = (-1, b"")
 
+    def cause(
+        self, message: Message, causation_id: str, source_offset: int, traceparent: str | None = None
+    ) -> "Cause":
+        """Return what all events of a command say about their origin, encoded once."""
+        command_id, correlation_id, actor = message.command_id, message.correlation_id, message.actor
+        headers = [
+            (names.COMMAND_ID, command_id.encode()),
+            (names.CAUSATION_ID, causation_id.encode()),
+            (names.CORRELATION_ID, correlation_id.encode()),
+            (names.ACTOR, actor.encode()),
+            ("source-offset", b"%d" % source_offset),
+            ("ce_time", self._rfc3339(message.now)),
+        ]
+        if traceparent:
+            headers.append((names.TRACEPARENT, traceparent.encode()))
+        whence = envelopes.origin(
+            command_id,
+            causation_id,
+            correlation_id,
+            actor,
+            source_offset,
+            self._writer,
+            message.now,
+            traceparent,
+        )
+        whose = envelopes.place(message.tenant, self._name, message.aggregate_id)
+        return Cause(uuid_bytes(command_id), source_offset, traceparent, whose, whence, headers)
+
     def event(
-        self,
-        message: Message,
-        event: Any,
-        key: bytes,
-        shard: int,
-        version: int,
-        sequence: int,
-        index: int,
-        cause: "Cause",
+        self, event: Any, key: bytes, shard: int, version: int, sequence: int, index: int, cause: "Cause"
     ) -> tuple[str, Produced]:
         """Return the event's id and record. The id is derived from the command's, so a retry repeats it."""
         event_id = derived(cause.command_uuid, str(index))
         event_id_bytes = event_id.encode()
-        at = message.now
-        envelope = {
-            "event_id": event_id,
-            "tenant": message.tenant,
-            "aggregate": self._name,
-            "aggregate_id": message.aggregate_id,
-            "version": version,
-            "sequence": sequence,
-            "command_id": message.command_id,
-            "causation_id": cause.causation_id,
-            "correlation_id": message.correlation_id,
-            "actor": message.actor,
-            "source_offset": cause.source_offset,
-            "writer": self._writer,
-            "at": at,
-            "traceparent": cause.traceparent,
-        }
         kind = type(event)
-        record = {"envelope": envelope, **to_record(event)}
-        value = self._events[kind](record)
+        envelope = envelopes.envelope(event_id_bytes, cause.whose, version, sequence, cause.whence)
+        value = self._events[kind](envelope, to_record(event))
         headers = [
             *self._fixed[kind],
+            *cause.headers,
             ("ce_id", event_id_bytes),
-            ("ce_time", self._rfc3339(at)),
             ("ce_subject", key),
-            (names.COMMAND_ID, message.command_id.encode()),
-            (names.CAUSATION_ID, cause.causation_id.encode()),
-            (names.CORRELATION_ID, message.correlation_id.encode()),
-            (names.ACTOR, message.actor.encode()),
-            ("source-offset", b"%d" % cause.source_offset),
             ("sequence", b"%d" % sequence),
             ("version", b"%d" % version),
         ]
-        if cause.traceparent:
-            headers.append((names.TRACEPARENT, cause.traceparent.encode()))
         name = b"%b/%020d/%b" % (key, version, event_id_bytes)
         return event_id, (self.events_topic, value, name, shard, headers)
 
@@ -144,17 +144,14 @@ class Encoder:
 
 
 class Cause(NamedTuple):
-    """Why a command is decided: what its events say about their origin."""
+    """Why a command is decided, as the events say it: made by :meth:`Encoder.cause`."""
 
     command_uuid: bytes
-    causation_id: str
     source_offset: int
-    traceparent: str | None = None
-
-
-def cause_of(command_id: str, causation_id: str, source_offset: int, traceparent: str | None) -> Cause:
-    """Return the cause for a command."""
-    return Cause(uuid_bytes(command_id), causation_id, source_offset, traceparent)
+    traceparent: str | None
+    whose: bytes
+    whence: bytes
+    headers: Headers
 
 
 class EffectEncoder:

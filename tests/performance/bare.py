@@ -6,23 +6,17 @@ What it costs is what the job itself costs in Python: ``python -m tests.performa
 
 import sys
 import time
-import uuid
+from typing import Any
 
 from confluent_kafka import Consumer, Producer, TopicPartition
 
-from schemas.topics import Topics
-from streams.domain.aggregate import Message
-from streams.writer.encoding import Encoder, body_hash, cause_of
-from tests.performance.account import AGGREGATE, Account, Deposit, decide, evolve
-from tests.performance.load import codec_of_all
+from tests.performance.job import Job
 
-_SETTINGS = {"enable.sparse.connections": False, "socket.nagle.disable": True, "log_level": 3}
+_SETTINGS: dict[str, Any] = {"enable.sparse.connections": False, "socket.nagle.disable": True, "log_level": 3}
 
 
-def run(bootstrap: str, prefix: str, commands: int, shards: int = 4) -> None:
-    """Process ``commands`` commands and end."""
-    codec, catalogue = codec_of_all()
-    encoder = Encoder(AGGREGATE, catalogue, codec, Topics(prefix), prefix, "bare")
+def clients(bootstrap: str, prefix: str) -> tuple[Consumer, Producer]:
+    """Return both clients with the settings that the product has."""
     consumer = Consumer(
         {
             "bootstrap.servers": bootstrap,
@@ -30,7 +24,7 @@ def run(bootstrap: str, prefix: str, commands: int, shards: int = 4) -> None:
             "enable.auto.commit": False,
             "isolation.level": "read_committed",
             "auto.offset.reset": "earliest",
-            "queued.min.messages": 20000,
+            "queued.min.messages": 20_000,
             **_SETTINGS,
         }
     )
@@ -40,8 +34,8 @@ def run(bootstrap: str, prefix: str, commands: int, shards: int = 4) -> None:
             "transactional.id": f"{prefix}.bare",
             "linger.ms": 1,
             "batch.size": 1 << 20,
-            "batch.num.messages": 10000,
-            "queue.buffering.max.messages": 400000,
+            "batch.num.messages": 10_000,
+            "queue.buffering.max.messages": 400_000,
             "retry.backoff.ms": 1,
             "retry.backoff.max.ms": 10,
             "compression.type": "lz4",
@@ -49,70 +43,31 @@ def run(bootstrap: str, prefix: str, commands: int, shards: int = 4) -> None:
         }
     )
     producer.init_transactions(30)
+    return consumer, producer
+
+
+def run(bootstrap: str, prefix: str, commands: int, shards: int = 4) -> None:
+    """Process ``commands`` commands and end."""
+    job = Job(prefix, "bare", shards)
+    consumer, producer = clients(bootstrap, prefix)
     topic = f"{prefix}.account.commands"
     consumer.assign([TopicPartition(topic, number, 0) for number in range(shards)])
-    states: dict[bytes, tuple[int, Account]] = {}
-    seen: set[bytes] = set()
-    sequences = dict.fromkeys(range(shards), 0)
     done = 0
     while done < commands:
         first = consumer.poll(0.1)
         if first is None:
             continue
-        batch = [first, *consumer.consume(2000, 0)]
+        batch: list[Any] = [first, *consumer.consume(1999, 0)]
         producer.begin_transaction()
         offsets: dict[int, int] = {}
         for record in batch:
-            key, part = record.key(), record.partition()
-            command_id = dict(record.headers())["command-id"].decode()
-            _, body = codec.decode(record.value())
-            command = Deposit(**body)
-            offsets[part] = record.offset() + 1
-            if key + command_id.encode() in seen:
-                continue
-            seen.add(key + command_id.encode())
-            version, state = states.get(key) or (0, Account())
-            tenant, _, aggregate_id = key.decode().partition("/")
-            message = Message(
-                command, tenant, aggregate_id, command_id, record.timestamp()[1], "anonymous", command_id
+            part, offset = record.partition(), record.offset()
+            offsets[part] = offset + 1
+            produced = job.do(
+                record.key(), record.value(), record.headers(), part, offset, record.timestamp()[1]
             )
-            cause = cause_of(command_id, "", record.offset(), None)
-            events = decide(message, state)
-            accepted = isinstance(events, tuple)
-            for index, event in enumerate(events if accepted else ()):
-                version += 1
-                sequences[part] += 1
-                state = evolve(state, event)
-                _, out = encoder.event(message, event, key, part, version, sequences[part], index, cause)
-                producer.produce(out[0], out[1], out[2], out[3], headers=out[4])
-            states[key] = (version, state)
-            sequences[part] += 1
-            out = encoder.outcome(
-                {
-                    "command_id": command_id,
-                    "command_type": "Deposit",
-                    "tenant": tenant,
-                    "aggregate": "account",
-                    "aggregate_id": aggregate_id,
-                    "status": "accepted" if accepted else "rejected",
-                    "reason": None if accepted else events.reason,
-                    "detail": None if accepted else events.detail,
-                    "first_version": version,
-                    "last_version": version,
-                    "shard": part,
-                    "sequence": sequences[part],
-                    "position": sequences[part],
-                    "body_hash": body_hash("Deposit", command),
-                    "actor": "anonymous",
-                    "correlation_id": command_id,
-                    "at": message.now,
-                    "stored": True,
-                    "reply": None,
-                },
-                part,
-                record.offset(),
-            )
-            producer.produce(out[0], out[1], out[2], out[3], headers=out[4])
+            for name, value, key, partition, headers in produced:
+                producer.produce(name, value, key, partition, headers=headers)  # type: ignore[arg-type]  # list is invariant
         producer.send_offsets_to_transaction(
             [TopicPartition(topic, part, offset) for part, offset in offsets.items()],
             consumer.consumer_group_metadata(),
@@ -121,7 +76,7 @@ def run(bootstrap: str, prefix: str, commands: int, shards: int = 4) -> None:
         producer.commit_transaction(10)
         done += len(batch)
         time.sleep(0.002)
-    print(f"CPU {time.process_time():.3f} {uuid.uuid4().hex[:4]}", flush=True)
+    print(f"CPU {time.process_time():.3f}", flush=True)
 
 
 if __name__ == "__main__":

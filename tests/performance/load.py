@@ -71,7 +71,7 @@ def produce(work: Work, rate: float | None = None, seed: int = 1) -> float:
         headers = [("command-id", str(uuid.UUID(int=chance.getrandbits(128), version=4)).encode())]
         while True:
             try:
-                producer.produce(topic, value, keys[which], parts[which], headers=headers)
+                producer.produce(topic, value, keys[which], parts[which], headers=headers)  # type: ignore[arg-type]  # list is invariant
                 break
             except BufferError:
                 producer.poll(0.1)

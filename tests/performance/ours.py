@@ -8,6 +8,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 import uvloop
 
@@ -16,6 +17,19 @@ from streams.settings import WorkerSettings
 from streams.worker import create_worker
 from tests.performance.account import AGGREGATE
 from tests.performance.load import DEPOSIT, DEPOSITED, OUTCOME, codec_of_all
+
+
+def _time(owner: Any, name: str, what: str, spent: dict[str, float]) -> None:
+    original = getattr(owner, name)
+
+    def timed(*args: Any) -> Any:
+        start = time.perf_counter()
+        try:
+            return original(*args)
+        finally:
+            spent[what] = spent.get(what, 0.0) + time.perf_counter() - start
+
+    setattr(owner, name, timed)
 
 
 async def run(bootstrap: str, prefix: str, commands: int, shards: int = 4) -> None:
@@ -29,8 +43,13 @@ async def run(bootstrap: str, prefix: str, commands: int, shards: int = 4) -> No
             {"bootstrap.servers": bootstrap}, prefix, "bench", Path(folder), prefix=prefix, shards=shards
         )
         worker = create_worker(settings, registry, catalogue, [AGGREGATE], {})
+        spent: dict[str, float] = {}
+        _time(worker.engine, "_stage", "decide and encode", spent)
+        _time(worker.engine._writer, "produce", "produce", spent)
+        _time(worker.engine, "_commit", "wait for the commit", spent)
+        _time(worker.engine, "_merge", "merge", spent)
         await worker.app.start()
-        while worker.engine.counters.commands < commands:
+        while worker.engine.counters.commands < commands:  # noqa: ASYNC110  # the engine counts, it does not signal
             await asyncio.sleep(0.05)
         counters = worker.engine.counters
         print(
