@@ -86,11 +86,6 @@ def unchanged(state: Any, _now: int) -> Any:
     return state
 
 
-def never_forgotten(_state: Any) -> int | None:
-    """Return None: the aggregate stays in its owner's memory."""
-    return None
-
-
 @dataclass(frozen=True, slots=True)
 class Aggregate:
     """One declaration: name, vocabulary, rules.
@@ -106,7 +101,6 @@ class Aggregate:
     - ``wake(state, now)``: applied once to each state after the owner has processed its backlog, before timers run.
     - ``unindexed``: commands idempotent by their own nature (lease, timer): they take no entry in the index of
       command ids.
-    - ``forget_after_ms(state)``: how long after its last event an ended aggregate may leave memory; None: never.
     """
 
     name: str
@@ -122,4 +116,3 @@ class Aggregate:
     touch: Callable[[Message, Any], Any] = nothing_volatile
     wake: Callable[[Any, int], Any] = unchanged
     unindexed: tuple[type, ...] = ()
-    forget_after_ms: Callable[[Any], int | None] = never_forgotten

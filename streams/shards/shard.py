@@ -79,16 +79,17 @@ class Slice:
         heapq.heapify(self.timers)
 
     def expired(self, now_ms: int, limit: int) -> Iterator[tuple[int, bytes]]:
-        """Take the timers that are due (at most ``limit``), earliest first; a superseded one is dropped unfired."""
-        while self.timers and self.timers[0][0] <= now_ms and limit > 0:
+        """Take the timers that are due (at most ``limit``), earliest first, each aggregate once.
+
+        A superseded one is dropped unfired: the state that superseded it has put its own into the heap.
+        """
+        taken: set[bytes] = set()
+        while self.timers and self.timers[0][0] <= now_ms and len(taken) < limit:
             _, key = heapq.heappop(self.timers)
             current = self.aggregate.due(self.states[key].state)
-            if current is None or (current > now_ms):
-                if current is not None:
-                    heapq.heappush(self.timers, (current, key))
-                continue
-            limit -= 1
-            yield current, key
+            if current is not None and current <= now_ms and key not in taken:
+                taken.add(key)
+                yield current, key
 
 
 @dataclass(slots=True)

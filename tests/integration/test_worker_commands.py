@@ -25,7 +25,7 @@ def accounts(kafka: KafkaService, tmp_path_factory: pytest.TempPathFactory) -> I
 
 def _quarantined(accounts: Accounts) -> dict[int, dict[str, bytes]]:
     records = read(accounts.bootstrap, f"{accounts.prefix}.account.quarantine", SHARDS)
-    return {len(record.value() or b""): dict(record.headers()) for record in records}
+    return {len(record.value): record.headers for record in records}
 
 
 def test_garbage_is_quarantined_and_the_partition_goes_on(accounts: Accounts) -> None:
@@ -68,7 +68,7 @@ def test_a_command_sent_again_gets_the_same_answer(accounts: Accounts) -> None:
 
     def answers() -> list[bytes] | None:
         records = read(accounts.bootstrap, f"{accounts.prefix}.account.outcomes", SHARDS)
-        mine = [record.value() for record in records if record.key() == command_id.encode()]
+        mine = [record.value for record in records if record.key == command_id.encode()]
         return mine if len(mine) == 2 else None
 
     first, second = eventually(answers)
@@ -87,7 +87,7 @@ def test_an_id_used_for_another_body_is_refused(accounts: Accounts) -> None:
 
     def answers() -> list[dict[str, object]] | None:
         records = read(accounts.bootstrap, f"{accounts.prefix}.account.outcomes", SHARDS)
-        mine = [accounts.codec.decode(r.value())[1] for r in records if r.key() == command_id.encode()]
+        mine = [accounts.codec.decode(r.value)[1] for r in records if r.key == command_id.encode()]
         return mine if len(mine) == 3 else None
 
     first, other, again = eventually(answers)
@@ -126,7 +126,7 @@ def test_a_command_without_an_id_is_named_by_its_place(accounts: Accounts) -> No
 
     def event() -> dict[str, object] | None:
         records = read(accounts.bootstrap, f"{accounts.prefix}.account.events", SHARDS)
-        mine = [accounts.codec.decode(r.value())[1]["envelope"] for r in records if b"/nameless/" in r.key()]
+        mine = [accounts.codec.decode(r.value)[1]["envelope"] for r in records if b"/nameless/" in r.key]
         return mine[0] if mine else None
 
     assert uuid.UUID(str(eventually(event)["command_id"])).version == 5
@@ -138,11 +138,11 @@ def test_every_event_carries_its_origin_in_envelope_and_headers(accounts: Accoun
     accounts.flush()
     accounts.outcome(command_id)
     records = read(accounts.bootstrap, f"{accounts.prefix}.account.events", SHARDS)
-    record = next(r for r in records if b"/origin/" in r.key())
-    envelope = accounts.codec.decode(record.value())[1]["envelope"]
-    headers = {name: value.decode() for name, value in record.headers()}
+    record = next(r for r in records if b"/origin/" in r.key)
+    envelope = accounts.codec.decode(record.value)[1]["envelope"]
+    headers = {name: value.decode() for name, value in record.headers.items()}
 
-    assert record.key().decode() == f"default/origin/{1:020d}/{envelope['event_id']}"
+    assert record.key.decode() == f"default/origin/{1:020d}/{envelope['event_id']}"
     assert headers["ce_id"] == envelope["event_id"]
     assert headers["command-id"] == envelope["command_id"] == command_id
     assert headers["writer"] == envelope["writer"] == f"{accounts.prefix}/node/a"

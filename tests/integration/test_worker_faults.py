@@ -58,7 +58,7 @@ def test_a_worker_killed_at_any_point_loses_and_doubles_nothing(
         == sum(amount > 0 for _, amount in accounts.sent.values())
     )
     assert verdict.outcome_of[command_id][0] == eventually(
-        lambda: (accounts.settled().outcome_of[command_id][1:] or [None])[0]
+        lambda: (accounts.settled().outcome_of[command_id][1:] or [b""])[0]
     ), "a command sent again after the kill got another outcome"
 
 
@@ -106,8 +106,8 @@ def test_a_frozen_owner_writes_nothing_after_its_successor_and_works_again(
 def _writers_since(accounts: Accounts, tail: int) -> bool:
     """True once both workers are among the writers of the newest events: the thawed one works again."""
     records = read(accounts.bootstrap, f"{accounts.prefix}.account.events", SHARDS)
-    newest = sorted(records, key=lambda record: record.timestamp()[1])[-tail:]
-    return {dict(record.headers())["writer"].decode().rpartition("/")[2] for record in newest} == {"a", "b"}
+    newest = sorted(records, key=lambda record: record.at)[-tail:]
+    return {record.headers["writer"].decode().rpartition("/")[2] for record in newest} == {"a", "b"}
 
 
 @pytest.mark.timeout(120)

@@ -152,8 +152,8 @@ class Platform:
         """Return the newest event of each step of a run, and RunEnded as ``run``."""
         found: dict[str, dict[str, Any]] = {}
         for record in read(self.bootstrap, Topics(self.prefix).events("run"), SHARDS):
-            if (record.key() or b"").split(b"/")[1] == run.encode():
-                name, event = self.codec.decode(record.value() or b"")
+            if record.key.split(b"/")[1] == run.encode():
+                name, event = self.codec.decode(record.value)
                 kind = name.rpartition(".")[2]
                 if "output" in event:
                     event["output"] = orjson.loads(event["output"] or "{}")

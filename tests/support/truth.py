@@ -2,13 +2,23 @@
 
 from collections import Counter
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple, cast
 
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, TopicPartition
-from confluent_kafka import Message as Record
 
 
-def read(bootstrap: str, topic: str, partitions: int, isolation: str = "read_committed") -> list[Record]:
+class Seen(NamedTuple):
+    """A record as it is on the topic."""
+
+    partition: int
+    offset: int
+    key: bytes
+    value: bytes
+    headers: dict[str, bytes]
+    at: int
+
+
+def read(bootstrap: str, topic: str, partitions: int, isolation: str = "read_committed") -> list[Seen]:
     """Return all records of a topic, partition by partition in offset order, up to the high watermark of now."""
     consumer = Consumer(
         {
@@ -22,14 +32,23 @@ def read(bootstrap: str, topic: str, partitions: int, isolation: str = "read_com
     parts = [TopicPartition(topic, number, OFFSET_BEGINNING) for number in range(partitions)]
     ends = {part.partition: consumer.get_watermark_offsets(part, timeout=10)[1] for part in parts}
     left = {number for number, end in ends.items() if end}
-    records: dict[int, list[Record]] = {number: [] for number in range(partitions)}
+    records: dict[int, list[Seen]] = {number: [] for number in range(partitions)}
     try:
         consumer.assign([part for part in parts if part.partition in left])
         while left:
-            for record in consumer.consume(5000, 0.05):
+            for record in cast(list[Any], consumer.consume(5000, 0.05)):
                 error = record.error()
                 if error is None:
-                    records[record.partition()].append(record)
+                    records[record.partition()].append(
+                        Seen(
+                            record.partition(),
+                            record.offset(),
+                            record.key() or b"",
+                            record.value() or b"",
+                            dict(record.headers() or ()),
+                            record.timestamp()[1],
+                        )
+                    )
                 elif (
                     error.code() == KafkaError._PARTITION_EOF and record.offset() >= ends[record.partition()]
                 ):
@@ -62,22 +81,20 @@ def judge(bootstrap: str, prefix: str, shards: int, decode: Any) -> Verdict:
     keys: Counter[bytes] = Counter()
     # Outcomes first: an outcome that is there has its events there, not the other way round in time.
     for record in read(bootstrap, f"{prefix}.account.outcomes", shards):
-        _, body = decode(record.value())
-        verdict.outcome_of.setdefault(body["command_id"], []).append(record.value())
-        if "replayed" in dict(record.headers()):
+        _, body = decode(record.value)
+        verdict.outcome_of.setdefault(body["command_id"], []).append(record.value)
+        if "replayed" in record.headers:
             continue
         verdict.outcomes[body["status"]] += 1
-        sequences[record.partition()].append(body["sequence"])
+        sequences[record.partition].append(body["sequence"])
     for record in read(bootstrap, f"{prefix}.account.events", shards):
-        _, body = decode(record.value())
+        _, body = decode(record.value)
         envelope = body["envelope"]
         name = envelope["aggregate_id"]
         verdict.events += 1
         verdict.event_commands[envelope["command_id"]] += 1
-        verdict.writers.append(
-            (record.partition(), dict(record.headers())["writer"].decode(), record.timestamp()[1])
-        )
-        keys[record.key()] += 1
+        verdict.writers.append((record.partition, record.headers["writer"].decode(), record.at))
+        keys[record.key] += 1
         if envelope["version"] != versions.get(name, 0) + 1:
             verdict.problems.append(f"{name}: version {envelope['version']} after {versions.get(name, 0)}")
         versions[name] = envelope["version"]
@@ -86,7 +103,7 @@ def judge(bootstrap: str, prefix: str, shards: int, decode: Any) -> Verdict:
             verdict.problems.append(
                 f"{name}: balance {body['balance']}, and the deposits are {balances[name]}"
             )
-        sequences[record.partition()].append(envelope["sequence"])
+        sequences[record.partition].append(envelope["sequence"])
     verdict.problems += [f"key {key!r} {count} times" for key, count in keys.items() if count > 1]
     verdict.problems += [
         f"{cid}: {count} events" for cid, count in verdict.event_commands.items() if count > 1

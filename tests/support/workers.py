@@ -116,9 +116,7 @@ class Accounts:
             }
         )
 
-    def raw(
-        self, value: bytes | None, key: bytes | None, headers: list[tuple[str, bytes]], partition: int
-    ) -> None:
+    def raw(self, value: bytes | None, key: bytes | None, headers: Any, partition: int) -> None:
         """Produce a record as it is, and wait until Kafka has it."""
         self.producer.produce(f"{self.prefix}.account.commands", value, key, partition, headers=headers)
         self.producer.flush(10)
@@ -129,7 +127,7 @@ class Accounts:
         """Queue one command (JSON), return its id."""
         command_id = command_id or str(uuid.UUID(int=self.chance.getrandbits(128), version=4))
         key = f"default/{account}".encode()
-        headers = [("command-id", command_id.encode()), ("command-type", b"Deposit")]
+        headers: list[Any] = [("command-id", command_id.encode()), ("command-type", b"Deposit")]
         if expected_version is not None:
             headers.append(("expected-version", str(expected_version).encode()))
         value = json.dumps({"amount": amount}).encode()
@@ -171,8 +169,8 @@ class Accounts:
 
         def found() -> dict[str, Any] | None:
             for record in read(self.bootstrap, f"{self.prefix}.account.outcomes", SHARDS):
-                if record.key() == command_id.encode():
-                    return self.codec.decode(record.value())[1]
+                if record.key == command_id.encode():
+                    return self.codec.decode(record.value)[1]
             return None
 
         result: dict[str, Any] = eventually(found, timeout_s, 0.2)

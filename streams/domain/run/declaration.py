@@ -8,7 +8,7 @@ from streams.domain.run.decide import decide
 from streams.domain.run.effects import effects, reply
 from streams.domain.run.evolve import evolve
 from streams.domain.run.state import Run
-from streams.domain.run.timers import due, forget_after_ms, touch, wake
+from streams.domain.run.timers import due, touch, wake
 
 AGGREGATE = Aggregate(
     name="run",
@@ -30,5 +30,4 @@ AGGREGATE = Aggregate(
         commands.FailStep,
         commands.Tick,
     ),
-    forget_after_ms=forget_after_ms,
 )

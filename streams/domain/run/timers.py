@@ -8,7 +8,7 @@ from streams.domain.run import events as happened
 from streams.domain.run.commands import Heartbeat
 from streams.domain.run.progress import Story, fail_attempt, fail_step, offer, stop
 from streams.domain.run.state import Run, Step
-from streams.domain.run.timing import FORGET_MS, LEASE_MS, LOST_MAX, TIMEOUT_GRACE_MS, WAKE_MS
+from streams.domain.run.timing import LEASE_MS, LOST_MAX, TIMEOUT_GRACE_MS, WAKE_MS
 
 # An offer that nobody claims needs no timer: the record on the task topic was written in the transaction of its
 # StepOffered, so it cannot be missing; it waits there until a runner is free, whose claim takes it off the topic in
@@ -97,8 +97,3 @@ def wake(run: Run, now: int) -> Run:
         if step.status == "running" and (step.lease_until or 0) < now + WAKE_MS:
             run = run.with_step(replace(step, lease_until=now + WAKE_MS))
     return run
-
-
-def forget_after_ms(run: Run) -> int | None:
-    """Return how long an ended run stays in memory; None while it goes on."""
-    return FORGET_MS if run.ended else None

@@ -11,6 +11,3 @@ TIMEOUT_GRACE_MS = 10_000
 
 LOST_MAX = 10
 """So many lost attempts end a step: whatever kills its runners will kill the next one too."""
-
-FORGET_MS = 3_600_000
-"""How long an ended run stays in its owner's memory."""

@@ -31,12 +31,10 @@ def test_an_event_by_parts_is_the_event_as_a_whole(
     """Whatever is in it, the parts put together are what the codec writes for the whole record."""
     codec = Codec(MemoryRegistry(), _CATALOGUE)
     schema = _CATALOGUE.schema("flexcore.pipeline.PipelinePaused")
-    parts = envelope.envelope(
-        str(event_id).encode(),
-        envelope.place(*whose),
-        *numbers,
-        envelope.origin(*causes, offset, writer, at, trace),
-    )
+    version, sequence = numbers
+    command_id, causation_id, correlation_id, actor = causes
+    whence = envelope.origin(command_id, causation_id, correlation_id, actor, offset, writer, at, trace)
+    parts = envelope.envelope(str(event_id).encode(), envelope.place(*whose), version, sequence, whence)
     values = (str(event_id), *whose, *numbers, *causes, offset, writer, at, trace)
     body = {"at": 5, "reason": None}
     whole = {"envelope": dict(zip(envelope.FIELDS, values, strict=True)), **body}

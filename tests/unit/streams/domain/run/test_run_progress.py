@@ -33,7 +33,6 @@ from streams.domain.run.events import (
     StepSucceeded,
 )
 from streams.domain.run.state import document
-from streams.domain.run.timing import FORGET_MS
 from tests.support.pipeline_files import command, extract, load
 from tests.support.run_spec import RUN, RunSpec, created, creation
 from tests.support.spec import TENANT
@@ -372,10 +371,3 @@ def test_only_what_has_ended_is_run_again() -> None:
     created(command("a")).when(RerunRun()).refused("not_ended", "queued")
     failed_at_c().when(RerunRun("r2", "x")).refused("invalid", "a, b, c, d")
     failed_at_c().when(RerunRun(RUN)).refused("invalid", "id of its own")
-
-
-def test_a_run_leaves_memory_an_hour_after_its_end() -> None:
-    """Never before."""
-    told = created(command("a"))
-    assert AGGREGATE.forget_after_ms(told.state) is None
-    assert AGGREGATE.forget_after_ms(told.run("a").state) == FORGET_MS

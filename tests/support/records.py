@@ -1,0 +1,103 @@
+"""Kafka records without Kafka, and a decider of accounts, for the tests of the hot path."""
+
+import uuid
+from dataclasses import dataclass, field
+from typing import Any
+
+from schemas.catalogue import Catalogue
+from schemas.codec import Codec
+from schemas.registry import MemoryRegistry
+from schemas.topics import Topics
+from streams.domain.aggregate import Aggregate
+from streams.shards.shard import Slice
+from streams.writer.decide import Decider, Reactor, Staged
+from streams.writer.decoding import Decoder
+from streams.writer.encoding import EffectEncoder, Encoder
+from streams.writer.quarantine import Quarantine
+from tests.performance.account import AGGREGATE, SCHEMAS
+
+
+@dataclass
+class FakeRecord:
+    """What the hot path asks of a record."""
+
+    value_: bytes | None
+    key_: bytes | None = b"default/a"
+    offset_: int = 0
+    headers_: list[tuple[str, bytes | None]] = field(default_factory=list)
+    at: int = 1_700_000_000_000
+
+    def topic(self) -> str:
+        return "account.commands"
+
+    def partition(self) -> int:
+        return 0
+
+    def offset(self) -> int:
+        return self.offset_
+
+    def key(self) -> bytes | None:
+        return self.key_
+
+    def value(self) -> bytes | None:
+        return self.value_
+
+    def headers(self) -> list[tuple[str, bytes | None]]:
+        return self.headers_
+
+    def timestamp(self) -> tuple[int, int]:
+        return (1, self.at)
+
+    def error(self) -> None:
+        return None
+
+    def __len__(self) -> int:
+        return len(self.value_ or b"")
+
+
+def deposit(
+    amount: int, offset: int = 0, command_id: str | None = None, key: bytes = b"default/a", **headers: bytes
+) -> FakeRecord:
+    """Return a deposit as JSON."""
+    said: list[tuple[str, bytes | None]] = [
+        ("command-id", (command_id or str(uuid.uuid4())).encode()), ("command-type", b"Deposit")
+    ]  # fmt: skip
+    said += [(name.replace("_", "-"), value) for name, value in headers.items()]
+    return FakeRecord(b'{"amount": %d}' % amount, key, offset, said)
+
+
+class Bench:
+    """A slice and its decider; :meth:`decide` stages and merges, as if the transaction had been committed."""
+
+    def __init__(
+        self,
+        aggregate: Aggregate = AGGREGATE,
+        shards: int = 1,
+        reactors: dict[type, Reactor] | None = None,
+        index_entries_max: int = 1000,
+    ) -> None:
+        self.catalogue = Catalogue.load().merged(Catalogue.load(SCHEMAS))
+        self.codec = Codec(MemoryRegistry(), self.catalogue)
+        topics = Topics()
+        self.decider = Decider(
+            Decoder(aggregate, self.catalogue, self.codec, 1 << 20),
+            Encoder(aggregate, self.catalogue, self.codec, topics, "c", "c/node/n"),
+            EffectEncoder((aggregate,), self.catalogue, self.codec, topics, shards),
+            Quarantine("account.quarantine", "n"),
+            reactors or {},
+            shards,
+            index_entries_max,
+        )
+        self.slice = Slice(aggregate, 0)
+
+    def decide(self, *records: Any, condemned: frozenset[int] = frozenset()) -> Staged:
+        """Decide the records in one batch and take the result over."""
+        staged = self.decider.stage(self.slice, list(records), condemned)
+        piece = self.slice
+        piece.next, piece.sequence, piece.position = staged.next, staged.sequence, staged.position
+        piece.merge(staged.states, staged.index)
+        return staged
+
+    def on(self, staged: Staged, topic: str) -> list[dict[str, Any]]:
+        """Return the decoded records that a batch put on a topic."""
+        return [self.codec.decode(value)[1] for name, value, *_ in staged.out if name == topic]

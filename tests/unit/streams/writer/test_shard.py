@@ -1,0 +1,108 @@
+"""Timers of a slice, membership of a group, and what goes into a transaction."""
+
+import struct
+from dataclasses import dataclass, replace
+from typing import Any
+
+from streams.domain.aggregate import Aggregate
+from streams.shards.shard import Entry, Shard, Slice
+from streams.writer.identity import derived, uuid_bytes
+from streams.writer.plan import make_plan, next_timer
+from streams.writer.transaction import Membership
+from tests.performance.account import AGGREGATE
+from tests.support.records import deposit
+
+
+@dataclass(frozen=True, slots=True)
+class _Tick:
+    due: int
+
+
+_TIMED: Aggregate = replace(
+    AGGREGATE,
+    tick=_Tick,
+    due=lambda state: state,
+    wake=lambda state, now: None if state is None else max(state, now + 5),
+)
+
+
+def _slice(**due: int | None) -> Slice:
+    piece = Slice(_TIMED, 0)
+    piece.states = {name.encode(): Entry(1, at) for name, at in due.items()}
+    return piece
+
+
+def _due(piece: Slice, now: int) -> list[tuple[int, bytes]]:
+    return list(piece.expired(now, 100))
+
+
+def test_timers_count_only_after_waking() -> None:
+    """A lease from before the take-over gets its grace before it can run out."""
+    piece = _slice(a=10, b=200, c=None)
+    piece.arm(100)
+    assert _due(piece, 104) == []
+    assert _due(piece, 105) == [(105, b"a")]
+
+
+def test_a_superseded_timer_is_dropped_or_comes_later() -> None:
+    """What counts is what the newest state waits for."""
+    piece = _slice(a=10)
+    piece.arm(0)
+    piece.merge({b"a": Entry(2, 50)}, {})
+    assert _due(piece, 20) == []
+    assert _due(piece, 50) == [(50, b"a")]
+    assert _due(piece, 99) == []
+
+
+def test_nothing_is_armed_before_the_backlog_is_processed() -> None:
+    """Also when only markers follow the last command."""
+    piece = _slice(a=10)
+    piece.next, piece.arm_at = 5, 9
+    shard = Shard(0, {"account": piece}, "ready")
+    assert not make_plan([shard], 1000, 10, 1 << 20)
+    assert [piece.armed] == [False]
+    piece.reached = 9
+    make_plan([shard], 1000, 10, 1 << 20)
+    assert [piece.armed] == [True]
+    assert next_timer([shard]) == 1005
+
+
+def test_a_plan_is_bounded_by_records_and_bytes() -> None:
+    """What does not fit waits for the next transaction; the longest queue goes first."""
+    long, short = Slice(_TIMED, 0), Slice(_TIMED, 1)
+    long.pending.extend(deposit(1, number) for number in range(10))
+    short.pending.extend(deposit(1, number) for number in range(3))
+    shards = [Shard(0, {"account": long}, "ready"), Shard(1, {"account": short}, "ready")]
+    plan = make_plan(shards, 0, 11, 1 << 20)
+    assert [(shard.number, len(records)) for shard, _, records in plan.work] == [(0, 10), (1, 1)]
+    assert sum(len(records) for _, _, records in make_plan(shards, 0, 11, 1).work) == 1
+
+
+def test_a_shard_that_is_loading_is_left_alone() -> None:
+    """Only ready shards work; claiming ones are claimed."""
+    piece = Slice(_TIMED, 0)
+    piece.pending.append(deposit(1))
+    assert not make_plan([Shard(0, {"account": piece}, "loading")], 0, 10, 1 << 20)
+    assert make_plan([Shard(0, {"account": piece}, "claiming")], 0, 10, 1 << 20).claims
+
+
+def _metadata(generation: int, member: str) -> Membership:
+    parts = struct.pack("=i", generation) + b"group\0" + member.encode() + b"\0\1"
+    return Membership(b"CGMDv2:" + parts)
+
+
+def test_membership_without_member_or_generation_is_not_used() -> None:
+    """The broker would accept it unchecked."""
+    valid: Any = [
+        m.valid for m in (_metadata(3, "m-1"), _metadata(-1, "m-1"), _metadata(3, ""), Membership())
+    ]
+    assert valid == [True, False, False, False]
+
+
+def test_ids_are_those_of_the_standard() -> None:
+    """As uuid.uuid5 makes them; a text that is no uuid is made one first."""
+    import uuid
+
+    space = uuid.uuid4()
+    assert derived(space.bytes, "0") == str(uuid.uuid5(space, "0"))
+    assert uuid_bytes("nightly") == uuid.uuid5(uuid.NAMESPACE_URL, "nightly").bytes
