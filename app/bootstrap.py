@@ -44,7 +44,7 @@ from streams.agents.projection_rebuild import RebuildRefused
 from streams.aggregates import builtin
 from streams.provision import provision
 from streams.reactors import REACTORS
-from streams.translation import vocabulary
+from streams.translation import subjects, vocabulary
 
 _KAFKA_WAIT_S = 30.0
 _RUNNER_GRACE_S = 0.5
@@ -145,6 +145,8 @@ class _Composition:
         store = RegistryStore(config.kafka, topic, config.get("CLUSTER"), config.get("REPLICATION"))
         self._registry_store = store
         await asyncio.to_thread(store.start)
+        # One transaction for all: one by one, nodes that start together would fence each other sixty times.
+        await asyncio.to_thread(store.register_all, subjects(self._aggregates, self._catalogue))
         port = config.get("REGISTRY_PORT")
         self._registry_listener = Listener(create_registry_app(store), port, "FLEXCORE_REGISTRY_PORT")
         await self._registry_listener.start()

@@ -1,10 +1,15 @@
 """Between domain dataclasses and schema records: the single place that knows both, in both directions."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import MISSING, dataclass, fields
 from typing import Any
 
+from schemas.catalogue import Catalogue
+from schemas.parsing import Schema
+from schemas.topics import Topics
 from streams.domain.aggregate import Aggregate
+
+_PLAIN = Topics()  # subjects are named without the topic prefix
 
 
 class Untranslatable(ValueError):
@@ -24,6 +29,18 @@ def vocabulary(aggregate: Aggregate) -> Vocabulary:
     """Return the names of an aggregate's commands (its tick included) and events."""
     commands = {kind.__name__: kind for kind in aggregate.commands}
     return Vocabulary(aggregate.name, commands, {kind.__name__: kind for kind in aggregate.events})
+
+
+def subjects(aggregates: Iterable[Aggregate], catalogue: Catalogue) -> list[tuple[str, Schema]]:
+    """Return (subject, schema) of everything the platform writes for these aggregates, to be registered at once."""
+    found: list[tuple[str, Schema]] = []
+    for words in map(vocabulary, aggregates):
+        for topic, names in ((_PLAIN.commands, words.commands), (_PLAIN.events, words.events)):
+            fullnames = [f"flexcore.{words.aggregate}.{name}" for name in names]
+            found += [(f"{topic(words.aggregate)}-{name}", catalogue.schema(name)) for name in fullnames]
+        outcome = "flexcore.common.Outcome"
+        found.append((f"{_PLAIN.outcomes(words.aggregate)}-{outcome}", catalogue.schema(outcome)))
+    return found
 
 
 def from_record(kind: type, record: Mapping[str, Any]) -> Any:

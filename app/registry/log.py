@@ -26,7 +26,6 @@ from app.registry.failures import INVALID_SCHEMA, STORE_FAILED, RegistryFailure
 from app.registry.records import Record, parsed_record
 
 _log = logging.getLogger(__name__)
-_quiet = logging.getLogger(f"{__name__}.producer")
 
 _TOPIC_CONFIG = {
     "cleanup.policy": "compact",
@@ -137,9 +136,18 @@ class SchemaLog:
                 if error.args[0].code() in _FINAL or time.monotonic() > deadline:
                     raise self._unreachable(error) from error
                 time.sleep(0.05)
+                self._ask_for_leaders(timeout_s)
             except TimeoutError as error:
                 raise self._unreachable(error) from error
         self._wait_for(end, timeout_s)
+
+    def _ask_for_leaders(self, timeout_s: float) -> None:
+        # Once librdkafka has cached a topic without a leader, list_offsets goes on failing for minutes by itself.
+        assert self._admin is not None, "start comes first"
+        try:
+            self._admin.list_topics(self._topic, timeout=timeout_s)
+        except KafkaException as error:
+            _log.debug("No metadata of %s: %s", self._topic, error)
 
     def _end_offset(self, isolation: IsolationLevel, timeout_s: float) -> int:
         assert self._admin is not None, "start comes first"
@@ -237,8 +245,7 @@ class SchemaLog:
                     "retry.backoff.max.ms": 10,
                     "linger.ms": 0,
                 },
-                # A lost race is no news, and librdkafka would print it as fatal. What matters comes as an exception.
-                logger=_quiet,
+                logger=_unheard(),
             )
             self._producer = producer
             try:
@@ -283,6 +290,15 @@ class SchemaLog:
             f"Kafka at {self._kafka.get('bootstrap.servers')} does not keep the registry's topic {self._topic}: {error};"
             " check FLEXCORE_KAFKA_BOOTSTRAP and that the brokers are up",
         )
+
+
+def _unheard() -> logging.Logger:
+    """A lost race is no news, and librdkafka would print it as fatal. What matters comes as an exception."""
+    logger = logging.getLogger(f"{__name__}.producer")
+    logger.propagate = False
+    if not logger.handlers:
+        logger.addHandler(logging.NullHandler())
+    return logger
 
 
 def _raw(data: Any) -> bytes:

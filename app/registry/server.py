@@ -9,11 +9,13 @@ from typing import Any, TypeVar
 
 from aiohttp import web
 
+from app.errors import Problem
 from app.registry import failures
 from app.registry.failures import RegistryFailure
 from app.registry.records import AVRO, Draft, Reference, Version
 from app.registry.store import RegistryStore
 from app.registry.subjects import SCHEMA_TYPES
+from app.security import guard
 
 _log = logging.getLogger(__name__)
 
@@ -45,7 +47,10 @@ def create_registry_app(store: RegistryStore) -> web.Application:
 @web.middleware
 async def _told_as_confluent_does(request: web.Request, handler: Handler) -> web.StreamResponse:
     try:
+        guard(request)
         return await handler(request)
+    except Problem as problem:
+        return _answer({"error_code": problem.status, "message": str(problem)}, problem.status)
     except RegistryFailure as failure:
         return _answer({"error_code": failure.code, "message": failure.message}, failure.status)
     except web.HTTPException as error:
