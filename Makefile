@@ -2,25 +2,34 @@
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
-STAMP  := $(VENV)/.installed
+PRODUCT := $(VENV)/.product
+TOOLS  := $(VENV)/.tools
 
 .PHONY: help install demo test lint types contracts tests bench chaos dev lock clean
 
 help:                  ## what each command does
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):[^#]*## */  make \1\t/' | expand -t 20
 
-install: $(STAMP)      ## the product and its tools into .venv
+install: $(TOOLS)      ## the product and the tools of its tests into .venv
 
-$(STAMP): requirements.lock pyproject.toml
+# The bytecode of what is used is written when it is used; compiling all of it would take longer than the demo's start.
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile
+
+$(PRODUCT): requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "FlexCore needs Python 3.11 or newer; this is $$($(PYTHON) --version). Set PYTHON=python3.12, say." >&2; exit 1; }
 	@[ -x $(BIN)/python ] || $(PYTHON) -m venv $(VENV)
-	@echo "installing into $(VENV) (once, and when requirements.lock changes)" >&2
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
-	@touch $(STAMP)
+	@echo "installing the product into $(VENV) (once, and when requirements.lock changes)" >&2
+	@$(PIP) --require-hashes -r requirements.lock
+	@$(PIP) --no-deps --no-build-isolation -e .
+	@touch $@
 
-demo: install          ## the main job on real Kafka and PostgreSQL, every figure checked
+$(TOOLS): $(PRODUCT) tests/requirements.lock
+	@echo "installing the tools of the tests into $(VENV) (once, and when tests/requirements.lock changes)" >&2
+	@$(PIP) --require-hashes -r tests/requirements.lock
+	@touch $@
+
+demo: $(PRODUCT)        ## the main job on real Kafka and PostgreSQL, every figure checked
 	@$(BIN)/python -m deploy.demo
 
 test: install          ## lint, types, contracts, then all tests with coverage
@@ -51,13 +60,16 @@ bench: install         ## figures with peers side by side
 chaos: install         ## fault runs with the checker
 	@$(BIN)/pytest -q -s tests/chaos
 
-dev: install           ## a stack that stays up until Ctrl-C
+dev: $(PRODUCT)        ## a stack that stays up until Ctrl-C
 	@$(BIN)/flexcore dev up
 
-lock: install          ## requirements.lock anew from pyproject.toml
-	@$(BIN)/pip-compile --quiet --extra test --extra dev --generate-hashes --allow-unsafe --strip-extras \
-	  --no-header --no-annotate --no-emit-index-url --no-emit-trusted-host --no-emit-find-links \
-	  --upgrade -o requirements.lock pyproject.toml
+COMPILE := $(BIN)/pip-compile --quiet --generate-hashes --allow-unsafe --strip-extras --no-header --no-annotate \
+  --no-emit-index-url --no-emit-trusted-host --no-emit-find-links
+
+lock: install          ## both locks anew from pyproject.toml
+	@$(COMPILE) --upgrade --extra build -o requirements.lock pyproject.toml
+	@$(COMPILE) --upgrade --extra build --extra test --extra dev -c requirements.lock \
+	  -o tests/requirements.lock pyproject.toml
 
 clean:                 ## remove what was built and the local stack's data, not .venv
 	@[ ! -x $(BIN)/flexcore ] || $(BIN)/flexcore dev down --wipe

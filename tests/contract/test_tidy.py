@@ -173,9 +173,10 @@ def test_every_package_has_its_readme_and_its_decisions() -> None:
     assert missing == []
 
 
-def test_the_lock_names_no_host_and_has_a_hash_for_everything() -> None:
-    """requirements.lock can be installed from any index, and from none that cheats."""
-    text = (ROOT / "requirements.lock").read_text(encoding="utf-8")
+@pytest.mark.parametrize("lock", ["requirements.lock", "tests/requirements.lock"])
+def test_a_lock_names_no_host_and_has_a_hash_for_everything(lock: str) -> None:
+    """It can be installed from any index, and from none that cheats."""
+    text = (ROOT / lock).read_text(encoding="utf-8")
     assert "://" not in text
     assert "--index" not in text
     entries = [entry for entry in text.split("\n") if entry and not entry.startswith((" ", "#"))]
@@ -184,3 +185,13 @@ def test_the_lock_names_no_host_and_has_a_hash_for_everything() -> None:
     assert [
         block for block in blocks if block and not block.startswith("#") and "--hash=sha256:" not in block
     ] == []
+
+
+def test_the_tests_run_on_the_versions_the_product_is_locked_to() -> None:
+    """The lock of the tests adds tools to the product's lock and changes nothing in it."""
+    locks = [
+        (ROOT / name).read_text(encoding="utf-8").splitlines()
+        for name in ("requirements.lock", "tests/requirements.lock")
+    ]
+    product, tests = ({line.split(";")[0].rstrip(" \\") for line in lock if "==" in line} for lock in locks)
+    assert product - tests == set()
