@@ -67,9 +67,11 @@ async def _problem_middleware(request: web.Request, handler: Handler) -> web.Str
         if error.status < 400:
             raise
         return render(_translated(error, request), request)
-    except ConnectionResetError:
-        raise  # the client went away in the middle of an answer: nobody is left to be told
-    except Exception:  # noqa: BLE001 - the last word: no traceback reaches a user
+    except Exception as error:
+        if isinstance(error, ConnectionResetError) and (
+            request.transport is None or request.transport.is_closing()
+        ):
+            raise  # the client went away in the middle of an answer: nobody is left to be told
         reference = str(uuid4())
         _log.exception("request %s %s failed (%s)", request.method, request.path, reference)
         return render(

@@ -41,8 +41,9 @@ def principal(request: web.Request) -> Principal:
 
 def guard(request: web.Request) -> None:
     """Raise ``forbidden`` for what a foreign web page could send: another Host (DNS rebinding) or another Origin."""
-    if _host(f"//{request.host}") not in LOOPBACK:
-        raise problem("forbidden", f"The host {request.host!r} is not this machine's own name for itself.")
+    host = request.headers.get("Host")  # a browser always sends one
+    if host is not None and _host(f"//{host}") not in LOOPBACK:
+        raise problem("forbidden", f"The host {host!r} is not this machine's own name for itself.")
     origin = request.headers.get("Origin")
     if origin and request.method not in _READS and _host(origin) not in LOOPBACK:
         raise problem("forbidden", f"Pages of {origin} may not send commands.")

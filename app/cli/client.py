@@ -8,7 +8,7 @@ import json
 import os
 import socket
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlencode, urlsplit
 
@@ -26,7 +26,6 @@ class Answer:
     status: int
     headers: Mapping[str, str]
     body: Any
-    text: str = field(repr=False, default="")
 
 
 def find_url(config: Config) -> str:
@@ -98,12 +97,15 @@ class Client:
             method, path, body, headers={"Prefer": prefer, **(headers or {})}, timeout_s=wait + 10
         )
         if answer.status == 202 and wait:
-            where = answer.headers.get("location", "")
-            raise Failed(
-                f"no outcome within {wait:g} s; the command is on its way",
-                hint=f"flexcore command get {where.rpartition('/')[2]}",
-                exit_code=EXIT_TIMEOUT,
+            command_id = answer.headers.get("location", "").rpartition("/")[2]
+            accepted = isinstance(answer.body, dict) and answer.body.get("status") == "accepted"
+            said = (
+                "it is accepted, but cannot be read yet"
+                if accepted
+                else "no outcome yet; the command is on its way"
             )
+            hint = f"flexcore command get {command_id}"
+            raise Failed(f"{said} (waited {wait:g} s)", hint=hint, exit_code=EXIT_TIMEOUT)
         return answer
 
     def call(
@@ -126,7 +128,7 @@ class Client:
             connection.close()
         found = {name.lower(): value for name, value in response.getheaders()}
         is_json = "json" in found.get("content-type", "")
-        answer = Answer(response.status, found, json.loads(text) if is_json and text else text, text)
+        answer = Answer(response.status, found, json.loads(text) if is_json and text else text)
         if answer.status >= 400:
             raise failure_of(answer)
         return answer
@@ -138,7 +140,7 @@ class Client:
             if response.status >= 400:
                 text = response.read().decode("utf-8", "replace")
                 raise failure_of(
-                    Answer(response.status, {}, json.loads(text) if text.startswith("{") else text, text)
+                    Answer(response.status, {}, json.loads(text) if text.startswith("{") else text)
                 )
             while line := response.readline():
                 yield line.decode("utf-8", "replace").rstrip("\r\n")

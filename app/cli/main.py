@@ -13,6 +13,7 @@ import click
 
 from app.cli.failure import Failed
 from app.cli.session import COMMON_OPTIONS, common_option, remember
+from app.errors import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_USAGE
 
 # Noun → (where its click command is, the line shown by `flexcore --help`).
 NOUNS: Mapping[str, tuple[str, str]] = {
@@ -103,7 +104,7 @@ def run(argv: Sequence[str]) -> int:
         error.show(sys.stderr)
         return error.exit_code
     except (click.Abort, KeyboardInterrupt):
-        return 130
+        return EXIT_INTERRUPTED
     except BrokenPipeError:
         sys.stderr.close()  # the reader has gone (`| head`): nothing to say, and nobody to say it to
         return 0
@@ -119,9 +120,9 @@ def _unexpected(error: Exception) -> int:
 
     if isinstance(error, ConfigError):
         click.echo(f"error: {error}", err=True)
-        return 2
+        return EXIT_USAGE
     click.echo(f"error: {type(error).__name__}: {error}", err=True)
     click.echo(
         "try: report this with the command that caused it; it is a mistake of flexcore's own", err=True
     )
-    return 1
+    return EXIT_FAILED
