@@ -17,7 +17,9 @@ def assert_described(document: Mapping[str, Any], method: str, path: str, status
         answer = document["components"]["responses"][answer["$ref"].rpartition("/")[2]]
     (content,) = answer["content"].values()
     schema = {**content["schema"], "components": document["components"]}
-    errors = [f"{error.json_path}: {error.message}" for error in Draft202012Validator(schema).iter_errors(body)]
+    errors = [
+        f"{error.json_path}: {error.message}" for error in Draft202012Validator(schema).iter_errors(body)
+    ]
     assert not errors, f"{method} {path} {status}: {errors[:5]}"
 
 
@@ -25,7 +27,9 @@ def path_of(document: Mapping[str, Any], method: str, url: str) -> str:
     """Return the described path that serves ``url`` (without its query)."""
     for path, operations in document["paths"].items():
         # The id of an aggregate may hold a slash: a bookmark's does.
-        pattern = re.sub(r"{\w+}", "[^/]+", path.replace("/v1/aggregates/{type}/{id}", "/v1/aggregates/{type}/.+"))
+        pattern = re.sub(
+            r"{\w+}", "[^/]+", path.replace("/v1/aggregates/{type}/{id}", "/v1/aggregates/{type}/.+")
+        )
         if re.fullmatch(pattern, url) and method.lower() in operations:
             return str(path)
     raise AssertionError(f"{method} {url} is not described")
