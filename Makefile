@@ -47,11 +47,11 @@ types: install
 contracts: install
 	@$(BIN)/lint-imports
 
-# Cheap tests first: a mistake shows in seconds. Coverage is the sum of all kinds.
+# Cheap tests first: a mistake shows in seconds. Coverage is judged once, as the sum of all kinds.
 tests: install
 	@$(BIN)/coverage erase
-	@$(BIN)/pytest -q --cov --cov-report= tests/contract tests/unit
-	@$(BIN)/pytest -q --cov --cov-append --cov-report= tests/integration tests/e2e tests/chaos
+	@$(BIN)/pytest -q --cov --cov-fail-under=0 --cov-report= tests/contract tests/unit
+	@$(BIN)/pytest -q --cov --cov-append --cov-fail-under=0 --cov-report= tests/integration tests/e2e tests/chaos
 	@$(BIN)/coverage report
 
 bench: install         ## figures with peers side by side
