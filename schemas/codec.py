@@ -13,7 +13,7 @@ from fastavro.validation import ValidationError, validate
 from schemas import compiled
 from schemas.catalogue import Catalogue
 from schemas.errors import Undecodable, Unencodable, UnknownSchema
-from schemas.parsing import Schema, bare, canonical, full_name, parse
+from schemas.parsing import Schema, bare, canonical, full_name, parse, wordless
 from schemas.registry import SchemaRegistry
 
 Encoder = Callable[[dict[str, Any]], bytes]
@@ -165,7 +165,8 @@ def _decoder(writer: Schema, reader: Schema | None) -> Decoder:
         return _refusal("it contains itself, and data of any depth is not read here")
     if compiled.repeats_nothing(writer):
         return _refusal("it has an array whose items take no bytes, and data of any length is not read here")
-    resolve = None if reader is None or canonical(reader) == canonical(writer) else reader
+    same = reader is None or canonical(wordless(reader)) == canonical(wordless(writer))
+    resolve = None if same else reader
     if resolve is None and (fast := compiled.decoder(writer, HEADER_BYTES)) is not None:
         return fast
 

@@ -74,6 +74,15 @@ def canonical(schema: Schema) -> str:
     return json.dumps(bare(schema), separators=(",", ":"), ensure_ascii=False, sort_keys=True)
 
 
+def wordless(schema: Schema) -> Schema:
+    """Return the schema without documentation: what remains decides about bytes."""
+    if isinstance(schema, list):
+        return [wordless(part) for part in schema]
+    if isinstance(schema, Mapping):
+        return {key: part if key == "default" else wordless(part) for key, part in schema.items() if key != "doc"}
+    return schema
+
+
 def full_name(schema: Schema) -> str:
     """Return the name of a parsed named type, or the word for its kind (``union``, ``long``, ``array``)."""
     if isinstance(schema, str):

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from schemas.catalogue import Catalogue
 from schemas.codec import Codec
-from schemas.parsing import Schema, bare, full_name, parse
+from schemas.parsing import Schema, bare, full_name, parse, wordless
 from schemas.registry import MemoryRegistry
 
 FILE = Path(__file__).parent / "released" / "records.jsonl"
@@ -37,15 +37,6 @@ def released() -> list[Release]:
     """All versions, oldest first."""
     lines = [json.loads(line) for line in FILE.read_text(encoding="utf-8").splitlines()]
     return [Release(line["name"], parse(line["schema"]), line["record"], bytes.fromhex(line["hex"])) for line in lines]
-
-
-def wordless(schema: Any) -> Any:
-    """The schema without documentation: words may change without a release."""
-    if isinstance(schema, list):
-        return [wordless(part) for part in schema]
-    if isinstance(schema, dict):
-        return {key: wordless(part) if key != "default" else part for key, part in schema.items() if key != "doc"}
-    return schema
 
 
 def line_for(schema: Schema) -> str:

@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 
 from schemas.compatibility import Mode, broken
-from schemas.parsing import Schema, canonical
-from tests.contract.schema_releases import FILE, catalogue, line_for, released, wordless
+from schemas.parsing import Schema, canonical, wordless
+from tests.contract.schema_releases import FILE, catalogue, line_for, released
 
 
 def broken_since_release(today: dict[str, Schema]) -> list[str]:

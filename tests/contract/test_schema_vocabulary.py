@@ -1,8 +1,10 @@
 """The .avsc files and the dataclasses of the domain say the same: names, fields, order, types, defaults."""
 
 import dataclasses
+import re
 import types
 import typing
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -77,3 +79,12 @@ def test_every_schema_belongs_to_somebody() -> None:
     """No file is left over from a record that nobody writes any more."""
     known = {f"flexcore.{a.name}.{kind.__name__}" for a in builtin() for kinds in spoken(a) for kind in kinds}
     assert set(catalogue().names()) - known == {"flexcore.common.Envelope", "flexcore.common.Outcome"}
+
+
+def test_the_readme_names_every_record() -> None:
+    """People who produce commands find all of them in schemas/README.md, and none that does not exist."""
+    readme = (Path(__file__).parents[2] / "schemas" / "README.md").read_text(encoding="utf-8")
+    for aggregate in builtin():
+        (row,) = re.findall(rf"^\| {aggregate.name} \| (.*) \| (.*) \|$", readme, re.MULTILINE)
+        named = tuple(set(cell.split(", ")) for cell in row)
+        assert named == tuple({kind.__name__ for kind in kinds} for kinds in spoken(aggregate)), aggregate.name

@@ -317,6 +317,15 @@ def test_refusals_have_confluents_numbers(
         assert document["message"]
 
 
+def test_a_foreign_web_page_cannot_write(hosts: Hosts) -> None:
+    """A browser on this machine would send such a request unasked: nothing is registered."""
+    with served(hosts.start()) as url:
+        request = Request(url + "/subjects/s/versions", b'{"schema": "\\"string\\""}', {"Origin": "http://evil.example"})
+        with pytest.raises(HTTPError, match="403"):
+            urlopen(request, timeout=20)
+        assert ask(url + "/subjects") == (200, [])
+
+
 def test_confluents_own_client_finds_itself_at_home(hosts: Hosts) -> None:
     """The outside world: SchemaRegistryClient and the Avro serializers of confluent-kafka, unmodified."""
     with warnings.catch_warnings():

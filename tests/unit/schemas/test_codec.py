@@ -196,6 +196,16 @@ def test_with_a_catalogue_every_record_is_read_as_todays_schema() -> None:
     assert codec.decode(writer.encoder("s", stranger)({"x": 1})) == ("flexcore.counter.Stranger", {"x": 1})
 
 
+def test_other_words_in_a_schema_cost_no_resolution() -> None:
+    """A documentation change is a new version for the registry and the same bytes for the codec."""
+    registry = MemoryRegistry()
+    worded: Any = {**changed({"name": "by", "type": "long", "doc": "pieces"}), "doc": "Something was counted."}
+    data = Codec(registry).encoder("counter", worded)({"by": 2})
+    codec = Codec(registry, Catalogue({"flexcore.counter.Counted": changed({"name": "by", "type": "long"})}, {}))
+    assert codec.decode(data)[1] == {"by": 2}
+    assert codec._decoders[data[:5]][1].__code__.co_filename == "<avro>"
+
+
 def test_a_schema_that_the_reader_cannot_resolve_is_undecodable() -> None:
     """Somebody registered another record under our name: poison, not a crash."""
     registry = MemoryRegistry()
