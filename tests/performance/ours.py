@@ -48,12 +48,15 @@ async def run(bootstrap: str, prefix: str, commands: int, shards: int = 4) -> No
         _time(worker.engine._writer, "produce", "produce", spent)
         _time(worker.engine, "_commit", "wait for the commit", spent)
         _time(worker.engine, "_merge", "merge", spent)
+        begun = time.process_time()
         await worker.app.start()
         while worker.engine.counters.commands < commands:  # noqa: ASYNC110  # the engine counts, it does not signal
             await asyncio.sleep(0.05)
         counters = worker.engine.counters
+        parts = ", ".join(f"{what} {1e6 * seconds / commands:.1f}" for what, seconds in spent.items())
         print(
-            f"CPU {time.process_time():.3f} transactions {counters.transactions} aborts {counters.aborts}",
+            f"CPU {time.process_time() - begun:.3f} | wall us a command: {parts};"
+            f" {commands / max(counters.transactions, 1):.0f} commands a transaction, {counters.aborts} aborted",
             flush=True,
         )
         await worker.app.stop()
