@@ -42,7 +42,9 @@ class Catalogue:
     def merged(self, other: "Catalogue") -> "Catalogue":
         """Return a catalogue of both. Raises :class:`DuplicateSchema` when both define a name."""
         if twice := sorted(self.documents.keys() & other.documents.keys()):
-            raise DuplicateSchema(f"both catalogues define {', '.join(twice)}: rename one, or take it from one only")
+            raise DuplicateSchema(
+                f"both catalogues define {', '.join(twice)}: rename one, or take it from one only"
+            )
         return Catalogue({**self.documents, **other.documents}, {**self.library, **other.library})
 
     def names(self) -> tuple[str, ...]:
@@ -67,7 +69,9 @@ def _read(folder: Path) -> dict[str, Any]:
     found: dict[str, Any] = {}
     files = sorted(folder.rglob("*.avsc"))
     if not files:
-        raise OrphanSchema(f"{folder} holds no .avsc file: give the folder that holds <aggregate>/<Record>.avsc")
+        raise OrphanSchema(
+            f"{folder} holds no .avsc file: give the folder that holds <aggregate>/<Record>.avsc"
+        )
     for file in files:
         document = _document(file)
         name = f"{document['namespace']}.{document['name']}"
@@ -110,7 +114,8 @@ def _complete(schema: Any, namespace: str, defined: set[str], library: Mapping[s
         defined.add(_qualified(str(schema.get("name")), namespace))
         if kind in ("record", "error"):
             result["fields"] = [
-                {**field, "type": _complete(field["type"], namespace, defined, library)} for field in schema["fields"]
+                {**field, "type": _complete(field["type"], namespace, defined, library)}
+                for field in schema["fields"]
             ]
     elif kind == "array":
         result["items"] = _complete(schema["items"], namespace, defined, library)
@@ -128,7 +133,9 @@ def _mention(name: str, namespace: str, defined: set[str], library: Mapping[str,
     if full in defined:
         return full
     if full not in library:
-        raise OrphanSchema(f"a schema refers to {full}, which no file defines: correct the name or add the file")
+        raise OrphanSchema(
+            f"a schema refers to {full}, which no file defines: correct the name or add the file"
+        )
     return _complete(library[full], "", defined, library)
 
 

@@ -21,10 +21,24 @@ Decoder = Callable[[bytes], dict[str, Any]]
 
 HEADER_BYTES = 5
 _MALFORMED = (
-    ValueError, LookupError, EOFError, TypeError, OverflowError, MemoryError, RecursionError, SchemaResolutionError,
+    ValueError,
+    LookupError,
+    EOFError,
+    TypeError,
+    OverflowError,
+    MemoryError,
+    RecursionError,
+    SchemaResolutionError,
 )
 _MISFIT = (
-    ValueError, TypeError, LookupError, AttributeError, OverflowError, RecursionError, ValidationError, struct.error,
+    ValueError,
+    TypeError,
+    LookupError,
+    AttributeError,
+    OverflowError,
+    RecursionError,
+    ValidationError,
+    struct.error,
 )
 _ASK_AGAIN_S = 2.0
 _UNKNOWN_MAX = 4096
@@ -97,7 +111,9 @@ class Codec:
 
     def _found(self, key: bytes, reader: Schema | None) -> tuple[str, Decoder]:
         if len(key) < HEADER_BYTES or key[0]:
-            raise Undecodable("the value is not in Confluent framing: a 0, four bytes of schema id, the record")
+            raise Undecodable(
+                "the value is not in Confluent framing: a 0, four bytes of schema id, the record"
+            )
         schema_id = int.from_bytes(key[1:], "big")
         now = time.monotonic()
         if now - self._unknown.get(key, -_ASK_AGAIN_S) < _ASK_AGAIN_S:

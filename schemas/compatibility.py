@@ -119,14 +119,18 @@ class _Resolution:
             inner = "items" if kind == "array" else "values"
             yield from self.walk(reader[inner], writer[inner], f"{path}.{inner}")
         elif kind != written and kind not in _WIDER.get(written, ()):
-            yield Break(path, f"{written} cannot be read as {kind}", f"keep {written}, or add a field of another name")
+            yield Break(
+                path, f"{written} cannot be read as {kind}", f"keep {written}, or add a field of another name"
+            )
         else:
             yield from _decimal(reader, writer, path)
 
     def _named(self, reader: Any, writer: Any, path: str) -> Iterator[Break]:
         name = writer["name"]
         if name != reader["name"] and name not in _aliases(reader):
-            yield Break(path, f"{name} has become {reader['name']}", f"keep the name, or add the alias {name}")
+            yield Break(
+                path, f"{name} has become {reader['name']}", f"keep the name, or add the alias {name}"
+            )
             return
         if (reader["name"], name) in self._begun:
             return
@@ -149,7 +153,9 @@ class _Resolution:
             if source is not None:
                 yield from self.walk(field["type"], source["type"], place)
             elif "default" not in field:
-                yield Break(place, "records without this field exist and it has no default", "give it a default")
+                yield Break(
+                    place, "records without this field exist and it has no default", "give it a default"
+                )
 
 
 def _kind(schema: Schema) -> str:
@@ -161,7 +167,10 @@ def _kind(schema: Schema) -> str:
 
 def _aliases(schema: Any) -> set[str]:
     namespace = schema["name"].rpartition(".")[0]
-    return {alias if "." in alias or not namespace else f"{namespace}.{alias}" for alias in schema.get("aliases", ())}
+    return {
+        alias if "." in alias or not namespace else f"{namespace}.{alias}"
+        for alias in schema.get("aliases", ())
+    }
 
 
 def _symbols(reader: Any, writer: Any, path: str) -> Iterator[Break]:

@@ -163,14 +163,25 @@ def encoder(schema: Schema, prefix: bytes) -> Encode | None:
         return None
     source.add(f"return join(({prefix!r}, {', '.join(parts)}))")
     names = {
-        "join": b"".join, "size": _Lengths(enumerate(_small())), "long": _long_encoder(_small()), "int_": _zigzag_int,
-        "boolean": _boolean, "double": struct.Struct("<d").pack, "float_": struct.Struct("<f").pack,
+        "join": b"".join,
+        "size": _Lengths(enumerate(_small())),
+        "long": _long_encoder(_small()),
+        "int_": _zigzag_int,
+        "boolean": _boolean,
+        "double": struct.Struct("<d").pack,
+        "float_": struct.Struct("<f").pack,
     }
     made: Encode = source.function("encode(record)", names)
     return made
 
 
-_ENCODED = {"long": "long({})", "int": "int_({})", "boolean": "boolean({})", "double": "double({})", "float": "float_({})"}
+_ENCODED = {
+    "long": "long({})",
+    "int": "int_({})",
+    "boolean": "boolean({})",
+    "double": "double({})",
+    "float": "float_({})",
+}
 
 
 def _encode(source: _Source, schema: Schema, value: str) -> list[str]:
@@ -238,10 +249,18 @@ def decoder(schema: Schema, begin: int) -> Decode | None:
         result = _decode(source, _acyclic(schema))
     except _Unsupported:
         return None
-    source.add("if i != len(d):", "    raise ValueError(f'the record ends at byte {i} of {len(d)}')", f"return {result}")
+    source.add(
+        "if i != len(d):",
+        "    raise ValueError(f'the record ends at byte {i} of {len(d)}')",
+        f"return {result}",
+    )
     names = {
-        "rest": _rest, "odd": _odd, "count": _count, "no_branch": _no_branch,
-        "double": struct.Struct("<d").unpack_from, "float_": struct.Struct("<f").unpack_from,
+        "rest": _rest,
+        "odd": _odd,
+        "count": _count,
+        "no_branch": _no_branch,
+        "double": struct.Struct("<d").unpack_from,
+        "float_": struct.Struct("<f").unpack_from,
     }
     made: Decode = source.function("decode(d)", names)
     return made
@@ -255,12 +274,20 @@ def _decode(source: _Source, schema: Schema) -> str:
         return "{" + ", ".join(f"{name!r}: {value}" for name, value in fields) + "}"
     name = source.name()
     if kind in ("long", "int"):
-        source.add("n = d[i]", "i += 1", "if n > 127:", "    n, i = rest(d, i, n)", f"{name} = n >> 1 ^ -(n & 1)")
+        source.add(
+            "n = d[i]", "i += 1", "if n > 127:", "    n, i = rest(d, i, n)", f"{name} = n >> 1 ^ -(n & 1)"
+        )
     elif kind in ("string", "bytes"):
         source.add("n = d[i]", "i += 1", "if n & 129:", "    n, i = odd(d, i, n)", "j = i + (n >> 1)")
         source.add(f"{name} = d[i:j]{'.decode()' if kind == 'string' else ''}", "i = j")
     elif kind == "boolean":
-        source.add("n = d[i]", "i += 1", "if n > 1:", "    raise ValueError(f'{n} is no boolean')", f"{name} = n == 1")
+        source.add(
+            "n = d[i]",
+            "i += 1",
+            "if n > 1:",
+            "    raise ValueError(f'{n} is no boolean')",
+            f"{name} = n == 1",
+        )
     elif kind in ("double", "float"):
         unpack, size = ("double", 8) if kind == "double" else ("float_", 4)
         source.add(f"if i + {size} > len(d):", "    raise IndexError('the record is cut off')")
@@ -297,7 +324,9 @@ def _decode_blocks(source: _Source, schema: Any, kind: str, name: str) -> None:
 
 
 # ---------------------------------------------------------------- what is covered
-_COVERED = frozenset({"long", "int", "string", "bytes", "boolean", "double", "float", "record", "array", "map"})
+_COVERED = frozenset(
+    {"long", "int", "string", "bytes", "boolean", "double", "float", "record", "array", "map"}
+)
 
 
 def _kind(schema: Schema) -> str:
@@ -337,7 +366,9 @@ def _spelt_out(schema: Schema, types: dict[str, Any]) -> Schema:
 
 
 def _inner(schema: Any) -> Iterable[str]:
-    return {"array": ("items",), "map": ("values",)}.get(schema["type"] if isinstance(schema["type"], str) else "", ())
+    return {"array": ("items",), "map": ("values",)}.get(
+        schema["type"] if isinstance(schema["type"], str) else "", ()
+    )
 
 
 def is_recursive(schema: Schema) -> bool:

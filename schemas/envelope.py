@@ -10,8 +10,6 @@ FIELDS = (
     "event_id", "tenant", "aggregate", "aggregate_id", "version", "sequence", "command_id", "causation_id",
     "correlation_id", "actor", "source_offset", "writer", "at", "traceparent",
 )  # fmt: skip
-
-
 _SIZES = tuple(zigzag(size) for size in range(256))
 
 
@@ -22,36 +20,41 @@ def text(value: str) -> bytes:
     return (_SIZES[size] if size < 256 else zigzag(size)) + raw
 
 
+def optional(value: str | None) -> bytes:
+    """Return an Avro ``["null", "string"]``."""
+    return b"\0" if value is None else b"\2" + text(value)
+
+
 def place(tenant: str, aggregate: str, aggregate_id: str) -> bytes:
     """Return the part that says whose event it is: fields two to four."""
     return text(tenant) + text(aggregate) + text(aggregate_id)
 
 
 def origin(
-    command_id: str,
-    causation_id: str,
-    correlation_id: str,
-    actor: str,
+    command_id: bytes,
+    causation_id: bytes,
+    correlation_id: bytes,
+    actor: bytes,
     source_offset: int,
-    writer: str,
-    at: int,
+    writer: bytes,
+    at: bytes,
     traceparent: str | None,
 ) -> bytes:
-    """Return the part that says where it comes from: all fields from the seventh on."""
+    """Return the part that says where it comes from: all fields from the seventh on. Bytes are Avro values already."""
     return b"".join(
         (
-            text(command_id),
-            text(causation_id),
-            text(correlation_id),
-            text(actor),
+            command_id,
+            causation_id,
+            correlation_id,
+            actor,
             zigzag(source_offset),
-            text(writer),
-            zigzag(at),
-            b"\0" if traceparent is None else b"\2" + text(traceparent),
+            writer,
+            at,
+            optional(traceparent),
         )
     )
 
 
 def envelope(event_id: bytes, whose: bytes, version: int, sequence: int, whence: bytes) -> bytes:
-    """Return the envelope; ``whose`` is from :func:`place`, ``whence`` from :func:`origin`."""
+    """Return the envelope; ``event_id`` is its text, ``whose`` is from :func:`place`, ``whence`` from :func:`origin`."""
     return b"".join((_SIZES[len(event_id)], event_id, whose, zigzag(version), zigzag(sequence), whence))

@@ -30,7 +30,9 @@ def parse(schema: Schema, named: dict[str, Any] | None = None) -> Schema:
         _check(parsed)
         return parsed
     except UnknownType as error:
-        raise OrphanSchema(f"the type `{error.name}` is not defined: define it here, or give it as a reference") from error
+        raise OrphanSchema(
+            f"the type `{error.name}` is not defined: define it here, or give it as a reference"
+        ) from error
     except (SchemaParseException, KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
         raise InvalidSchema(f"not an Avro schema: {type(error).__name__}: {error}") from error
 
@@ -58,7 +60,9 @@ def bare(schema: Schema) -> Schema:
             clean[key] = bare(clean[key])
     if isinstance(clean.get("fields"), list):
         clean["fields"] = [
-            {**field, "type": bare(field["type"])} if isinstance(field, Mapping) and "type" in field else field
+            {**field, "type": bare(field["type"])}
+            if isinstance(field, Mapping) and "type" in field
+            else field
             for field in clean["fields"]
         ]
     return clean
@@ -79,7 +83,9 @@ def wordless(schema: Schema) -> Schema:
     if isinstance(schema, list):
         return [wordless(part) for part in schema]
     if isinstance(schema, Mapping):
-        return {key: part if key == "default" else wordless(part) for key, part in schema.items() if key != "doc"}
+        return {
+            key: part if key == "default" else wordless(part) for key, part in schema.items() if key != "doc"
+        }
     return schema
 
 
@@ -110,7 +116,9 @@ def _check(schema: Schema) -> None:
     elif isinstance(schema, Mapping):
         names = [field["name"] for field in schema.get("fields", ())]
         if wrong := [name for name in names if not _NAME.fullmatch(name) or names.count(name) > 1]:
-            raise InvalidSchema(f"not an Avro schema: {full_name(schema)} has bad or repeated field names: {wrong}")
+            raise InvalidSchema(
+                f"not an Avro schema: {full_name(schema)} has bad or repeated field names: {wrong}"
+            )
         for inner in [field["type"] for field in schema.get("fields", ())]:
             _check(inner)
         for key in ("items", "values"):

@@ -126,14 +126,18 @@ class HttpRegistry:
     def _parsed(self, answer: Mapping[str, Any], named: dict[str, Any] | None = None) -> Schema:
         named = {} if named is None else named
         if answer.get("schemaType", "AVRO") != "AVRO":
-            raise UnknownSchema(f"The schema at {self._shown} is {answer['schemaType']}, and only AVRO is read here")
+            raise UnknownSchema(
+                f"The schema at {self._shown} is {answer['schemaType']}, and only AVRO is read here"
+            )
         for reference in answer.get("references", ()):
             if reference["name"] in named:
                 continue
             subject, version = quote(reference["subject"], safe=""), reference["version"]
             found = self._call("GET", f"/subjects/{subject}/versions/{version}")
             if found is None:
-                raise UnknownSchema(f"{self._shown} lacks {reference['subject']} version {version}, which is referred to")
+                raise UnknownSchema(
+                    f"{self._shown} lacks {reference['subject']} version {version}, which is referred to"
+                )
             self._parsed(found, named)
         return parse_text(answer["schema"], named)
 

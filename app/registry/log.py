@@ -152,7 +152,9 @@ class SchemaLog:
     def _end_offset(self, isolation: IsolationLevel, timeout_s: float) -> int:
         assert self._admin is not None, "start comes first"
         latest = OffsetSpec.latest()  # type: ignore[no-untyped-call]  # the client's own annotation is missing
-        asked = self._admin.list_offsets({self._end: latest}, isolation_level=isolation, request_timeout=timeout_s)
+        asked = self._admin.list_offsets(
+            {self._end: latest}, isolation_level=isolation, request_timeout=timeout_s
+        )
         end: int = asked[self._end].result(timeout_s).offset
         return end
 
@@ -204,7 +206,9 @@ class SchemaLog:
         try:
             self._apply(parsed_record(_raw(key), _raw_or_none(message.value()), message.headers()))  # type: ignore[arg-type]  # typed as str or bytes
         except (KeyError, TypeError, ValueError, RecursionError) as error:
-            _log.warning("Skipped a foreign record in %s at offset %s: %s", self._topic, message.offset(), error)
+            _log.warning(
+                "Skipped a foreign record in %s at offset %s: %s", self._topic, message.offset(), error
+            )
 
     # ---------------------------------------------------------------- writing
     def append(self, decide: Callable[[], Sequence[Record]]) -> None:
@@ -270,7 +274,9 @@ class SchemaLog:
         encoded = [record.encoded() for record in records]
         size = max(len(value or b"") for _key, value, _headers in encoded)
         if size > _RECORD_BYTES_MAX:
-            raise RegistryFailure(INVALID_SCHEMA, f"Invalid schema: {size} bytes, and Kafka takes {_RECORD_BYTES_MAX}")
+            raise RegistryFailure(
+                INVALID_SCHEMA, f"Invalid schema: {size} bytes, and Kafka takes {_RECORD_BYTES_MAX}"
+            )
         producer.begin_transaction()
         for key, value, headers in encoded:
             pairs: list[Any] = list(headers)

@@ -74,7 +74,9 @@ def soft_deletion(version: Version) -> Record:
 
 def subject_deletion(subject: str, number: int) -> Record:
     """The record that hides all versions of a subject up to ``number``."""
-    return Record({"keytype": "DELETE_SUBJECT", "subject": subject, "magic": 0}, {"subject": subject, "version": number})
+    return Record(
+        {"keytype": "DELETE_SUBJECT", "subject": subject, "magic": 0}, {"subject": subject, "version": number}
+    )
 
 
 def erasure(subject: str, number: int, highest_id: int) -> Record:
@@ -96,7 +98,9 @@ def level_record(subject: str | None, level: str | None) -> Record:
 
 def mode_record(subject: str | None, mode: str | None) -> Record:
     """The record that sets a mode (None: takes it back) of a subject (None: of all)."""
-    return Record({"keytype": "MODE", "subject": subject, "magic": 0}, None if mode is None else {"mode": mode})
+    return Record(
+        {"keytype": "MODE", "subject": subject, "magic": 0}, None if mode is None else {"mode": mode}
+    )
 
 
 def _version_key(subject: str, number: int) -> dict[str, Any]:
@@ -118,4 +122,6 @@ def version_of(value: dict[str, Any]) -> Version:
         Reference(one["name"], one["subject"], int(one["version"])) for one in value.get("references") or ()
     )
     draft = Draft(value["schema"], value.get("schemaType") or AVRO, references)
-    return Version(value["subject"], int(value["version"]), int(value["id"]), draft, bool(value.get("deleted", False)))
+    return Version(
+        value["subject"], int(value["version"]), int(value["id"]), draft, bool(value.get("deleted", False))
+    )

@@ -38,7 +38,9 @@ def registration(subjects: Subjects, subject: str, draft: Draft) -> Registration
     if known := subjects.same(subject, draft):
         return Registration(known)
     writable(subjects, subject)
-    if problems := incompatibilities(subjects, subject, draft, list(subjects.versions(subject, deleted=False))):
+    if problems := incompatibilities(
+        subjects, subject, draft, list(subjects.versions(subject, deleted=False))
+    ):
         level = subjects.level_for(subject)
         raise RegistryFailure(
             failures.INCOMPATIBLE,
@@ -87,7 +89,9 @@ def existing(subjects: Subjects, subject: str, number: int | None, *, deleted: b
     return found
 
 
-def version_deletion(subjects: Subjects, subject: str, number: int | None, *, permanent: bool) -> tuple[int, list[Record]]:
+def version_deletion(
+    subjects: Subjects, subject: str, number: int | None, *, permanent: bool
+) -> tuple[int, list[Record]]:
     """Hide a version, or, once hidden, erase it. Returns its number. Refused while others refer to it."""
     writable(subjects, subject)
     version = existing(subjects, subject, number, deleted=number is not None)
@@ -147,7 +151,8 @@ def valid_level(level: object) -> str:
     if isinstance(level, str) and level.upper() in Mode.__members__:
         return level.upper()
     raise RegistryFailure(
-        failures.INVALID_LEVEL, f"Invalid compatibility level {level!r}. Valid values are {', '.join(Mode.__members__)}"
+        failures.INVALID_LEVEL,
+        f"Invalid compatibility level {level!r}. Valid values are {', '.join(Mode.__members__)}",
     )
 
 
@@ -155,4 +160,6 @@ def valid_mode(mode: object) -> str:
     """Return the mode in upper case. Refused when it is none."""
     if isinstance(mode, str) and mode.upper() in MODES:
         return mode.upper()
-    raise RegistryFailure(failures.INVALID_MODE, f"Invalid mode {mode!r}. Valid values are {', '.join(MODES)}")
+    raise RegistryFailure(
+        failures.INVALID_MODE, f"Invalid mode {mode!r}. Valid values are {', '.join(MODES)}"
+    )

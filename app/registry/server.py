@@ -58,7 +58,9 @@ async def _told_as_confluent_does(request: web.Request, handler: Handler) -> web
         return _answer({"error_code": error.status, "message": reason}, error.status)
     except Exception:  # noqa: BLE001  # the last resort: logged with its trace, told in the shape clients expect
         _log.exception("The schema registry failed to answer %s %s", request.method, request.path)
-        return _answer({"error_code": failures.STORE_FAILED, "message": "Internal error; the node's log has it"}, 500)
+        return _answer(
+            {"error_code": failures.STORE_FAILED, "message": "Internal error; the node's log has it"}, 500
+        )
 
 
 def _answer(document: Any, status: int = 200) -> web.Response:
@@ -141,7 +143,9 @@ class _Routes:
 
     async def lookup(self, request: web.Request) -> web.Response:
         subject, draft, deleted = _subject(request), await _draft(request), _flag(request, "deleted")
-        return _answer(_version_document(await self._run(lambda: self._store.lookup(subject, draft, deleted=deleted))))
+        return _answer(
+            _version_document(await self._run(lambda: self._store.lookup(subject, draft, deleted=deleted)))
+        )
 
     async def delete_subject(self, request: web.Request) -> web.Response:
         subject, permanent = _subject(request), _flag(request, "permanent")
@@ -149,7 +153,9 @@ class _Routes:
 
     async def delete_version(self, request: web.Request) -> web.Response:
         subject, number, permanent = _subject(request), _number(request), _flag(request, "permanent")
-        return _answer(await self._run(lambda: self._store.delete_version(subject, number, permanent=permanent)))
+        return _answer(
+            await self._run(lambda: self._store.delete_version(subject, number, permanent=permanent))
+        )
 
     # ---------------------------------------------------------------- schemas by id
     async def schemas(self, request: web.Request) -> web.Response:
@@ -174,7 +180,9 @@ class _Routes:
         return _answer(sorted({version.subject for version in await self._users_of(request)}))
 
     async def versions_of_id(self, request: web.Request) -> web.Response:
-        return _answer([{"subject": one.subject, "version": one.number} for one in await self._users_of(request)])
+        return _answer(
+            [{"subject": one.subject, "version": one.number} for one in await self._users_of(request)]
+        )
 
     async def _users_of(self, request: web.Request) -> list[Version]:
         schema_id, deleted = _id(request), _flag(request, "deleted")
@@ -193,7 +201,9 @@ class _Routes:
 
     async def level(self, request: web.Request) -> web.Response:
         subject, or_global = _optional_subject(request), _flag(request, "defaultToGlobal")
-        return _answer({"compatibilityLevel": await self._run(lambda: self._store.level(subject, or_global=or_global))})
+        return _answer(
+            {"compatibilityLevel": await self._run(lambda: self._store.level(subject, or_global=or_global))}
+        )
 
     async def set_level(self, request: web.Request) -> web.Response:
         subject, level = _optional_subject(request), (await _document(request)).get("compatibility")

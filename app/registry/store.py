@@ -27,7 +27,9 @@ class RegistryStore:
     answered at once. For everything else the store first reads what has been committed by others.
     """
 
-    def __init__(self, kafka: Mapping[str, str], topic: str = SCHEMAS, cluster: str = "flexcore", replication: int = 1) -> None:
+    def __init__(
+        self, kafka: Mapping[str, str], topic: str = SCHEMAS, cluster: str = "flexcore", replication: int = 1
+    ) -> None:
         self._lock = threading.RLock()
         self._subjects = Subjects()
         self._log = SchemaLog(kafka, topic, f"{cluster}/registry", replication, self._apply)
@@ -149,12 +151,16 @@ class RegistryStore:
             raise RegistryFailure(failures.SCHEMA_NOT_FOUND, f"Schema not found in subject {subject}")
         return found
 
-    def incompatibilities(self, subject: str, number: int | None, draft: Draft, *, every: bool = False) -> list[str]:
+    def incompatibilities(
+        self, subject: str, number: int | None, draft: Draft, *, every: bool = False
+    ) -> list[str]:
         """Return what the subject's level forbids about the schema: after one version, or after ``every``."""
 
         def problems(all_: Subjects) -> list[str]:
             if every:
-                return rules.incompatibilities(all_, subject, draft, list(all_.versions(subject, deleted=False)))
+                return rules.incompatibilities(
+                    all_, subject, draft, list(all_.versions(subject, deleted=False))
+                )
             return rules.incompatibilities(all_, subject, draft, [rules.existing(all_, subject, number)])
 
         return self._fresh(problems)
@@ -174,7 +180,8 @@ class RegistryStore:
         found = self._fresh(lambda all_: all_.mode(subject))
         if found is None and subject is not None and not or_global:
             raise RegistryFailure(
-                failures.SUBJECT_MODE_NOT_FOUND, f"Subject '{subject}' does not have subject-level mode configured"
+                failures.SUBJECT_MODE_NOT_FOUND,
+                f"Subject '{subject}' does not have subject-level mode configured",
             )
         return found or self._fresh(lambda all_: all_.mode(None)) or DEFAULT_MODE
 

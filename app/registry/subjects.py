@@ -122,7 +122,10 @@ class Subjects:
         return [
             one
             for one in self.versions(deleted=deleted)
-            if any((reference.subject, reference.version) == (subject, number) for reference in one.draft.references)
+            if any(
+                (reference.subject, reference.version) == (subject, number)
+                for reference in one.draft.references
+            )
         ]
 
     # ---------------------------------------------------------------- documents
@@ -172,7 +175,8 @@ class Subjects:
         if draft.kind == "PROTOBUF" and draft.text.strip():
             return draft.text.strip()
         raise RegistryFailure(
-            INVALID_SCHEMA, f"Invalid schema: {draft.kind!r} with {len(draft.text)} characters; types are {SCHEMA_TYPES}"
+            INVALID_SCHEMA,
+            f"Invalid schema: {draft.kind!r} with {len(draft.text)} characters; types are {SCHEMA_TYPES}",
         )
 
 

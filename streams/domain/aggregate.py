@@ -5,12 +5,11 @@ The machinery (``streams.writer``, ``streams.recovery``) knows aggregates only t
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 
-@dataclass(frozen=True, slots=True)
-class Message:
-    """A command with everything that rode in on it.
+class Message(NamedTuple):
+    """A command with everything that rode in on it. A tuple, because one is made for every command.
 
     ``now`` is milliseconds since the epoch: the record's LogAppendTime, or, for a timer, the clock when it fired
     (never before the due time). It never comes from the sender.

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from schemas import topics as names
+from schemas.outcome import Answer
 from schemas.partitioning import partition_of
 from streams.domain.aggregate import Decision, Effect, Message, Rejected, Send
 from streams.failures import Poison, fingerprint
@@ -132,7 +133,7 @@ class Decider:
             staged.quarantined += 1
             detail = f"{type(error).__name__}: {error}"
             staged.out.append(self._quarantine.entry(record, "handler_error", detail, fingerprint(error)))
-            self._outcome(staged, command, cause, "failed", index_key, reason="handler_error", detail=detail)
+            self._outcome(staged, command, cause, Answer("failed", "handler_error", detail), index_key)
 
     def _decide(self, staged: Staged, command: Command, entry: Entry) -> Decision:
         expected = command.expected_version
@@ -176,17 +177,10 @@ class Decider:
             else:
                 staged.states[key] = previous
             raise
+        stored = not isinstance(command.message.body, aggregate.unindexed)
+        versions = (first, entry.version if events else 0)
         self._outcome(
-            staged,
-            command,
-            cause,
-            "accepted",
-            index_key,
-            sequence=own,
-            reply=reply,
-            first_version=first,
-            last_version=entry.version if events else 0,
-            stored=not isinstance(command.message.body, aggregate.unindexed),
+            staged, command, cause, Answer("accepted", None, None, reply, stored), index_key, versions, own
         )
 
     def _apply(
@@ -233,16 +227,8 @@ class Decider:
         aggregate = staged.slice.aggregate
         # What is refused for being early or too many may be tried again under the same id.
         stored = refusal.reason != "overloaded" and not isinstance(command.message.body, aggregate.unindexed)
-        self._outcome(
-            staged,
-            command,
-            cause,
-            "rejected",
-            index_key,
-            reason=refusal.reason,
-            detail=refusal.detail,
-            stored=stored,
-        )
+        answer = Answer("rejected", refusal.reason, refusal.detail, None, stored)
+        self._outcome(staged, command, cause, answer, index_key)
 
     def _again(self, staged: Staged, command: Command, remembered: Remembered, record: Record) -> None:
         staged.duplicates += 1
@@ -256,64 +242,26 @@ class Decider:
             )
             return
         cause = self._encoder.cause(message, command.causation_id, record.offset(), command.traceparent)
-        self._outcome(
-            staged,
-            command,
-            cause,
-            "rejected",
-            b"",
-            reason="body_mismatch",
-            stored=False,
-            detail="this command id was used before with another body; use a new id for a new command",
-        )
+        detail = "this command id was used before with another body; use a new id for a new command"
+        self._outcome(staged, command, cause, Answer("rejected", "body_mismatch", detail, None, False), b"")
 
-    def _outcome(  # noqa: PLR0913  # an outcome says many things, once
+    def _outcome(
         self,
         staged: Staged,
         command: Command,
         cause: Cause,
-        status: str,
+        answer: Answer,
         index_key: bytes,
-        *,
-        reason: str | None = None,
-        detail: str | None = None,
-        reply: str | None = None,
-        first_version: int = 0,
-        last_version: int = 0,
+        versions: tuple[int, int] = (0, 0),
         sequence: int | None = None,
-        stored: bool = True,
     ) -> None:
-        message, piece = command.message, staged.slice
         if sequence is None:
             staged.sequence += 1
             sequence = staged.sequence
-        produced = self._encoder.outcome(
-            {
-                "command_id": message.command_id,
-                "command_type": command.kind,
-                "tenant": message.tenant,
-                "aggregate": piece.aggregate.name,
-                "aggregate_id": message.aggregate_id,
-                "status": status,
-                "reason": reason,
-                "detail": detail,
-                "first_version": first_version,
-                "last_version": last_version,
-                "shard": piece.shard,
-                "sequence": sequence,
-                "position": staged.position,
-                "body_hash": command.body_hash,
-                "actor": message.actor,
-                "correlation_id": message.correlation_id,
-                "at": message.now,
-                "stored": stored,
-                "reply": reply,
-            },
-            piece.shard,
-            cause.source_offset,
-        )
+        numbers = (*versions, staged.slice.shard, sequence, staged.position)
+        produced = self._encoder.outcome(cause, command, numbers, answer)
         staged.out.append(produced)
-        if stored:
+        if answer.stored:
             staged.index[index_key] = Remembered(command.body_hash, produced[1])
 
     def _forward(self, staged: Staged, record: Record, key: bytes) -> None:

@@ -3,14 +3,16 @@
 import hashlib
 from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import orjson
 
 from schemas import envelope as envelopes
 from schemas import topics as names
 from schemas.catalogue import Catalogue
-from schemas.codec import Codec
+from schemas.codec import Codec, header
+from schemas.compiled import zigzag
+from schemas.outcome import Answer, outcome
 from schemas.partitioning import partition_of
 from schemas.topics import Topics, key_of
 from streams.domain.aggregate import Aggregate, Message, Send, TaskOffer
@@ -46,7 +48,7 @@ class Encoder:
         self.events_topic = topics.events(name)
         self.outcomes_topic = topics.outcomes(name)
         self._name = name
-        self._writer = writer
+        self._writer_text = envelopes.text(writer)
         self._writer_bytes = writer.encode()
         self._events = {
             kind: codec.event_encoder(
@@ -55,7 +57,11 @@ class Encoder:
             )
             for kind in aggregate.events
         }
-        self._outcome = _encoder(codec, catalogue, f"{name}.outcomes", "flexcore.common.Outcome")
+        subject, schema = (
+            f"{name}.outcomes-flexcore.common.Outcome",
+            catalogue.schema("flexcore.common.Outcome"),
+        )
+        self._outcome_prefix = header(codec.registry.register(subject, schema))
         source = f"/{cluster}/{name}".encode()
         self._fixed: dict[type, Headers] = {
             kind: [
@@ -67,35 +73,41 @@ class Encoder:
             ]
             for kind in aggregate.events
         }
-        self._time = (-1, b"")
+        self._time = (-1, b"", b"")
 
     def cause(
         self, message: Message, causation_id: str, source_offset: int, traceparent: str | None = None
     ) -> "Cause":
         """Return what all events of a command say about their origin, encoded once."""
-        command_id, correlation_id, actor = message.command_id, message.correlation_id, message.actor
+        command_id = envelopes.text(message.command_id)
+        correlation_id = envelopes.text(message.correlation_id)
+        actor = envelopes.text(message.actor)
+        rfc3339, at = self._clock(message.now)
         headers = [
-            (names.COMMAND_ID, command_id.encode()),
+            (names.COMMAND_ID, message.command_id.encode()),
             (names.CAUSATION_ID, causation_id.encode()),
-            (names.CORRELATION_ID, correlation_id.encode()),
-            (names.ACTOR, actor.encode()),
+            (names.CORRELATION_ID, message.correlation_id.encode()),
+            (names.ACTOR, message.actor.encode()),
             ("source-offset", b"%d" % source_offset),
-            ("ce_time", self._rfc3339(message.now)),
+            ("ce_time", rfc3339),
         ]
         if traceparent:
             headers.append((names.TRACEPARENT, traceparent.encode()))
+        causation = envelopes.text(causation_id)
         whence = envelopes.origin(
-            command_id,
-            causation_id,
-            correlation_id,
-            actor,
-            source_offset,
-            self._writer,
-            message.now,
-            traceparent,
+            command_id, causation, correlation_id, actor, source_offset, self._writer_text, at, traceparent
         )
         whose = envelopes.place(message.tenant, self._name, message.aggregate_id)
-        return Cause(uuid_bytes(command_id), source_offset, traceparent, whose, whence, headers)
+        return Cause(
+            uuid_bytes(message.command_id),
+            source_offset,
+            traceparent,
+            whose,
+            whence,
+            headers,
+            command_id,
+            actor + correlation_id + at,
+        )
 
     def event(
         self, event: Any, key: bytes, shard: int, version: int, sequence: int, index: int, cause: "Cause"
@@ -117,10 +129,20 @@ class Encoder:
         name = b"%b/%020d/%b" % (key, version, event_id_bytes)
         return event_id, (self.events_topic, value, name, shard, headers)
 
-    def outcome(self, record: dict[str, Any], shard: int, source_offset: int) -> Produced:
-        """Return the outcome's record; its key is the command id."""
-        command_id = record["command_id"].encode()
-        return self.answer(command_id, self._outcome(record), shard, b"%d" % source_offset)
+    def outcome(
+        self, cause: "Cause", command: "Answered", numbers: tuple[int, int, int, int, int], answer: Answer
+    ) -> Produced:
+        """Return the outcome's record; its key is the command id. ``numbers``: see :func:`schemas.outcome.outcome`."""
+        value = self._outcome_prefix + outcome(
+            cause.command_id,
+            command.kind,
+            cause.whose,
+            answer,
+            numbers,
+            command.body_hash,
+            cause.who_and_when,
+        )
+        return self.answer(cause.headers[0][1], value, numbers[2], cause.headers[4][1])
 
     def answer(
         self, command_id: bytes, value: bytes, shard: int, source_offset: bytes, replayed: bool = False
@@ -135,12 +157,25 @@ class Encoder:
             headers.append(("replayed", b"1"))
         return (self.outcomes_topic, value, command_id, shard, headers)
 
-    def _rfc3339(self, ms: int) -> bytes:
+    def _clock(self, ms: int) -> tuple[bytes, bytes]:
+        """Return a time as RFC 3339 and as an Avro long."""
         if self._time[0] != ms:
             # The records of a batch share their append time, so one formatting serves them all.
-            text = datetime.fromtimestamp(ms / 1000, UTC).isoformat(timespec="milliseconds")
-            self._time = (ms, text.replace("+00:00", "Z").encode())
-        return self._time[1]
+            told = datetime.fromtimestamp(ms / 1000, UTC).isoformat(timespec="milliseconds")
+            self._time = (ms, told.replace("+00:00", "Z").encode(), zigzag(ms))
+        return self._time[1], self._time[2]
+
+
+class Answered(Protocol):
+    """A command as far as its outcome names it."""
+
+    @property
+    def kind(self) -> str:
+        """The record's name."""
+
+    @property
+    def body_hash(self) -> str:
+        """The hash of its body."""
 
 
 class Cause(NamedTuple):
@@ -152,6 +187,8 @@ class Cause(NamedTuple):
     whose: bytes
     whence: bytes
     headers: Headers
+    command_id: bytes
+    who_and_when: bytes
 
 
 class EffectEncoder:

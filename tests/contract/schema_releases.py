@@ -36,7 +36,10 @@ def catalogue() -> Catalogue:
 def released() -> list[Release]:
     """All versions, oldest first."""
     lines = [json.loads(line) for line in FILE.read_text(encoding="utf-8").splitlines()]
-    return [Release(line["name"], parse(line["schema"]), line["record"], bytes.fromhex(line["hex"])) for line in lines]
+    return [
+        Release(line["name"], parse(line["schema"]), line["record"], bytes.fromhex(line["hex"]))
+        for line in lines
+    ]
 
 
 def line_for(schema: Schema) -> str:
@@ -54,10 +57,19 @@ def sample(schema: Schema, name: str) -> Any:
     kind = schema if isinstance(schema, str) else schema["type"]
     if kind == "record":
         fields = [(field["name"], field["type"], field.get("default")) for field in schema["fields"]]
-        return {name: default is not True if kind == "boolean" else sample(kind, name) for name, kind, default in fields}
+        return {
+            name: default is not True if kind == "boolean" else sample(kind, name)
+            for name, kind, default in fields
+        }
     if kind == "map":
         return {f"{name}-é": sample(schema["values"], name)}
     if kind == "array":
         return [sample(schema["items"], name)]
     number = sum(name.encode())
-    return {"string": f"{name} ✓", "long": number << 30, "int": -number, "boolean": True, "double": number / 8}[kind]
+    return {
+        "string": f"{name} ✓",
+        "long": number << 30,
+        "int": -number,
+        "boolean": True,
+        "double": number / 8,
+    }[kind]

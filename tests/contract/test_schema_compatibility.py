@@ -43,7 +43,10 @@ def without(schema: Any, field: str) -> Any:
 
 
 def retyped(schema: Any, field: str, kind: Any) -> Any:
-    return {**schema, "fields": [{**one, "type": kind} if one["name"] == field else one for one in schema["fields"]]}
+    return {
+        **schema,
+        "fields": [{**one, "type": kind} if one["name"] == field else one for one in schema["fields"]],
+    }
 
 
 def with_field(schema: Any, **field: Any) -> Any:
@@ -53,12 +56,23 @@ def with_field(schema: Any, **field: Any) -> Any:
 @pytest.mark.parametrize(
     ("change", "complaint"),
     [
-        (lambda schema: with_field(schema, name="host", type="string"), "flexcore.run.StepClaimed.host: records without"),
-        (lambda schema: retyped(schema, "attempt", "int"), "flexcore.run.StepClaimed.attempt: long cannot be read as int"),
-        (lambda schema: retyped(schema, "runner", ["null", "long"]), "flexcore.run.StepClaimed.runner: the union has no"),
+        (
+            lambda schema: with_field(schema, name="host", type="string"),
+            "flexcore.run.StepClaimed.host: records without",
+        ),
+        (
+            lambda schema: retyped(schema, "attempt", "int"),
+            "flexcore.run.StepClaimed.attempt: long cannot be read as int",
+        ),
+        (
+            lambda schema: retyped(schema, "runner", ["null", "long"]),
+            "flexcore.run.StepClaimed.runner: the union has no",
+        ),
         (lambda schema: {**schema, "name": "flexcore.run.StepTaken"}, "flexcore.run.StepClaimed has become"),
         (
-            lambda schema: retyped(schema, "envelope", with_field(schema["fields"][0]["type"], name="zone", type="long")),
+            lambda schema: retyped(
+                schema, "envelope", with_field(schema["fields"][0]["type"], name="zone", type="long")
+            ),
             "flexcore.run.StepClaimed.envelope.zone: records without",
         ),
     ],

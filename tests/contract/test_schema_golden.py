@@ -36,7 +36,10 @@ def test_an_outcome_is_these_bytes() -> None:
         "106163636570746564" "00" "00" "02" "04" "06" "8001" "a410" "0268" "0261" "0272" "80b083c59868" "01"
         "0212" "7b2272756e223a317d"
     )  # fmt: skip
-    assert Codec(MemoryRegistry()).encoder("run.outcomes-flexcore.common.Outcome", schema)(record).hex() == expected
+    assert (
+        Codec(MemoryRegistry()).encoder("run.outcomes-flexcore.common.Outcome", schema)(record).hex()
+        == expected
+    )
 
 
 def test_the_sample_of_a_record_fills_every_field() -> None:
@@ -44,7 +47,9 @@ def test_the_sample_of_a_record_fills_every_field() -> None:
     for name in catalogue().names():
         schema = parse(catalogue().schema(name))
         record = sample(schema, "")
-        assert [field for field in schema["fields"] if record[field["name"]] == field.get("default", ...)] == []
+        assert [
+            field for field in schema["fields"] if record[field["name"]] == field.get("default", ...)
+        ] == []
 
 
 def test_an_event_encoded_by_parts_is_the_same_bytes() -> None:
@@ -53,7 +58,9 @@ def test_an_event_encoded_by_parts_is_the_same_bytes() -> None:
     assert len(events) > 30
     for release in events:
         registry = MemoryRegistry()
-        envelope = Codec(registry).encoder("envelope", release.schema["fields"][0]["type"])(release.record["envelope"])[5:]
+        envelope = Codec(registry).encoder("envelope", release.schema["fields"][0]["type"])(
+            release.record["envelope"]
+        )[5:]
         by_parts = Codec(MemoryRegistry()).event_encoder("released", release.schema)
         body = {name: value for name, value in release.record.items() if name != "envelope"}
         assert by_parts(envelope, body).hex() == release.data.hex(), release.name

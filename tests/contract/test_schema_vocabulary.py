@@ -47,7 +47,9 @@ def avro_fields(kind: Any) -> list[dict[str, Any]]:
 
 def spoken(aggregate: Aggregate) -> tuple[tuple[type, ...], tuple[type, ...]]:
     """Commands (the clock's included) and events of an aggregate."""
-    tick = (aggregate.tick,) if aggregate.tick is not None and aggregate.tick not in aggregate.commands else ()
+    tick = (
+        (aggregate.tick,) if aggregate.tick is not None and aggregate.tick not in aggregate.commands else ()
+    )
     return (*aggregate.commands, *tick), aggregate.events
 
 
@@ -87,4 +89,6 @@ def test_the_readme_names_every_record() -> None:
     for aggregate in builtin():
         (row,) = re.findall(rf"^\| {aggregate.name} \| (.*) \| (.*) \|$", readme, re.MULTILINE)
         named = tuple(set(cell.split(", ")) for cell in row)
-        assert named == tuple({kind.__name__ for kind in kinds} for kinds in spoken(aggregate)), aggregate.name
+        assert named == tuple({kind.__name__ for kind in kinds} for kinds in spoken(aggregate)), (
+            aggregate.name
+        )

@@ -58,7 +58,14 @@ class Hosts:
 
     def ids(self) -> list[int]:
         """The ids that lie in the topic, committed, in order: read by a client of our own."""
-        consumer = Consumer({**self.kafka, "group.id": self.cluster, "enable.partition.eof": True, "auto.offset.reset": "earliest"})
+        consumer = Consumer(
+            {
+                **self.kafka,
+                "group.id": self.cluster,
+                "enable.partition.eof": True,
+                "auto.offset.reset": "earliest",
+            }
+        )
         consumer.assign([TopicPartition(self.topic, 0, 0)])
         found: list[int] = []
         while (message := consumer.poll(20)) is not None and message.error() is None:
@@ -122,7 +129,9 @@ def test_all_schemas_are_registered_at_once_and_only_once(hosts: Hosts) -> None:
     second = hosts.start()
     assert second.register_all(pairs) == list(range(1, len(pairs) + 1))
     assert hosts.ids() == list(range(1, len(pairs) + 1))
-    assert all(canonical(second.schema(at)) == canonical(schema) for at, (_name, schema) in enumerate(pairs, 1))
+    assert all(
+        canonical(second.schema(at)) == canonical(schema) for at, (_name, schema) in enumerate(pairs, 1)
+    )
 
 
 def test_a_refusal_in_a_bulk_registers_nothing(hosts: Hosts) -> None:
@@ -175,7 +184,9 @@ def test_a_writer_that_died_in_a_transaction_is_fenced(hosts: Hosts) -> None:
     dead.init_transactions(10)
     dead.begin_transaction()
     key = b'{"keytype":"SCHEMA","subject":"ghost","version":1,"magic":1}'
-    dead.produce(hosts.topic, b'{"subject":"ghost","version":1,"id":2,"schema":"\\"string\\"","deleted":false}', key)
+    dead.produce(
+        hosts.topic, b'{"subject":"ghost","version":1,"id":2,"schema":"\\"string\\"","deleted":false}', key
+    )
     dead.flush(10)
     assert store.subjects() == ["s"]
     assert store.register("s", V2) == 2
@@ -320,7 +331,9 @@ def test_refusals_have_confluents_numbers(
 def test_a_foreign_web_page_cannot_write(hosts: Hosts) -> None:
     """A browser on this machine would send such a request unasked: nothing is registered."""
     with served(hosts.start()) as url:
-        request = Request(url + "/subjects/s/versions", b'{"schema": "\\"string\\""}', {"Origin": "http://evil.example"})
+        request = Request(
+            url + "/subjects/s/versions", b'{"schema": "\\"string\\""}', {"Origin": "http://evil.example"}
+        )
         with pytest.raises(HTTPError, match="403"):
             urlopen(request, timeout=20)
         assert ask(url + "/subjects") == (200, [])

@@ -58,7 +58,7 @@ def run(bootstrap: str, prefix: str, commands: int, shards: int = 4) -> None:
         first = consumer.poll(0.1)
         if first is None:
             continue
-        batch: list[Any] = [first, *consumer.consume(1999, 0)]
+        batch: list[Any] = [first, *consumer.consume(3999, 0)]
         producer.begin_transaction()
         offsets: dict[int, int] = {}
         for record in batch:

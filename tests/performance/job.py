@@ -2,8 +2,10 @@
 
 from typing import Any
 
+from schemas.outcome import Answer
 from schemas.topics import Topics
 from streams.domain.aggregate import Message
+from streams.writer.decoding import Command
 from streams.writer.encoding import Encoder, Produced, body_hash
 from tests.performance.account import AGGREGATE, Account, Deposit, decide, evolve
 from tests.performance.load import codec_of_all
@@ -44,13 +46,7 @@ class Job:
         self._states[key] = (version, state)
         self._sequences[part] = sequence
         refused = None if isinstance(decided, tuple) else decided
-        record = {
-            "command_id": command_id, "command_type": "Deposit", "tenant": tenant, "aggregate": "account",
-            "aggregate_id": name, "status": "rejected" if refused else "accepted",
-            "reason": refused.reason if refused else None, "detail": refused.detail if refused else None,
-            "first_version": first, "last_version": version, "shard": part, "sequence": sequence, "position": sequence,
-            "body_hash": body_hash("Deposit", message.body), "actor": "anonymous", "correlation_id": command_id,
-            "at": at_ms, "stored": True, "reply": None,
-        }  # fmt: skip
-        out.append(self._encoder.outcome(record, part, offset))
+        answer = Answer("rejected", refused.reason, refused.detail) if refused else Answer("accepted")
+        command = Command(message, "Deposit", body_hash("Deposit", message.body), "", None, None)
+        out.append(self._encoder.outcome(cause, command, (first, version, part, sequence, sequence), answer))
         return out

@@ -7,7 +7,9 @@ from hypothesis import strategies as st
 PRIMITIVE: dict[str, st.SearchStrategy[Any]] = {
     "string": st.text(max_size=40) | st.text("x", min_size=500, max_size=3000),
     "bytes": st.binary(max_size=40),
-    "long": st.integers(-(1 << 63), (1 << 63) - 1) | st.integers(-3, 3000) | st.sampled_from([1 << 20, 1 << 34, -(1 << 48)]),
+    "long": st.integers(-(1 << 63), (1 << 63) - 1)
+    | st.integers(-3, 3000)
+    | st.sampled_from([1 << 20, 1 << 34, -(1 << 48)]),
     "int": st.integers(-(1 << 31), (1 << 31) - 1) | st.integers(-3, 3000),
     "boolean": st.booleans(),
     "double": st.floats(allow_nan=False),
@@ -30,7 +32,10 @@ def types(depth: int = 2) -> st.SearchStrategy[Any]:
 def records(depth: int = 2) -> st.SearchStrategy[Any]:
     """Record schemas with one to five fields."""
     return st.lists(types(depth), min_size=1, max_size=5).map(
-        lambda kinds: {"type": "record", "fields": [{"name": f"f{i}", "type": kind} for i, kind in enumerate(kinds)]}
+        lambda kinds: {
+            "type": "record",
+            "fields": [{"name": f"f{i}", "type": kind} for i, kind in enumerate(kinds)],
+        }
     )
 
 
@@ -41,7 +46,9 @@ def named(schema: Any, path: str = "R") -> Any:
     if isinstance(schema, str):
         return schema
     if schema["type"] == "record":
-        fields = [{**field, "type": named(field["type"], f"{path}{i}")} for i, field in enumerate(schema["fields"])]
+        fields = [
+            {**field, "type": named(field["type"], f"{path}{i}")} for i, field in enumerate(schema["fields"])
+        ]
         return {"type": "record", "name": path, "fields": fields}
     inner = "items" if schema["type"] == "array" else "values"
     return {**schema, inner: named(schema[inner], path)}

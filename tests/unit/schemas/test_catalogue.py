@@ -46,7 +46,10 @@ def test_a_reference_inside_the_same_namespace_may_be_short(tmp_path: Path) -> N
     write(tmp_path, "counter/Part.avsc", name="Part", namespace="flexcore.counter")
     parts = {"type": "array", "items": "Part"}
     folder = write(
-        tmp_path, "counter/Whole.avsc", name="Whole", namespace="flexcore.counter",
+        tmp_path,
+        "counter/Whole.avsc",
+        name="Whole",
+        namespace="flexcore.counter",
         fields=[{"name": "parts", "type": parts}, {"name": "last", "type": ["null", "Part"]}],
     )
     fields = Catalogue.load(folder).schema("flexcore.counter.Whole")["fields"]
@@ -57,7 +60,9 @@ def test_a_reference_inside_the_same_namespace_may_be_short(tmp_path: Path) -> N
 def test_a_folder_of_ones_own_lists_only_its_own_records_until_it_is_merged(tmp_path: Path) -> None:
     """A user's aggregate brings its schemas and still refers to the product's."""
     event = [{"name": "envelope", "type": "flexcore.common.Envelope"}, {"name": "by", "type": "long"}]
-    own = Catalogue.load(write(tmp_path, "counter/Counted.avsc", name="Counted", namespace="flexcore.counter", fields=event))
+    own = Catalogue.load(
+        write(tmp_path, "counter/Counted.avsc", name="Counted", namespace="flexcore.counter", fields=event)
+    )
     assert own.names() == ("flexcore.counter.Counted",)
     merged = Catalogue.load().merged(own)
     assert set(merged.names()) == {"flexcore.counter.Counted", *Catalogue.load().names()}

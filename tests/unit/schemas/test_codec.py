@@ -60,7 +60,9 @@ def test_compiled_and_general_codec_agree_on_every_byte(case: tuple[Any, Any]) -
 
 @settings(deadline=None)
 @given(schemas_with_records(), st.data())
-def test_damaged_bytes_decode_to_a_record_or_are_undecodable(case: tuple[Any, Any], data: st.DataObject) -> None:
+def test_damaged_bytes_decode_to_a_record_or_are_undecodable(
+    case: tuple[Any, Any], data: st.DataObject
+) -> None:
     """Cut, flipped or prolonged bytes never raise anything else, and never hang."""
     registry = MemoryRegistry()
     codec = Codec(registry)
@@ -69,7 +71,9 @@ def test_damaged_bytes_decode_to_a_record_or_are_undecodable(case: tuple[Any, An
     for _ in range(data.draw(st.integers(1, 3))):
         if body:
             body[data.draw(st.integers(0, len(body) - 1))] = data.draw(st.integers(0, 255))
-    damaged = good[:5] + bytes(body[: data.draw(st.integers(0, len(body)))]) + data.draw(st.binary(max_size=2))
+    damaged = (
+        good[:5] + bytes(body[: data.draw(st.integers(0, len(body)))]) + data.draw(st.binary(max_size=2))
+    )
     try:
         _name, record = codec.decode(damaged)
     except Undecodable:
@@ -192,16 +196,25 @@ def test_with_a_catalogue_every_record_is_read_as_todays_schema() -> None:
     writer = Codec(registry)
     codec = Codec(registry, catalogue)
     assert codec.decode(writer.encoder("counter", COUNTED)({"by": 2}))[1] == {"by": 2, "unit": "piece"}
-    stranger = {"type": "record", "name": "flexcore.counter.Stranger", "fields": [{"name": "x", "type": "int"}]}
+    stranger = {
+        "type": "record",
+        "name": "flexcore.counter.Stranger",
+        "fields": [{"name": "x", "type": "int"}],
+    }
     assert codec.decode(writer.encoder("s", stranger)({"x": 1})) == ("flexcore.counter.Stranger", {"x": 1})
 
 
 def test_other_words_in_a_schema_cost_no_resolution() -> None:
     """A documentation change is a new version for the registry and the same bytes for the codec."""
     registry = MemoryRegistry()
-    worded: Any = {**changed({"name": "by", "type": "long", "doc": "pieces"}), "doc": "Something was counted."}
+    worded: Any = {
+        **changed({"name": "by", "type": "long", "doc": "pieces"}),
+        "doc": "Something was counted.",
+    }
     data = Codec(registry).encoder("counter", worded)({"by": 2})
-    codec = Codec(registry, Catalogue({"flexcore.counter.Counted": changed({"name": "by", "type": "long"})}, {}))
+    codec = Codec(
+        registry, Catalogue({"flexcore.counter.Counted": changed({"name": "by", "type": "long"})}, {})
+    )
     assert codec.decode(data)[1] == {"by": 2}
     assert codec._decoders[data[:5]][1].__code__.co_filename == "<avro>"
 
@@ -261,7 +274,11 @@ def test_a_type_mentioned_twice_is_compiled() -> None:
     """A mention is as good as its definition."""
     part = {"type": "record", "name": "P", "fields": [{"name": "n", "type": "int"}]}
     schema = parse(
-        {"type": "record", "name": "W", "fields": [{"name": "a", "type": part}, {"name": "b", "type": ["null", "P"]}]}
+        {
+            "type": "record",
+            "name": "W",
+            "fields": [{"name": "a", "type": part}, {"name": "b", "type": ["null", "P"]}],
+        }
     )
     encode, decode = compiled.encoder(schema, b""), compiled.decoder(schema, 0)
     assert encode is not None
@@ -273,7 +290,9 @@ def test_a_type_mentioned_twice_is_compiled() -> None:
 
 def test_blocks_with_sizes_are_read() -> None:
     """Other languages may write arrays in blocks that announce their size in bytes."""
-    schema = parse({"type": "record", "name": "A", "fields": [{"name": "x", "type": {"type": "array", "items": "long"}}]})
+    schema = parse(
+        {"type": "record", "name": "A", "fields": [{"name": "x", "type": {"type": "array", "items": "long"}}]}
+    )
     decode = compiled.decoder(schema, 0)
     assert decode is not None
     assert decode(b"\x03\x04\x02\x04\x02\x06\x00") == {"x": [1, 2, 3]}

@@ -5,9 +5,10 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from schemas import envelope
+from schemas import envelope, outcome
 from schemas.catalogue import Catalogue
 from schemas.codec import Codec
+from schemas.compiled import zigzag
 from schemas.registry import MemoryRegistry
 
 _CATALOGUE = Catalogue.load()
@@ -33,10 +34,36 @@ def test_an_event_by_parts_is_the_event_as_a_whole(
     schema = _CATALOGUE.schema("flexcore.pipeline.PipelinePaused")
     version, sequence = numbers
     command_id, causation_id, correlation_id, actor = causes
-    whence = envelope.origin(command_id, causation_id, correlation_id, actor, offset, writer, at, trace)
+    sized = [envelope.text(value) for value in (command_id, causation_id, correlation_id, actor)]
+    whence = envelope.origin(
+        sized[0], sized[1], sized[2], sized[3], offset, envelope.text(writer), zigzag(at), trace
+    )
     parts = envelope.envelope(str(event_id).encode(), envelope.place(*whose), version, sequence, whence)
     values = (str(event_id), *whose, *numbers, *causes, offset, writer, at, trace)
     body = {"at": 5, "reason": None}
     whole = {"envelope": dict(zip(envelope.FIELDS, values, strict=True)), **body}
 
     assert codec.event_encoder("s", schema)(parts, body) == codec.encoder("s", schema)(whole)
+
+
+@given(
+    st.tuples(_TEXT, _TEXT, _TEXT, _TEXT, _TEXT, _TEXT), st.tuples(st.none() | _TEXT, st.none() | _TEXT, st.none() | _TEXT),
+    st.tuples(_LONG, _LONG, st.integers(0, 2**31 - 1), _LONG, _LONG), st.tuples(_TEXT, _TEXT, _TEXT), _LONG, st.booleans(),
+)  # fmt: skip
+def test_an_outcome_by_parts_is_the_outcome_as_a_whole(
+    names: Any, maybe: Any, numbers: Any, ends: Any, at: int, stored: bool
+) -> None:
+    """As for events; and the fields are those of the schema, in order."""
+    schema = _CATALOGUE.schema("flexcore.common.Outcome")
+    assert tuple(field["name"] for field in schema["fields"]) == outcome.FIELDS
+    command_id, kind, *whose, status = names
+    reason, detail, reply = maybe
+    body_hash, actor, correlation_id = ends
+    who_and_when = envelope.text(actor) + envelope.text(correlation_id) + zigzag(at)
+    values = (*names, reason, detail, *numbers, *ends, at, stored, reply)
+    answer = outcome.Answer(status, reason, detail, reply, stored)
+    sized = envelope.text(command_id)
+    parts = outcome.outcome(sized, kind, envelope.place(*whose), answer, numbers, body_hash, who_and_when)
+
+    codec = Codec(MemoryRegistry(), _CATALOGUE)
+    assert codec.encoder("s", schema)(dict(zip(outcome.FIELDS, values, strict=True)))[5:] == parts

@@ -32,7 +32,12 @@ def test_ids_count_from_one_in_the_order_of_registration() -> None:
 def test_spelling_does_not_make_another_schema() -> None:
     """Order of keys, namespace beside the name, a type in braces: one schema, one id."""
     registry = MemoryRegistry()
-    other = {"fields": [{"type": {"type": "int"}, "name": "x"}], "namespace": "a", "name": "R", "type": "record"}
+    other = {
+        "fields": [{"type": {"type": "int"}, "name": "x"}],
+        "namespace": "a",
+        "name": "R",
+        "type": "record",
+    }
     assert registry.register("a", V1) == registry.register("a", other)
 
 
@@ -77,7 +82,9 @@ class Handler(BaseHTTPRequestHandler):
             server.drop -= 1
             self.close_connection = True
             return
-        status, body = server.answers.get(self.path, (404, {"error_code": 40401, "message": "Subject not found."}))
+        status, body = server.answers.get(
+            self.path, (404, {"error_code": 40401, "message": "Subject not found."})
+        )
         raw = body if isinstance(body, bytes) else json.dumps(body).encode()
         self.send_response(status)
         self.send_header("Content-Length", str(len(raw)))
@@ -123,7 +130,10 @@ def test_a_schema_is_read_with_what_it_refers_to(server: Scripted) -> None:
     registry = HttpRegistry(server.url)
     assert [field["name"] for field in registry.schema(2)["fields"]] == ["r", "s"]
     assert len(server.seen) == 2
-    server.answers["/schemas/ids/3"] = (200, {"schema": whole, "references": [{**reference, "subject": "gone"}]})
+    server.answers["/schemas/ids/3"] = (
+        200,
+        {"schema": whole, "references": [{**reference, "subject": "gone"}]},
+    )
     with pytest.raises(UnknownSchema, match="gone version 1"):
         registry.schema(3)
     server.answers["/schemas/ids/4"] = (200, {"schema": whole})
@@ -137,7 +147,12 @@ def test_answers_become_the_errors_they_mean(server: Scripted) -> None:
     assert registry.latest("a") is None
     with pytest.raises(UnknownSchema, match="no schema 9"):
         registry.schema(9)
-    for status, kind in ((409, Incompatible), (422, InvalidSchema), (401, RegistryUnavailable), (503, RegistryUnavailable)):
+    for status, kind in (
+        (409, Incompatible),
+        (422, InvalidSchema),
+        (401, RegistryUnavailable),
+        (503, RegistryUnavailable),
+    ):
         server.answers["/subjects/a/versions"] = (status, {"error_code": status, "message": "because"})
         with pytest.raises(kind, match="because"):
             registry.register("a", V1)
@@ -146,7 +161,9 @@ def test_answers_become_the_errors_they_mean(server: Scripted) -> None:
         registry.schema(5)
 
 
-@pytest.mark.parametrize("answer", [(200, b"<html>"), (200, ["x"]), (200, {}), (404, b"nginx"), (404, {"error_code": 404})])
+@pytest.mark.parametrize(
+    "answer", [(200, b"<html>"), (200, ["x"]), (200, {}), (404, b"nginx"), (404, {"error_code": 404})]
+)
 def test_something_else_at_the_address_is_told(server: Scripted, answer: tuple[int, Any]) -> None:
     """A wrong URL must not look like a missing schema."""
     server.answers["/subjects/a/versions"] = answer

@@ -1,0 +1,59 @@
+"""The answer to a command as bytes: encoded by parts, because there is one for every command.
+
+The order here is the order of ``avro/common/Outcome.avsc``; a test holds both together. Wire format: version with care.
+"""
+
+from typing import NamedTuple
+
+from schemas.compiled import zigzag
+from schemas.envelope import optional, text
+
+FIELDS = (
+    "command_id", "command_type", "tenant", "aggregate", "aggregate_id", "status", "reason", "detail", "first_version",
+    "last_version", "shard", "sequence", "position", "body_hash", "actor", "correlation_id", "at", "stored", "reply",
+)  # fmt: skip
+
+
+class Answer(NamedTuple):
+    """What a command is told. ``status`` is accepted | rejected | failed; ``reply`` is JSON text."""
+
+    status: str
+    reason: str | None = None
+    detail: str | None = None
+    reply: str | None = None
+    stored: bool = True
+
+
+def outcome(
+    command_id: bytes,
+    command_type: str,
+    whose: bytes,
+    answer: Answer,
+    numbers: tuple[int, int, int, int, int],
+    body_hash: str,
+    who_and_when: bytes,
+) -> bytes:
+    """Return the outcome. ``whose`` is from :func:`schemas.envelope.place`; ``numbers`` are first and last version,
+    shard, sequence and position; ``command_id`` and ``who_and_when`` (actor, correlation id, time) are Avro values.
+    """
+    status, reason, detail, reply, stored = answer
+    first_version, last_version, shard, sequence, position = numbers
+    return b"".join(
+        (
+            command_id,
+            text(command_type),
+            whose,
+            text(status),
+            optional(reason),
+            optional(detail),
+            zigzag(first_version),
+            zigzag(last_version),
+            zigzag(shard),
+            zigzag(sequence),
+            zigzag(position),
+            text(body_hash),
+            who_and_when,
+            b"\1" if stored else b"\0",
+            optional(reply),
+        )
+    )
