@@ -6,124 +6,17 @@ everything else the functions here return None, and the general way (fastavro) i
 
 import struct
 from collections.abc import Callable, Iterable
-from functools import cache
 from typing import Any
 
+from schemas import numbers
 from schemas.parsing import Schema, named_types
 
 Encode = Callable[[dict[str, Any]], bytes]
 Decode = Callable[[bytes], dict[str, Any]]
 
-_LONG_MIN, _LONG_MAX = -(1 << 63), (1 << 63) - 1
-_INT_MIN, _INT_MAX = -(1 << 31), (1 << 31) - 1
-_SMALL = 1024
-_CONTINUED = 0x80
-_BITS_MAX = 64
-
 
 class _Unsupported(Exception):
     """The schema needs the general way."""
-
-
-# ---------------------------------------------------------------- numbers
-def zigzag(number: int) -> bytes:
-    """Return an Avro long. Raises OverflowError outside 64 bits, TypeError for anything but an int."""
-    if not isinstance(number, int):
-        raise TypeError(f"an integer is required, not {number!r}")
-    if not _LONG_MIN <= number <= _LONG_MAX:
-        raise OverflowError(f"{number} does not fit into 64 bits")
-    rest = (number << 1) ^ (number >> 63)
-    # Offsets and sequences take two to four bytes: these are worth writing out.
-    if rest < 1 << 7:
-        return bytes((rest,))
-    if rest < 1 << 14:
-        return bytes((rest & 0x7F | _CONTINUED, rest >> 7))
-    if rest < 1 << 21:
-        return bytes((rest & 0x7F | _CONTINUED, rest >> 7 & 0x7F | _CONTINUED, rest >> 14))
-    out = bytearray()
-    while rest > 0x7F:
-        out.append(rest & 0x7F | _CONTINUED)
-        rest >>= 7
-    out.append(rest)
-    return bytes(out)
-
-
-def _zigzag_int(number: int) -> bytes:
-    if not _INT_MIN <= number <= _INT_MAX:
-        raise OverflowError(f"{number} does not fit into 32 bits")
-    return zigzag(number)
-
-
-class _Lengths(dict[int, bytes]):
-    """Encoded lengths: the small ones ready made, the others computed when asked for."""
-
-    def __missing__(self, length: int) -> bytes:
-        return zigzag(length)
-
-
-def _long_encoder(small: list[bytes]) -> Callable[[int], bytes]:
-    end = len(small)
-
-    def encode(number: int) -> bytes:
-        # A list accepts nothing but an int as its index, so 1.0 is refused like 1.5.
-        return small[number] if 0 <= number < end else zigzag(number)
-
-    return encode
-
-
-@cache
-def _small() -> list[bytes]:
-    return [zigzag(number) for number in range(_SMALL)]
-
-
-def _boolean(value: bool) -> bytes:
-    if value is True:
-        return b"\1"
-    if value is False:
-        return b"\0"
-    raise TypeError(f"a boolean is required, not {value!r}")
-
-
-def _rest(data: bytes, at: int, first: int) -> tuple[int, int]:
-    """Return the unsigned number whose first byte was ``first``, and where it ends."""
-    byte = data[at]
-    at += 1
-    number = first & 0x7F | (byte & 0x7F) << 7
-    if byte < _CONTINUED:
-        return number, at
-    shift = 14
-    while True:
-        byte = data[at]
-        at += 1
-        number |= (byte & 0x7F) << shift
-        if byte < _CONTINUED:
-            if number >> _BITS_MAX:
-                raise ValueError("a number does not fit into 64 bits")
-            return number, at
-        shift += 7
-        if shift >= _BITS_MAX:
-            raise ValueError("a number does not fit into 64 bits")
-
-
-def _odd(data: bytes, at: int, first: int) -> tuple[int, int]:
-    """The same for a length: refuses a negative one (zigzag: odd)."""
-    number, end = _rest(data, at, first) if first >= _CONTINUED else (first, at)
-    if number & 1:
-        raise ValueError("a length is negative")
-    return number, end
-
-
-def _count(data: bytes, at: int) -> tuple[int, int]:
-    """Return how many items the next block holds, and where they begin; a negative count is followed by a size."""
-    number, at = _rest(data, at + 1, data[at]) if data[at] >= _CONTINUED else (data[at], at + 1)
-    if not number & 1:
-        return number >> 1, at
-    _size, at = _rest(data, at + 1, data[at]) if data[at] >= _CONTINUED else (data[at], at + 1)
-    return (number + 1) >> 1, at
-
-
-def _no_branch(number: int) -> None:
-    raise ValueError(f"the union has no branch {number >> 1}")
 
 
 # ---------------------------------------------------------------- writing the functions
@@ -164,10 +57,10 @@ def encoder(schema: Schema, prefix: bytes) -> Encode | None:
     source.add(f"return join(({prefix!r}, {', '.join(parts)}))")
     names = {
         "join": b"".join,
-        "size": _Lengths(enumerate(_small())),
-        "long": _long_encoder(_small()),
-        "int_": _zigzag_int,
-        "boolean": _boolean,
+        "size": numbers.Lengths(enumerate(numbers.small())),
+        "long": numbers.long_encoder(numbers.small()),
+        "int_": numbers.zigzag_int,
+        "boolean": numbers.boolean,
         "double": struct.Struct("<d").pack,
         "float_": struct.Struct("<f").pack,
     }
@@ -255,10 +148,10 @@ def decoder(schema: Schema, begin: int) -> Decode | None:
         f"return {result}",
     )
     names = {
-        "rest": _rest,
-        "odd": _odd,
-        "count": _count,
-        "no_branch": _no_branch,
+        "rest": numbers.rest,
+        "odd": numbers.odd,
+        "count": numbers.count,
+        "no_branch": numbers.no_branch,
         "double": struct.Struct("<d").unpack_from,
         "float_": struct.Struct("<f").unpack_from,
     }

@@ -4,7 +4,7 @@ An Avro record is the concatenation of its fields, so an event's value is: frami
 order of ``avro/common/Envelope.avsc``; a test holds both together. Wire format: version with care.
 """
 
-from schemas.compiled import zigzag
+from schemas.numbers import zigzag
 
 FIELDS = (
     "event_id", "tenant", "aggregate", "aggregate_id", "version", "sequence", "command_id", "causation_id",

@@ -5,8 +5,8 @@ The order here is the order of ``avro/common/Outcome.avsc``; a test holds both t
 
 from typing import NamedTuple
 
-from schemas.compiled import zigzag
 from schemas.envelope import optional, text
+from schemas.numbers import zigzag
 
 FIELDS = (
     "command_id", "command_type", "tenant", "aggregate", "aggregate_id", "status", "reason", "detail", "first_version",

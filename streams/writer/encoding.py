@@ -11,7 +11,7 @@ from schemas import envelope as envelopes
 from schemas import topics as names
 from schemas.catalogue import Catalogue
 from schemas.codec import Codec, header
-from schemas.compiled import zigzag
+from schemas.numbers import zigzag
 from schemas.outcome import Answer, outcome
 from schemas.partitioning import partition_of
 from schemas.topics import Topics, key_of

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from schemas import envelope, outcome
 from schemas.catalogue import Catalogue
 from schemas.codec import Codec
-from schemas.compiled import zigzag
+from schemas.numbers import zigzag
 from schemas.registry import MemoryRegistry
 
 _CATALOGUE = Catalogue.load()
