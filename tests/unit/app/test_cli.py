@@ -1,6 +1,7 @@
 """The command line without a cluster: help, usage, and failures in one sentence with the fix."""
 
 import json
+import os
 import resource
 import subprocess
 import sys
@@ -58,9 +59,10 @@ def test_every_noun_is_listed_without_being_imported(capsys: pytest.CaptureFixtu
 def test_help_is_there_at_once() -> None:
     """150 ms is the promise; what the processor spends is measured, since the machine does other things too."""
     spent = []
+    bare = {name: value for name, value in os.environ.items() if not name.startswith("COV")}
     for _ in range(5):
         before = resource.getrusage(resource.RUSAGE_CHILDREN)
-        subprocess.run([sys.executable, "-m", "app", "--help"], check=True, capture_output=True)
+        subprocess.run([sys.executable, "-m", "app", "--help"], check=True, capture_output=True, env=bare)
         after = resource.getrusage(resource.RUSAGE_CHILDREN)
         spent.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
     assert min(spent) < 0.15

@@ -86,14 +86,14 @@ def evolutions(draw: st.DrawFn) -> tuple[Any, Any, Any]:
     """A record schema, a record of it, and a second schema made from the first by some edits, safe ones or not."""
     old = named(draw(records(1)))
     fields = [dict(field) for field in old["fields"]]
-    for _ in range(draw(st.integers(1, 3))):
+    for number in range(draw(st.integers(1, 3))):
         edit = draw(st.sampled_from(["drop", "add", "default", "retype", "wrap", "widen"]))
         at = draw(st.integers(0, max(0, len(fields) - 1)))
         if edit == "add":
-            fields.insert(at, {"name": f"n{len(fields)}", "type": draw(st.sampled_from(sorted(PRIMITIVE)))})
+            fields.insert(at, {"name": f"n{number}", "type": draw(st.sampled_from(sorted(PRIMITIVE)))})
         elif edit == "default":
             kind = draw(st.sampled_from(sorted(PRIMITIVE)))
-            fields.insert(at, {"name": f"d{len(fields)}", "type": kind, "default": DEFAULTS[kind]})
+            fields.insert(at, {"name": f"d{number}", "type": kind, "default": DEFAULTS[kind]})
         elif not fields:
             continue
         elif edit == "drop":
