@@ -57,8 +57,8 @@ def encoder(schema: Schema, prefix: bytes) -> Encode | None:
     source.add(f"return join(({prefix!r}, {', '.join(parts)}))")
     names = {
         "join": b"".join,
-        "size": numbers.Lengths(enumerate(numbers.small())),
-        "long": numbers.long_encoder(numbers.small()),
+        "size": numbers.Lengths(enumerate(numbers.READY)),
+        "long": numbers.zigzag,
         "int_": numbers.zigzag_int,
         "boolean": numbers.boolean,
         "double": struct.Struct("<d").pack,

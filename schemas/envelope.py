@@ -10,14 +10,12 @@ FIELDS = (
     "event_id", "tenant", "aggregate", "aggregate_id", "version", "sequence", "command_id", "causation_id",
     "correlation_id", "actor", "source_offset", "writer", "at", "traceparent",
 )  # fmt: skip
-_SIZES = tuple(zigzag(size) for size in range(256))
 
 
 def text(value: str) -> bytes:
     """Return an Avro string."""
     raw = value.encode()
-    size = len(raw)
-    return (_SIZES[size] if size < 256 else zigzag(size)) + raw
+    return zigzag(len(raw)) + raw
 
 
 def optional(value: str | None) -> bytes:
@@ -57,4 +55,4 @@ def origin(
 
 def envelope(event_id: bytes, whose: bytes, version: int, sequence: int, whence: bytes) -> bytes:
     """Return the envelope; ``event_id`` is its text, ``whose`` is from :func:`place`, ``whence`` from :func:`origin`."""
-    return b"".join((_SIZES[len(event_id)], event_id, whose, zigzag(version), zigzag(sequence), whence))
+    return b"".join((zigzag(len(event_id)), event_id, whose, zigzag(version), zigzag(sequence), whence))

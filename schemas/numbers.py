@@ -1,17 +1,12 @@
 """Avro's numbers as bytes and back: zigzag, little by little seven bits a byte, as lengths and counts are too."""
 
-from collections.abc import Callable
-from functools import cache
-
 _LONG_MIN, _LONG_MAX = -(1 << 63), (1 << 63) - 1
 _INT_MIN, _INT_MAX = -(1 << 31), (1 << 31) - 1
-_SMALL = 1024
 _CONTINUED = 0x80
 _BITS_MAX = 64
 
 
-def zigzag(number: int) -> bytes:
-    """Return an Avro long. Raises OverflowError outside 64 bits, TypeError for anything but an int."""
+def _zigzag(number: int) -> bytes:
     if not isinstance(number, int):
         raise TypeError(f"an integer is required, not {number!r}")
     if not _LONG_MIN <= number <= _LONG_MAX:
@@ -32,6 +27,17 @@ def zigzag(number: int) -> bytes:
     return bytes(out)
 
 
+READY = tuple(_zigzag(number) for number in range(1024))
+
+
+def zigzag(number: int) -> bytes:
+    """Return an Avro long. Raises OverflowError outside 64 bits, TypeError for anything but an int."""
+    # Versions, sizes and young sequences are small: those are ready made.
+    if number.__class__ is int and 0 <= number < 1024:
+        return READY[number]
+    return _zigzag(number)
+
+
 def zigzag_int(number: int) -> bytes:
     """Return an Avro int. Raises OverflowError outside 32 bits, TypeError for anything but an int."""
     if not _INT_MIN <= number <= _INT_MAX:
@@ -44,23 +50,6 @@ class Lengths(dict[int, bytes]):
 
     def __missing__(self, length: int) -> bytes:
         return zigzag(length)
-
-
-def long_encoder(small: list[bytes]) -> Callable[[int], bytes]:
-    """Return :func:`zigzag` with the small numbers ready made."""
-    end = len(small)
-
-    def encode(number: int) -> bytes:
-        # A list accepts nothing but an int as its index, so 1.0 is refused like 1.5.
-        return small[number] if 0 <= number < end else zigzag(number)
-
-    return encode
-
-
-@cache
-def small() -> list[bytes]:
-    """Return the encoded numbers from 0 to 1023."""
-    return [zigzag(number) for number in range(_SMALL)]
 
 
 def boolean(value: bool) -> bytes:

@@ -50,7 +50,7 @@ class EngineService(Service):
         # The states are many small, long-lived objects: with the stock thresholds a fifth of the CPU goes into looking
         # through them for cycles, of which there are none.
         gc.freeze()
-        gc.set_threshold(100_000, 50, 100)
+        gc.set_threshold(1_000_000, 50, 100)
         self.add_future(self._run())
 
     async def _run(self) -> None:
