@@ -14,16 +14,12 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NoReturn
 
 _PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
 _NOT_FOUND = 127
 _KILL_ROUNDS_MAX = 50
-
-
-class _Told(Exception):
-    """SIGTERM arrived: end the program and all that came of it."""
+_AWAITED = (signal.SIGTERM, signal.SIGCHLD)
 
 
 def descendants(ancestor: int) -> Iterator[int]:
@@ -79,10 +75,6 @@ def _end_all(grace_s: float) -> None:
         _reap()
 
 
-def _told(_number: int, _frame: object) -> NoReturn:
-    raise _Told
-
-
 def _start(program: list[str]) -> int:
     guard = os.getpid()
     child = os.fork()
@@ -92,7 +84,7 @@ def _start(program: list[str]) -> int:
     _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != guard:
         os._exit(128 + signal.SIGKILL)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
     try:
         os.execvp(program[0], program)
     except OSError as error:
@@ -103,25 +95,27 @@ def _start(program: list[str]) -> int:
 def main() -> int:
     """Guard one program; return its exit code."""
     parent, grace_s, program = int(sys.argv[1]), float(sys.argv[2]), sys.argv[3:]
-    signal.signal(signal.SIGTERM, _told)
+    # Blocked and waited for, never handled: a handler could come between a check and a wait, or in the middle of the
+    # killing, and leave processes behind.
+    signal.pthread_sigmask(signal.SIG_BLOCK, _AWAITED)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    child = 0
-    try:
-        _prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
-        _prctl(_PR_SET_CHILD_SUBREAPER, 1)
-        if os.getppid() != parent:
-            return 128 + signal.SIGTERM
-        child = _start(program)
-        while True:
-            pid, status = os.waitpid(-1, 0)
-            if pid == child:
-                break
-        code = os.waitstatus_to_exitcode(status)
-    except _Told:
-        code = -signal.SIGTERM
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    _prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+    _prctl(_PR_SET_CHILD_SUBREAPER, 1)
+    if os.getppid() != parent:
+        return 128 + signal.SIGTERM
+    code = _await(_start(program))
     _end_all(grace_s)
     return code if code >= 0 else 128 - code
+
+
+def _await(child: int) -> int:
+    """Wait for the program's end, or for the order to end it; return its exit code, negative for a signal."""
+    while True:
+        ended = _reap()
+        if child in ended:
+            return os.waitstatus_to_exitcode(ended[child])
+        if signal.sigwait(_AWAITED) == signal.SIGTERM:
+            return -signal.SIGTERM
 
 
 if __name__ == "__main__":
