@@ -21,7 +21,7 @@ $(PRODUCT): requirements.lock pyproject.toml
 	@[ -x $(BIN)/python ] || $(PYTHON) -m venv $(VENV)
 	@echo "installing the product into $(VENV) (once, and when requirements.lock changes)" >&2
 	@$(PIP) --require-hashes -r requirements.lock
-	@$(PIP) --no-deps --no-build-isolation -e .
+	@$(PIP) --quiet --no-deps --no-build-isolation -e .
 	@touch $@
 
 $(TOOLS): $(PRODUCT) tests/requirements.lock
