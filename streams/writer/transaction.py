@@ -54,10 +54,6 @@ def producer_settings(
     }
 
 
-class Fenced(Exception):
-    """Somebody else made a producer with our id, or our transaction timed out: this producer object is dead."""
-
-
 class Membership(bytes):
     """Group metadata as captured from the consumer; the broker refuses it once the generation is over (KIP-447)."""
 
