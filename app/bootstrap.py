@@ -315,7 +315,7 @@ class _Composition:
         await asyncio.to_thread(self._board.stop, 0.8)
 
     def _describe(self) -> dict[str, Any]:
-        shards = self._live.worker.engine.shards() if self._live.worker else {}
+        shards = self._live.worker.engine.ownership.phases() if self._live.worker else {}
         return {
             "node": self._name,
             "url": self._listener.url if self._listener else "",

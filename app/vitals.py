@@ -73,12 +73,12 @@ class Vitals:
     async def _ping_worker(self) -> str | None:
         if self.worker is None:
             return "not started"
-        engine = self.worker.engine
-        if waiting := [number for number, phase in engine.shards().items() if phase != "ready"]:
+        shards = self.worker.engine.ownership
+        if waiting := [number for number, phase in shards.phases().items() if phase != "ready"]:
             return f"shards {waiting} are being taken over" + (
-                f": {engine.problem}" if engine.problem else ""
+                f": {shards.problem}" if shards.problem else ""
             )
-        return engine.problem
+        return shards.problem
 
     async def _ping_projector(self) -> str | None:
         if self.projector is None:
@@ -102,7 +102,7 @@ class Vitals:
         gauges: dict[str, Read] = {}
         if (worker := self.worker) is not None:
             gauges["shard_ready"] = lambda: {
-                str(n): float(phase == "ready") for n, phase in worker.engine.shards().items()
+                str(n): float(phase == "ready") for n, phase in worker.engine.ownership.phases().items()
             }
         if (projector := self.projector) is not None:
             gauges["projector_lag"] = projector.lag

@@ -80,15 +80,31 @@ class Codec:
             encoder = self._encoders[key] = _encoder(header(schema_id), parsed)
         return encoder
 
-    def event_encoder(self, subject: str, schema: Schema) -> Callable[[bytes, dict[str, Any]], bytes]:
-        """Return the function that encodes an event from its envelope's bytes and the other fields.
+    def event_encoder(self, subject: str, schema: Schema) -> compiled.EncodeEvent:
+        """Return the function that encodes an event from its envelope's bytes and an object with the other fields as
+        attributes.
 
         The record's first field must be the envelope. Otherwise as :meth:`encoder`.
         """
         parsed = parse(schema)
         prefix = header(self.registry.register(subject, parsed))
-        body = _encoder(b"", parse({**bare(parsed), "fields": bare(parsed)["fields"][1:]}))
-        return lambda envelope, record: prefix + envelope + body(record)
+        fields = bare(parsed)["fields"][1:]
+        general = _encoder(b"", parse({**bare(parsed), "fields": fields}))
+        fast = compiled.event_encoder(parsed, prefix)
+
+        def encode(envelope: bytes, event: Any) -> bytes:
+            try:
+                if fast is not None:
+                    return fast(envelope, event)
+            except Exception:  # noqa: BLE001, S110  # whatever it was, the general way names the field
+                pass
+            return (
+                prefix
+                + envelope
+                + general({field["name"]: getattr(event, field["name"]) for field in fields})
+            )
+
+        return encode
 
     def decode(self, data: bytes, reader: Schema | None = None) -> tuple[str, dict[str, Any]]:
         """Return the full name of the writer's record and the record, as ``reader`` (a parsed schema) if given.

@@ -12,6 +12,7 @@ from schemas import numbers
 from schemas.parsing import Schema, named_types
 
 Encode = Callable[[dict[str, Any]], bytes]
+EncodeEvent = Callable[[bytes, Any], bytes]
 Decode = Callable[[bytes], dict[str, Any]]
 
 
@@ -55,19 +56,35 @@ def encoder(schema: Schema, prefix: bytes) -> Encode | None:
     except _Unsupported:
         return None
     source.add(f"return join(({prefix!r}, {', '.join(parts)}))")
-    names = {
-        "join": b"".join,
-        "size": numbers.Lengths(enumerate(numbers.READY)),
-        "long": numbers.zigzag,
-        "int_": numbers.zigzag_int,
-        "boolean": numbers.boolean,
-        "double": struct.Struct("<d").pack,
-        "float_": struct.Struct("<f").pack,
-    }
-    made: Encode = source.function("encode(record)", names)
+    made: Encode = source.function("encode(record)", _ENCODING)
     return made
 
 
+def event_encoder(schema: Schema, prefix: bytes) -> EncodeEvent | None:
+    """Return the function that encodes an event from the bytes of its envelope and an object with the other fields as
+    attributes; the first field of ``schema`` is the envelope. Otherwise as :func:`encoder`.
+    """
+    source = _Source()
+    parts: list[str] = []
+    try:
+        for field in _acyclic(schema)["fields"][1:]:
+            parts += _encode_field(source, field["type"], f"event.{field['name']}")
+    except _Unsupported:
+        return None
+    source.add(f"return join(({prefix!r}, envelope, {', '.join(parts)}))")
+    made: EncodeEvent = source.function("encode(envelope, event)", _ENCODING)
+    return made
+
+
+_ENCODING = {
+    "join": b"".join,
+    "size": numbers.LENGTHS,
+    "long": numbers.zigzag,
+    "int_": numbers.zigzag_int,
+    "boolean": numbers.boolean,
+    "double": struct.Struct("<d").pack,
+    "float_": struct.Struct("<f").pack,
+}
 _ENCODED = {
     "long": "long({})",
     "int": "int_({})",
@@ -92,13 +109,16 @@ def _encode(source: _Source, schema: Schema, value: str) -> list[str]:
         return _encode_block(source, schema, kind, value)
     parts = []
     for field in schema["fields"]:
-        if _kind(field["type"]) in ("record", "union", "array", "map"):
-            name = source.name()
-            source.add(f"{name} = {value}[{field['name']!r}]")
-            parts += _encode(source, field["type"], name)
-        else:
-            parts += _encode(source, field["type"], f"{value}[{field['name']!r}]")
+        parts += _encode_field(source, field["type"], f"{value}[{field['name']!r}]")
     return parts or ["b''"]
+
+
+def _encode_field(source: _Source, schema: Schema, value: str) -> list[str]:
+    if _kind(schema) not in ("record", "union", "array", "map"):
+        return _encode(source, schema, value)
+    name = source.name()
+    source.add(f"{name} = {value}")
+    return _encode(source, schema, name)
 
 
 def _encode_optional(source: _Source, schema: Schema, value: str) -> list[str]:

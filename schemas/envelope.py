@@ -4,7 +4,7 @@ An Avro record is the concatenation of its fields, so an event's value is: frami
 order of ``avro/common/Envelope.avsc``; a test holds both together. Wire format: version with care.
 """
 
-from schemas.numbers import zigzag
+from schemas.numbers import LENGTHS, zigzag
 
 FIELDS = (
     "event_id", "tenant", "aggregate", "aggregate_id", "version", "sequence", "command_id", "causation_id",
@@ -14,8 +14,12 @@ FIELDS = (
 
 def text(value: str) -> bytes:
     """Return an Avro string."""
-    raw = value.encode()
-    return zigzag(len(raw)) + raw
+    return sized(value.encode())
+
+
+def sized(raw: bytes) -> bytes:
+    """Return an Avro string from its UTF-8 bytes."""
+    return LENGTHS[len(raw)] + raw
 
 
 def optional(value: str | None) -> bytes:
@@ -23,9 +27,9 @@ def optional(value: str | None) -> bytes:
     return b"\0" if value is None else b"\2" + text(value)
 
 
-def place(tenant: str, aggregate: str, aggregate_id: str) -> bytes:
-    """Return the part that says whose event it is: fields two to four."""
-    return text(tenant) + text(aggregate) + text(aggregate_id)
+def place(tenant: bytes, aggregate: bytes, aggregate_id: bytes) -> bytes:
+    """Return the part that says whose event it is, fields two to four; ``aggregate`` is an Avro string already."""
+    return b"".join((LENGTHS[len(tenant)], tenant, aggregate, LENGTHS[len(aggregate_id)], aggregate_id))
 
 
 def origin(
@@ -36,23 +40,26 @@ def origin(
     source_offset: int,
     writer: bytes,
     at: bytes,
-    traceparent: str | None,
+    traceparent: bytes | None,
 ) -> bytes:
-    """Return the part that says where it comes from: all fields from the seventh on. Bytes are Avro values already."""
+    """Return the part that says where it comes from: all fields from the seventh on. Bytes are Avro values already,
+    except ``causation_id`` and ``traceparent``.
+    """
     return b"".join(
         (
             command_id,
+            LENGTHS[len(causation_id)],
             causation_id,
             correlation_id,
             actor,
             zigzag(source_offset),
             writer,
             at,
-            optional(traceparent),
+            b"\0" if traceparent is None else b"\2" + sized(traceparent),
         )
     )
 
 
 def envelope(event_id: bytes, whose: bytes, version: int, sequence: int, whence: bytes) -> bytes:
     """Return the envelope; ``event_id`` is its text, ``whose`` is from :func:`place`, ``whence`` from :func:`origin`."""
-    return b"".join((zigzag(len(event_id)), event_id, whose, zigzag(version), zigzag(sequence), whence))
+    return b"".join((LENGTHS[len(event_id)], event_id, whose, zigzag(version), zigzag(sequence), whence))

@@ -6,36 +6,32 @@ _CONTINUED = 0x80
 _BITS_MAX = 64
 
 
-def _zigzag(number: int) -> bytes:
+# Fourteen bits at a time: two bytes that go on, and one or two bytes that end a number.
+_PAIRS = tuple(bytes((pair & 0x7F | _CONTINUED, pair >> 7 | _CONTINUED)) for pair in range(1 << 14))
+_ENDS = (
+    *(bytes((low,)) for low in range(1 << 7)),
+    *(bytes((pair & 0x7F | _CONTINUED, pair >> 7)) for pair in range(1 << 7, 1 << 14)),
+)
+
+
+def zigzag(number: int) -> bytes:
+    """Return an Avro long. Raises OverflowError outside 64 bits, TypeError for anything but an int."""
+    # Versions, sizes and young sequences are small; then come most sequences and offsets.
+    if number.__class__ is int and number >= 0:
+        if number < 1 << 13:
+            return _ENDS[number << 1]
+        if number < 1 << 27:
+            return _PAIRS[number << 1 & 0x3FFF] + _ENDS[number >> 13]
     if not isinstance(number, int):
         raise TypeError(f"an integer is required, not {number!r}")
     if not _LONG_MIN <= number <= _LONG_MAX:
         raise OverflowError(f"{number} does not fit into 64 bits")
     rest = (number << 1) ^ (number >> 63)
-    # Offsets and sequences take two to four bytes: these are worth writing out.
-    if rest < 1 << 7:
-        return bytes((rest,))
-    if rest < 1 << 14:
-        return bytes((rest & 0x7F | _CONTINUED, rest >> 7))
-    if rest < 1 << 21:
-        return bytes((rest & 0x7F | _CONTINUED, rest >> 7 & 0x7F | _CONTINUED, rest >> 14))
-    out = bytearray()
-    while rest > 0x7F:
-        out.append(rest & 0x7F | _CONTINUED)
-        rest >>= 7
-    out.append(rest)
-    return bytes(out)
-
-
-READY = tuple(_zigzag(number) for number in range(1024))
-
-
-def zigzag(number: int) -> bytes:
-    """Return an Avro long. Raises OverflowError outside 64 bits, TypeError for anything but an int."""
-    # Versions, sizes and young sequences are small: those are ready made.
-    if number.__class__ is int and 0 <= number < 1024:
-        return READY[number]
-    return _zigzag(number)
+    out = b""
+    while rest >= 1 << 14:
+        out += _PAIRS[rest & 0x3FFF]
+        rest >>= 14
+    return out + _ENDS[rest]
 
 
 def zigzag_int(number: int) -> bytes:
@@ -50,6 +46,9 @@ class Lengths(dict[int, bytes]):
 
     def __missing__(self, length: int) -> bytes:
         return zigzag(length)
+
+
+LENGTHS = Lengths((length, zigzag(length)) for length in range(1024))
 
 
 def boolean(value: bool) -> bytes:

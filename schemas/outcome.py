@@ -24,9 +24,13 @@ class Answer(NamedTuple):
     stored: bool = True
 
 
+ACCEPTED = Answer("accepted")
+_ACCEPTED = text("accepted") + optional(None) + optional(None)
+
+
 def outcome(
     command_id: bytes,
-    command_type: str,
+    command_type: bytes,
     whose: bytes,
     answer: Answer,
     numbers: tuple[int, int, int, int, int],
@@ -34,18 +38,16 @@ def outcome(
     who_and_when: bytes,
 ) -> bytes:
     """Return the outcome. ``whose`` is from :func:`schemas.envelope.place`; ``numbers`` are first and last version,
-    shard, sequence and position; ``command_id`` and ``who_and_when`` (actor, correlation id, time) are Avro values.
+    shard, sequence and position; ``command_id``, ``command_type`` and ``who_and_when`` (actor, correlation id, time)
+    are Avro values.
     """
-    status, reason, detail, reply, stored = answer
     first_version, last_version, shard, sequence, position = numbers
     return b"".join(
         (
             command_id,
-            text(command_type),
+            command_type,
             whose,
-            text(status),
-            optional(reason),
-            optional(detail),
+            _ACCEPTED if answer is ACCEPTED else _told(answer),
             zigzag(first_version),
             zigzag(last_version),
             zigzag(shard),
@@ -53,7 +55,11 @@ def outcome(
             zigzag(position),
             text(body_hash),
             who_and_when,
-            b"\1" if stored else b"\0",
-            optional(reply),
+            b"\1" if answer.stored else b"\0",
+            optional(answer.reply),
         )
     )
+
+
+def _told(answer: Answer) -> bytes:
+    return text(answer.status) + optional(answer.reason) + optional(answer.detail)

@@ -118,6 +118,7 @@ def create_worker(
     effects = EffectEncoder(tuple(aggregates), catalogue, codec, topics, settings.shards)
     deciders = {
         aggregate.name: Decider(
+            aggregate,
             Decoder(aggregate, catalogue, codec, settings.command_bytes_max),
             Encoder(aggregate, catalogue, codec, topics, settings.cluster, writer_id),
             effects,
@@ -158,7 +159,7 @@ def _app(settings: WorkerSettings, engine: Engine, commands_topics: Sequence[str
     assert isinstance(consumer, BatchConsumer)
     consumer.configure(engine, consumer_settings(settings), settings.buffer_records_max)
     app.on_before_shutdown.connect(cast(Any, _leave), weak=False)
-    decide.register(app, engine, commands_topics)
+    decide.register(app, engine.ownership, commands_topics)
     app.service(_engine_service(engine))
     return app
 

@@ -6,16 +6,16 @@ from typing import Any
 import faust
 
 from streams.transport.transport import PassThrough
-from streams.writer.engine import Engine
+from streams.writer.ownership import Ownership
 
 
-def register(app: faust.App, engine: Engine, commands_topics: Sequence[str]) -> None:
-    """Register the agent that feeds the engine. It only hands over: no failure of a command can reach Faust."""
+def register(app: faust.App, ownership: Ownership, commands_topics: Sequence[str]) -> None:
+    """Register the agent that feeds the shards. It only hands over: no failure of a command can reach Faust."""
     schema = PassThrough(key_type=bytes, value_type=bytes, key_serializer="raw", value_serializer="raw")
     topic = app.topic(*commands_topics, schema=schema, acks=False, allow_empty=True)
 
     async def decide(stream: Any) -> None:
         async for batch in stream:
-            engine.submit(batch)
+            ownership.submit(batch)
 
     app.agent(topic, name="flexcore.decide")(decide)

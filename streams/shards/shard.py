@@ -2,7 +2,7 @@
 
 import heapq
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -51,10 +51,11 @@ class Slice:
     armed: bool = False
     reached: int = -1
 
-    @property
-    def caught_up(self) -> bool:
-        """True once every command up to the end seen at the take-over is processed (trailing markers included)."""
-        return not self.pending and max(self.next, self.reached) >= self.arm_at
+    def caught_up(self, decided: int) -> bool:
+        """Tell whether every command up to the end seen at the take-over (trailing markers included) is decided;
+        ``decided`` is the offset up to which they are.
+        """
+        return not self.pending and max(decided, self.reached) >= self.arm_at
 
     def merge(self, states: dict[bytes, Entry], index: dict[bytes, Remembered]) -> None:
         """Take over what a committed transaction decided; timers follow the new states."""
@@ -66,27 +67,32 @@ class Slice:
                 if (at := due(entry.state)) is not None:
                     heapq.heappush(self.timers, (at, key))
 
-    def arm(self, now_ms: int) -> None:
-        """Let time count for the states, once all commands from before the take-over are processed."""
-        self.armed = True
-        aggregate = self.aggregate
-        if aggregate.tick is None:
-            return
-        for entry in self.states.values():
-            entry.state = aggregate.wake(entry.state, now_ms)
-        due = ((aggregate.due(entry.state), key) for key, entry in self.states.items())
-        self.timers = [(at, key) for at, key in due if at is not None]
+    def arm(self, now_ms: int, overlays: Sequence[Mapping[bytes, Entry]] = ()) -> None:
+        """Let time count for the states, and for those decided on top of them but not yet committed (oldest first),
+        once all commands from before the take-over are decided.
+        """
+        self.armed, self.timers = True, []
+        wake, due = self.aggregate.wake, self.aggregate.due
+        for states in (self.states, *overlays):
+            for key, entry in states.items():
+                entry.state = wake(entry.state, now_ms)
+                if (at := due(entry.state)) is not None:
+                    self.timers.append((at, key))
         heapq.heapify(self.timers)
 
-    def expired(self, now_ms: int, limit: int) -> Iterator[tuple[int, bytes]]:
+    def expired(
+        self, now_ms: int, limit: int, newest: Callable[[bytes], Entry | None]
+    ) -> Iterator[tuple[int, bytes]]:
         """Take the timers that are due (at most ``limit``), earliest first, each aggregate once.
 
-        A superseded one is dropped unfired: the state that superseded it has put its own into the heap.
+        A superseded one is dropped unfired: the state that superseded it has put its own into the heap, or does so
+        when it is committed.
         """
         taken: set[bytes] = set()
         while self.timers and self.timers[0][0] <= now_ms and len(taken) < limit:
             _, key = heapq.heappop(self.timers)
-            current = self.aggregate.due(self.states[key].state)
+            entry = newest(key)
+            current = None if entry is None else self.aggregate.due(entry.state)
             if current is not None and current <= now_ms and key not in taken:
                 taken.add(key)
                 yield current, key

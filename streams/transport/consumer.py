@@ -19,7 +19,8 @@ from faust.transport.consumer import Consumer as FaustConsumer
 from faust.types import TP, ConsumerMessage
 
 from streams.shards.record import Record
-from streams.writer.engine import Batch, Engine
+from streams.writer.engine import Engine
+from streams.writer.ownership import Batch
 from streams.writer.transaction import Membership
 
 _log = logging.getLogger(__name__)
@@ -29,7 +30,7 @@ _RECORDS_MAX = 4000
 
 
 class BatchConsumer(FaustConsumer):
-    """The consumer Faust sees, and the :class:`streams.writer.engine.Flow` the engine steers.
+    """The consumer Faust sees, and the :class:`streams.writer.ownership.Flow` the engine steers.
 
     ``configure`` must be called before the app starts.
     """
@@ -56,7 +57,7 @@ class BatchConsumer(FaustConsumer):
         self._quit = threading.Event()
         self._wake = asyncio.Event()
         self._thread: threading.Thread | None = None
-        engine.bind(self)
+        engine.ownership.bind(self)
 
     # ---------------------------------------------------------------- life, on the event loop
     async def subscribe(self, topics: Any) -> None:
@@ -125,7 +126,7 @@ class BatchConsumer(FaustConsumer):
             while not self._quit.is_set():
                 self._run_calls(client)
                 self._back_pressure(client)
-                busy = not self.engine.ready or not self._calls.empty()
+                busy = not self.engine.ownership.ready or not self._calls.empty()
                 first = client.poll(_POLL_BUSY_S if busy else _POLL_S)
                 if first is not None:
                     self._deliver(client, cast(list[Record], [first, *client.consume(_RECORDS_MAX, 0)]))
@@ -142,7 +143,9 @@ class BatchConsumer(FaustConsumer):
 
     def _back_pressure(self, client: Client) -> None:
         """Pause instead of not polling: a member that does not poll is thrown out of the group."""
-        buffered = self.engine.buffered + sum(len(batch.records) for batch in list(self._inbox.values()))
+        buffered = self.engine.ownership.buffered + sum(
+            len(batch.records) for batch in list(self._inbox.values())
+        )
         if not self._paused and buffered > self.buffer_records_max:
             self._paused = True
             client.pause([TopicPartition(*part) for part in self._flowing])
@@ -152,7 +155,7 @@ class BatchConsumer(FaustConsumer):
 
     def _deliver(self, client: Client, records: list[Record]) -> None:
         if self.incremental:
-            self.engine.refresh(Membership(client.consumer_group_metadata()))
+            self.engine.ownership.refresh(Membership(client.consumer_group_metadata()))
         parts: dict[tuple[str, int], list[Record]] = {}
         ends: dict[tuple[str, int], int] = {}
         for record in records:
@@ -188,7 +191,7 @@ class BatchConsumer(FaustConsumer):
         gone = {TP(part.topic, part.partition) for part in parts}
         self._owned -= gone
         self._flowing -= set(gone)
-        self.engine.release(sorted({tp.partition for tp in gone}))
+        self.engine.ownership.release(sorted({tp.partition for tp in gone}))
         with self._inbox_lock:
             for tp in gone:
                 self._inbox.pop((tp.topic, tp.partition), None)
@@ -210,7 +213,7 @@ class BatchConsumer(FaustConsumer):
     async def _assigned(self, new: set[TP], membership: Membership) -> None:
         self._owned |= new
         await self._changed(set(), new)
-        self.engine.acquire(sorted({tp.partition for tp in new}), membership)
+        self.engine.ownership.acquire(sorted({tp.partition for tp in new}), membership)
 
     async def _changed(self, gone: set[TP], new: set[TP]) -> None:
         """Do what Faust's App does on a rebalance, without tables and without stopping the world."""

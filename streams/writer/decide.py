@@ -10,13 +10,23 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from schemas import topics as names
-from schemas.outcome import Answer
+from schemas.outcome import ACCEPTED, Answer
 from schemas.partitioning import partition_of
-from streams.domain.aggregate import Decision, Effect, Message, Rejected, Send
+from streams.domain.aggregate import (
+    Aggregate,
+    Decision,
+    Effect,
+    Message,
+    Rejected,
+    Send,
+    no_effects,
+    no_reply,
+)
 from streams.failures import Poison, fingerprint
 from streams.shards.record import Record
 from streams.shards.shard import Entry, Remembered, Slice
-from streams.writer.decoding import Command, Decoder
+from streams.writer.command import Command, of_timer
+from streams.writer.decoding import Decoder
 from streams.writer.encoding import Cause, EffectEncoder, Encoder, Produced
 from streams.writer.identity import derived, uuid_bytes
 from streams.writer.quarantine import Quarantine
@@ -27,13 +37,16 @@ Reactor = Callable[[str, str, Any, Any], tuple[Send, ...]]
 
 @dataclass(slots=True)
 class Staged:
-    """What one slice adds in a transaction: an overlay over its states, dropped whole if the transaction aborts."""
+    """What one slice adds in a transaction: an overlay over its states, dropped whole if the transaction aborts.
+
+    ``under`` is the overlay of the transaction before, while that one is being committed.
+    """
 
     slice: Slice
     next: int
     sequence: int
     position: int
-    records: list[Record] = field(default_factory=list)
+    under: "Staged | None" = None
     states: dict[bytes, Entry] = field(default_factory=dict)
     index: dict[bytes, Remembered] = field(default_factory=dict)
     out: list[Produced] = field(default_factory=list)
@@ -45,12 +58,33 @@ class Staged:
     forwarded: int = 0
     timers: int = 0
 
+    @classmethod
+    def on(cls, piece: Slice, under: "Staged | None") -> "Staged":
+        """Return an empty overlay on a slice, or on what is being committed of it."""
+        base = under or piece
+        return cls(piece, base.next, base.sequence, base.position, under)
+
+    def entry(self, key: bytes) -> Entry | None:
+        """Return the newest state of an aggregate, decided or committed."""
+        found = self.states.get(key)
+        if found is None and self.under is not None:
+            found = self.under.states.get(key)
+        return self.slice.states.get(key) if found is None else found
+
+    def remembered(self, key: bytes) -> Remembered | None:
+        """Return the answer that a command id already has."""
+        found = self.index.get(key)
+        if found is None and self.under is not None:
+            found = self.under.index.get(key)
+        return self.slice.index.get(key) if found is None else found
+
 
 class Decider:
     """Decides for one aggregate, on any of its slices. Single-threaded; never blocks."""
 
     def __init__(
         self,
+        aggregate: Aggregate,
         decoder: Decoder,
         encoder: Encoder,
         effects: EffectEncoder,
@@ -59,66 +93,44 @@ class Decider:
         shards: int,
         index_entries_max: int,
     ) -> None:
+        self._aggregate = aggregate
         self._decoder = decoder
         self._encoder = encoder
         self._effects = effects
         self._quarantine = quarantine
-        self._reactors = reactors
+        self._reactors = {kind: react for kind, react in reactors.items() if kind in aggregate.events}
+        self._effectless = aggregate.effects is no_effects and not self._reactors
+        self._reply = None if aggregate.reply is no_reply else aggregate.reply
         self._shards = shards
         self._index_entries_max = index_entries_max
 
-    def stage(self, piece: Slice, records: list[Record], condemned: frozenset[int]) -> Staged:
+    def stage(self, staged: Staged, records: list[Record], condemned: frozenset[int] = frozenset()) -> None:
         """Decide ``records`` in order. Offsets in ``condemned`` broke a transaction alone: they fail undecided."""
-        staged = Staged(piece, piece.next, piece.sequence, piece.position, records)
         for record in records:
-            staged.commands += 1
-            staged.next = record.offset() + 1
+            offset = record.offset()
             try:
-                self._command(staged, record, record.offset() in condemned)
+                self._command(staged, record, offset, offset in condemned)
             except Poison as poison:
                 staged.quarantined += 1
                 staged.out.append(self._quarantine.entry(record, poison.cause, poison.detail, ""))
-        return staged
+            staged.next = offset + 1
+        staged.commands += len(records)
 
-    def tick(self, staged: Staged, key: bytes, due: int, now_ms: int) -> None:
-        """Let an aggregate's timer fire. It leaves events, but no outcome: nobody asked."""
-        aggregate = staged.slice.aggregate
-        entry = staged.states.get(key) or staged.slice.states[key]
-        tenant, _, aggregate_id = key.decode().partition("/")
-        namespace = uuid_bytes(f"{aggregate.name}/{key.decode()}")
-        command_id = derived(namespace, f"{entry.version}/{due}")
-        assert aggregate.tick is not None, "only slices with a tick have timers"
-        message = Message(
-            aggregate.tick(due=due), tenant, aggregate_id, command_id, now_ms, "timer", command_id
-        )
-        try:
-            decision = aggregate.decide(message, entry.state)
-            if isinstance(decision, Rejected) or not decision:
-                _log.warning("timer of %s/%s at %d changed nothing", aggregate.name, aggregate_id, due)
-                return
-            self._apply(staged, message, key, entry, decision, self._encoder.cause(message, "", -1))
-            staged.timers += 1
-        except Exception:  # noqa: BLE001  # a rule of somebody's own
-            # The timer is not retried before the aggregate's next event: an endless loop would stop the shard.
-            _log.exception("timer of %s/%s at %d failed", aggregate.name, aggregate_id, due)
-
-    def _command(self, staged: Staged, record: Record, condemned: bool) -> None:
-        piece = staged.slice
-        key: bytes = record.key() or b""
-        entry = staged.states.get(key) or piece.states.get(key)
-        if entry is None and key and partition_of(key, self._shards) != piece.shard:
+    def _command(self, staged: Staged, record: Record, offset: int, condemned: bool) -> None:
+        key = record.key() or b""
+        entry = staged.entry(key)
+        if entry is None and key and partition_of(key, self._shards) != staged.slice.shard:
             self._forward(staged, record, key)
             return
         command = self._decoder.decode(record)
-        message = command.message
-        index_key = key + message.command_id.encode()
-        remembered = staged.index.get(index_key) or piece.index.get(index_key)
+        index_key = key + command.command_id
+        remembered = staged.remembered(index_key)
+        cause = self._encoder.cause(command, key, offset)
         if remembered is not None:
-            self._again(staged, command, remembered, record)
+            self._again(staged, command, cause, remembered, offset)
             return
         if entry is None:
-            entry = Entry(0, piece.aggregate.initial)
-        cause = self._encoder.cause(message, command.causation_id, record.offset(), command.traceparent)
+            entry = Entry(0, self._aggregate.initial)
         try:
             if condemned:
                 raise ValueError("this command alone makes its transaction fail: what it writes is too large")
@@ -129,7 +141,7 @@ class Decider:
                 self._accept(staged, command, cause, key, entry, decision, index_key)
         except Exception as error:  # noqa: BLE001  # a rule of somebody's own
             # A bug in a rule must not stop the shard: the command fails, and can be redriven after the fix.
-            _log.exception("%s %s failed", command.kind, message.command_id)
+            _log.exception("%s %s failed", command.kind, command.message.command_id)
             staged.quarantined += 1
             detail = f"{type(error).__name__}: {error}"
             staged.out.append(self._quarantine.entry(record, "handler_error", detail, fingerprint(error)))
@@ -139,10 +151,9 @@ class Decider:
         expected = command.expected_version
         if expected is not None and expected != entry.version:
             return Rejected("version_conflict", f"expected version {expected}, but it is {entry.version}")
-        piece = staged.slice
-        if len(piece.index) + len(staged.index) >= self._index_entries_max:
+        if len(staged.slice.index) + len(staged.index) >= self._index_entries_max:
             return Rejected("overloaded", "the index of command ids is full; try again later")
-        return piece.aggregate.decide(command.message, entry.state)
+        return self._aggregate.decide(command.message, entry.state)
 
     def _accept(
         self,
@@ -154,94 +165,118 @@ class Decider:
         events: tuple[Any, ...],
         index_key: bytes,
     ) -> None:
-        aggregate = staged.slice.aggregate
-        first = entry.version + 1 if events else 0
+        aggregate = self._aggregate
         # The outcome takes its sequence before its events: the position it names is then the last one of both.
         own = staged.sequence + 1
-        before = (own - 1, staged.position, staged.events, len(staged.out), staged.states.get(key))
-        staged.sequence = own
-        try:
-            if events:
-                entry = self._apply(staged, command.message, key, entry, events, cause)
-            else:
-                touched = aggregate.touch(command.message, entry.state)
-                if touched is not entry.state:
-                    entry = Entry(entry.version, touched)
-                    staged.states[key] = entry
-            reply = aggregate.reply(command.message.body, entry.state)
-        except Exception:
-            staged.sequence, staged.position, staged.events, length, previous = before
-            del staged.out[length:]
-            if previous is None:
-                staged.states.pop(key, None)
-            else:
-                staged.states[key] = previous
-            raise
-        stored = not isinstance(command.message.body, aggregate.unindexed)
-        versions = (first, entry.version if events else 0)
-        self._outcome(
-            staged, command, cause, Answer("accepted", None, None, reply, stored), index_key, versions, own
+        out: list[Produced] = []
+        if events:
+            first, after = (
+                entry.version + 1,
+                self._apply(staged, out, command, key, entry, events, cause, own),
+            )
+            last = after.version
+        else:
+            first = last = 0
+            touched = aggregate.touch(command.message, entry.state)
+            after = entry if touched is entry.state else Entry(entry.version, touched)
+        body = command.message.body
+        reply = None if self._reply is None else self._reply(body, after.state)
+        stored = not (aggregate.unindexed and isinstance(body, aggregate.unindexed))
+        answer = ACCEPTED if stored and reply is None else Answer("accepted", None, None, reply, stored)
+        # Nothing can fail any more: the command is staged whole.
+        staged.sequence = own + len(events)
+        if events:
+            staged.position = staged.sequence
+            staged.events += len(events)
+            staged.out += out
+        if after is not entry:
+            staged.states[key] = after
+        self._outcome(staged, command, cause, answer, index_key, (first, last), own)
+
+    def tick(self, staged: Staged, key: bytes, due: int, now_ms: int) -> None:
+        """Let an aggregate's timer fire. It leaves events, but no outcome: nobody asked."""
+        aggregate = self._aggregate
+        entry = staged.entry(key)
+        assert aggregate.tick is not None, "only slices with a tick have timers"
+        assert entry is not None, "a timer is a state's"
+        tenant, _, aggregate_id = key.decode().partition("/")
+        namespace = uuid_bytes(f"{aggregate.name}/{key.decode()}")
+        command_id = derived(namespace, f"{entry.version}/{due}")
+        message = Message(
+            aggregate.tick(due=due), tenant, aggregate_id, command_id, now_ms, "timer", command_id
         )
+        out: list[Produced] = []
+        try:
+            events = aggregate.decide(message, entry.state)
+            if isinstance(events, Rejected) or not events:
+                _log.warning("timer of %s/%s at %d changed nothing", aggregate.name, aggregate_id, due)
+                return
+            command = of_timer(message)
+            cause = self._encoder.cause(command, key, -1)
+            entry = self._apply(staged, out, command, key, entry, events, cause, staged.sequence)
+        except Exception:  # noqa: BLE001  # a rule of somebody's own
+            # The timer is not retried before the aggregate's next event: an endless loop would stop the shard.
+            _log.exception("timer of %s/%s at %d failed", aggregate.name, aggregate_id, due)
+            return
+        staged.out += out
+        staged.events += len(events)
+        staged.sequence = staged.position = staged.sequence + len(events)
+        staged.states[key] = entry
+        staged.timers += 1
 
     def _apply(
         self,
         staged: Staged,
-        message: Message,
+        out: list[Produced],
+        command: Command,
         key: bytes,
         entry: Entry,
         events: tuple[Any, ...],
         cause: Cause,
+        sequence: int,
     ) -> Entry:
-        aggregate, encoder = staged.slice.aggregate, self._encoder
-        out: list[Produced] = []
-        version, sequence, state = entry.version, staged.sequence, entry.state
+        """Append the records of ``events`` and of their effects to ``out``; return what they make of ``entry``."""
+        evolve, encode, shard = self._aggregate.evolve, self._encoder.event, staged.slice.shard
+        version, state = entry.version, entry.state
         for index, event in enumerate(events):
             version += 1
             sequence += 1
-            state = aggregate.evolve(state, event)
-            event_id, produced = encoder.event(
-                event, key, staged.slice.shard, version, sequence, index, cause
-            )
+            state = evolve(state, event)
+            event_id, produced = encode(event, key, shard, version, sequence, index, cause)
             out.append(produced)
-            effects: tuple[Effect, ...] = aggregate.effects(
-                message.tenant, message.aggregate_id, event, state
-            )
-            if (react := self._reactors.get(type(event))) is not None:
-                effects = (*effects, *react(message.tenant, message.aggregate_id, event, state))
-            for number, effect in enumerate(effects):
-                if isinstance(effect, Send):
-                    out.append(self._effects.command(effect, message, event_id, number, cause.traceparent))
-                else:
-                    out.append(self._effects.offer(effect, message, event_id))
-        staged.out += out
-        staged.events += len(events)
-        staged.sequence = staged.position = sequence
-        entry = Entry(version, state)
-        staged.states[key] = entry
-        return entry
+            if not self._effectless:
+                self._follow(out, command, event, state, event_id)
+        return Entry(version, state)
+
+    def _follow(self, out: list[Produced], command: Command, event: Any, state: Any, event_id: str) -> None:
+        tenant, aggregate_id = command.message.tenant, command.message.aggregate_id
+        effects: tuple[Effect, ...] = self._aggregate.effects(tenant, aggregate_id, event, state)
+        if (react := self._reactors.get(type(event))) is not None:
+            effects = (*effects, *react(tenant, aggregate_id, event, state))
+        for number, effect in enumerate(effects):
+            if isinstance(effect, Send):
+                out.append(self._effects.command(effect, command, event_id, number))
+            else:
+                out.append(self._effects.offer(effect, command, event_id))
 
     def _refuse(
         self, staged: Staged, command: Command, cause: Cause, refusal: Rejected, index_key: bytes
     ) -> None:
         staged.rejected += 1
-        aggregate = staged.slice.aggregate
         # What is refused for being early or too many may be tried again under the same id.
-        stored = refusal.reason != "overloaded" and not isinstance(command.message.body, aggregate.unindexed)
+        stored = refusal.reason != "overloaded" and not isinstance(
+            command.message.body, self._aggregate.unindexed
+        )
         answer = Answer("rejected", refusal.reason, refusal.detail, None, stored)
         self._outcome(staged, command, cause, answer, index_key)
 
-    def _again(self, staged: Staged, command: Command, remembered: Remembered, record: Record) -> None:
+    def _again(
+        self, staged: Staged, command: Command, cause: Cause, remembered: Remembered, offset: int
+    ) -> None:
         staged.duplicates += 1
-        message = command.message
         if remembered.body_hash == command.body_hash:
-            offset = b"%d" % record.offset()
-            staged.out.append(
-                self._encoder.answer(
-                    message.command_id.encode(), remembered.outcome, staged.slice.shard, offset, replayed=True
-                )
-            )
+            staged.out.append(self._encoder.again(command, remembered.outcome, staged.slice.shard, offset))
             return
-        cause = self._encoder.cause(message, command.causation_id, record.offset(), command.traceparent)
         detail = "this command id was used before with another body; use a new id for a new command"
         self._outcome(staged, command, cause, Answer("rejected", "body_mismatch", detail, None, False), b"")
 
@@ -256,8 +291,7 @@ class Decider:
         sequence: int | None = None,
     ) -> None:
         if sequence is None:
-            staged.sequence += 1
-            sequence = staged.sequence
+            staged.sequence = sequence = staged.sequence + 1
         numbers = (*versions, staged.slice.shard, sequence, staged.position)
         produced = self._encoder.outcome(cause, command, numbers, answer)
         staged.out.append(produced)

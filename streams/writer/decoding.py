@@ -1,6 +1,6 @@
 """From a record on a commands topic to a message the rules understand, or the reason why that cannot be."""
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import orjson
 from fastavro.validation import ValidationError, validate
@@ -13,21 +13,10 @@ from streams.domain.aggregate import Aggregate, Message
 from streams.failures import Poison
 from streams.shards.record import Record
 from streams.translation import Untranslatable, from_record
-from streams.writer.encoding import body_hash
+from streams.writer.command import Command, body_hash
 from streams.writer.identity import derived, uuid_bytes
 
 _STREAM_NAMESPACE = uuid_bytes("flexcore")
-
-
-class Command(NamedTuple):
-    """A decoded command with what its headers said."""
-
-    message: Message
-    kind: str
-    body_hash: str
-    causation_id: str
-    expected_version: int | None
-    traceparent: str | None
 
 
 class Decoder:
@@ -43,7 +32,6 @@ class Decoder:
 
     def decode(self, record: Record) -> Command:
         """Return the command. Raises :class:`Poison` with the cause when there is none to be had."""
-        headers = dict(record.headers() or ())
         key, value = record.key(), record.value()
         if not key or b"/" not in key:
             raise Poison("no_key", "the key must be `tenant/aggregate-id`")
@@ -51,28 +39,46 @@ class Decoder:
             raise Poison("undecodable", "the value is empty")
         if len(value) > self._bytes_max:
             raise Poison("too_large", f"{len(value)} bytes, and a command has at most {self._bytes_max}")
+        header = dict(record.headers() or ()).get
+        id_bytes = header(names.COMMAND_ID) or self._id_of(record)
+        correlation_bytes = header(names.CORRELATION_ID) or id_bytes
+        actor_bytes = header(names.ACTOR) or b"anonymous"
+        causation_id, traceparent = header(names.CAUSATION_ID) or b"", header(names.TRACEPARENT)
         try:
             tenant, _, aggregate_id = key.decode().partition("/")
-            kind, body = self._body(value, _text(headers, names.COMMAND_TYPE))
-            command_id = _text(headers, names.COMMAND_ID) or derived(
-                _STREAM_NAMESPACE, f"{record.topic()}/{record.partition()}/{record.offset()}"
-            )
-            correlation_id = _text(headers, names.CORRELATION_ID) or command_id
-            actor = _text(headers, names.ACTOR) or "anonymous"
-            causation_id = _text(headers, names.CAUSATION_ID) or ""
-            expected = _text(headers, names.EXPECTED_VERSION)
-            traceparent = _text(headers, names.TRACEPARENT)
+            kind, fields = self._body(value, header(names.COMMAND_TYPE))
+            command_id = id_bytes.decode()
+            correlation_id = command_id if correlation_bytes is id_bytes else correlation_bytes.decode()
+            actor = actor_bytes.decode()
+            (causation_id + (traceparent or b"")).decode()
         except UnicodeDecodeError as error:
             raise Poison("undecodable", f"key and headers must be UTF-8: {error}") from error
-        if expected is not None and not expected.isdigit():
-            raise Poison("undecodable", f"header expected-version must be a number, not {expected[:40]!r}")
+        expected = header(names.EXPECTED_VERSION)
+        try:
+            body = from_record(kind, fields)
+        except Untranslatable as error:
+            raise Poison("undecodable", str(error)) from error
         message = Message(
             body, tenant, aggregate_id, command_id, record.timestamp()[1], actor, correlation_id
         )
-        version = None if expected is None else int(expected)
-        return Command(message, kind, body_hash(kind, body), causation_id, version, traceparent)
+        return Command(
+            message,
+            kind.__name__,
+            body_hash(kind.__name__, fields),
+            None if expected is None else _version(expected),
+            id_bytes,
+            causation_id,
+            correlation_bytes,
+            actor_bytes,
+            traceparent,
+        )
 
-    def _body(self, value: bytes, stated: str | None) -> tuple[str, Any]:
+    @staticmethod
+    def _id_of(record: Record) -> bytes:
+        """Return the id of a command that brought none."""
+        return derived(_STREAM_NAMESPACE, f"{record.topic()}/{record.partition()}/{record.offset()}").encode()
+
+    def _body(self, value: bytes, stated: bytes | None) -> tuple[type, dict[str, Any]]:
         if value[0] == 0:
             try:
                 fullname, record = self._codec.decode(value)
@@ -80,15 +86,10 @@ class Decoder:
                 raise Poison("unknown_schema", str(error)) from error
             except Undecodable as error:
                 raise Poison("undecodable", str(error)) from error
-            kind = self._by_fullname.get(fullname) or self._known(fullname)
-        elif value[:1] == b"{":
-            kind, record = self._json(value, stated)
-        else:
-            raise Poison("undecodable", "the value is neither Avro in Confluent framing nor a JSON object")
-        try:
-            return kind.__name__, from_record(kind, record)
-        except Untranslatable as error:
-            raise Poison("undecodable", str(error)) from error
+            return self._by_fullname.get(fullname) or self._known(fullname), record
+        if value[:1] == b"{":
+            return self._json(value, None if stated is None else stated.decode())
+        raise Poison("undecodable", "the value is neither Avro in Confluent framing nor a JSON object")
 
     def _known(self, fullname: str) -> type:
         namespace, _, name = fullname.rpartition(".")
@@ -121,6 +122,7 @@ class Decoder:
         return self._kinds[stated], full
 
 
-def _text(headers: dict[str, bytes | None], name: str) -> str | None:
-    raw = headers.get(name)
-    return None if raw is None else raw.decode()
+def _version(raw: bytes) -> int:
+    if not raw.isdigit():
+        raise Poison("undecodable", f"header expected-version must be a number, not {raw[:40]!r}")
+    return int(raw)

@@ -1,9 +1,8 @@
 """Everything the writer puts on a topic, as bytes: the one place that builds envelopes, outcomes and their headers."""
 
-import hashlib
 from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import orjson
 
@@ -11,12 +10,15 @@ from schemas import envelope as envelopes
 from schemas import topics as names
 from schemas.catalogue import Catalogue
 from schemas.codec import Codec, header
+from schemas.compiled import EncodeEvent
+from schemas.envelope import sized
 from schemas.numbers import zigzag
 from schemas.outcome import Answer, outcome
 from schemas.partitioning import partition_of
 from schemas.topics import Topics, key_of
-from streams.domain.aggregate import Aggregate, Message, Send, TaskOffer
+from streams.domain.aggregate import Aggregate, Send, TaskOffer
 from streams.translation import to_record
+from streams.writer.command import Command
 from streams.writer.identity import derived, uuid_bytes
 
 Headers = list[tuple[str, bytes]]
@@ -24,12 +26,6 @@ Headers = list[tuple[str, bytes]]
 
 # A record to be produced: topic, value, key, partition, headers. A plain tuple, because there are two per command.
 Produced = tuple[str, bytes, bytes, int, Headers]
-
-
-def body_hash(command_type: str, body: Any) -> str:
-    """Return the hash of a command's decoded body: equal for Avro and JSON, whatever the order of fields."""
-    canonical = orjson.dumps(body, option=orjson.OPT_SORT_KEYS)
-    return hashlib.blake2b(command_type.encode() + canonical, digest_size=8).hexdigest()
 
 
 class Encoder:
@@ -45,68 +41,73 @@ class Encoder:
         writer: str,
     ) -> None:
         name = aggregate.name
-        self.events_topic = topics.events(name)
-        self.outcomes_topic = topics.outcomes(name)
-        self._name = name
+        self._events_topic = topics.events(name)
+        self._outcomes_topic = topics.outcomes(name)
+        self._name = envelopes.text(name)
+        self._writer = writer.encode()
         self._writer_text = envelopes.text(writer)
-        self._writer_bytes = writer.encode()
-        self._events = {
-            kind: codec.event_encoder(
-                f"{name}.events-flexcore.{name}.{kind.__name__}",
-                catalogue.schema(f"flexcore.{name}.{kind.__name__}"),
+        source = f"/{cluster}/{name}".encode()
+        self._kinds: dict[type, tuple[EncodeEvent, Headers]] = {
+            kind: (
+                codec.event_encoder(
+                    f"{name}.events-flexcore.{name}.{kind.__name__}",
+                    catalogue.schema(f"flexcore.{name}.{kind.__name__}"),
+                ),
+                [
+                    ("ce_specversion", b"1.0"),
+                    ("ce_source", source),
+                    ("ce_type", kind.__name__.encode()),
+                    ("content-type", b"application/avro"),
+                    ("writer", self._writer),
+                ],
             )
             for kind in aggregate.events
         }
-        subject, schema = (
-            f"{name}.outcomes-flexcore.common.Outcome",
-            catalogue.schema("flexcore.common.Outcome"),
-        )
+        subject = f"{name}.outcomes-flexcore.common.Outcome"
+        schema = catalogue.schema("flexcore.common.Outcome")
         self._outcome_prefix = header(codec.registry.register(subject, schema))
-        source = f"/{cluster}/{name}".encode()
-        self._fixed: dict[type, Headers] = {
-            kind: [
-                ("ce_specversion", b"1.0"),
-                ("ce_source", source),
-                ("ce_type", kind.__name__.encode()),
-                ("content-type", b"application/avro"),
-                ("writer", self._writer_bytes),
-            ]
-            for kind in aggregate.events
-        }
-        self._time = (-1, b"", b"")
+        self._command_types = {kind.__name__: envelopes.text(kind.__name__) for kind in aggregate.commands}
+        self._now = -1
+        self._time_told = self._time = b""
 
-    def cause(
-        self, message: Message, causation_id: str, source_offset: int, traceparent: str | None = None
-    ) -> "Cause":
-        """Return what all events of a command say about their origin, encoded once."""
-        command_id = envelopes.text(message.command_id)
-        correlation_id = envelopes.text(message.correlation_id)
-        actor = envelopes.text(message.actor)
-        rfc3339, at = self._clock(message.now)
+    def cause(self, command: Command, key: bytes, source_offset: int) -> "Cause":
+        """Return what all records of a command say about their origin, encoded once."""
+        message, _, _, _, command_id, causation_id, correlation_id, actor, traceparent = command
+        if message.now != self._now:
+            self._clock(message.now)
+        told_offset = b"%d" % source_offset
         headers = [
-            (names.COMMAND_ID, message.command_id.encode()),
-            (names.CAUSATION_ID, causation_id.encode()),
-            (names.CORRELATION_ID, message.correlation_id.encode()),
-            (names.ACTOR, message.actor.encode()),
-            ("source-offset", b"%d" % source_offset),
-            ("ce_time", rfc3339),
+            (names.COMMAND_ID, command_id),
+            (names.CAUSATION_ID, causation_id),
+            (names.CORRELATION_ID, correlation_id),
+            (names.ACTOR, actor),
+            ("source-offset", told_offset),
+            ("ce_time", self._time_told),
         ]
         if traceparent:
-            headers.append((names.TRACEPARENT, traceparent.encode()))
-        causation = envelopes.text(causation_id)
+            headers.append((names.TRACEPARENT, traceparent))
+        at = self._time
+        tenant, _, aggregate_id = key.partition(b"/")
+        whose = envelopes.place(tenant, self._name, aggregate_id)
+        id_text, actor_text = sized(command_id), sized(actor)
+        correlation_text = id_text if correlation_id is command_id else sized(correlation_id)
         whence = envelopes.origin(
-            command_id, causation, correlation_id, actor, source_offset, self._writer_text, at, traceparent
+            id_text,
+            causation_id,
+            correlation_text,
+            actor_text,
+            source_offset,
+            self._writer_text,
+            at,
+            traceparent,
         )
-        whose = envelopes.place(message.tenant, self._name, message.aggregate_id)
         return Cause(
             uuid_bytes(message.command_id),
-            source_offset,
-            traceparent,
             whose,
             whence,
             headers,
-            command_id,
-            actor + correlation_id + at,
+            id_text,
+            actor_text + correlation_text + at,
         )
 
     def event(
@@ -114,76 +115,55 @@ class Encoder:
     ) -> tuple[str, Produced]:
         """Return the event's id and record. The id is derived from the command's, so a retry repeats it."""
         event_id = derived(cause.command_uuid, str(index))
-        event_id_bytes = event_id.encode()
-        kind = type(event)
-        envelope = envelopes.envelope(event_id_bytes, cause.whose, version, sequence, cause.whence)
-        value = self._events[kind](envelope, to_record(event))
+        raw_id = event_id.encode()
+        encode, fixed = self._kinds[type(event)]
+        value = encode(envelopes.envelope(raw_id, cause.whose, version, sequence, cause.whence), event)
         headers = [
-            *self._fixed[kind],
+            *fixed,
             *cause.headers,
-            ("ce_id", event_id_bytes),
+            ("ce_id", raw_id),
             ("ce_subject", key),
             ("sequence", b"%d" % sequence),
             ("version", b"%d" % version),
         ]
-        name = b"%b/%020d/%b" % (key, version, event_id_bytes)
-        return event_id, (self.events_topic, value, name, shard, headers)
+        return event_id, (self._events_topic, value, b"%b/%020d/%b" % (key, version, raw_id), shard, headers)
 
     def outcome(
-        self, cause: "Cause", command: "Answered", numbers: tuple[int, int, int, int, int], answer: Answer
+        self, cause: "Cause", command: Command, numbers: tuple[int, int, int, int, int], answer: Answer
     ) -> Produced:
         """Return the outcome's record; its key is the command id. ``numbers``: see :func:`schemas.outcome.outcome`."""
         value = self._outcome_prefix + outcome(
             cause.command_id,
-            command.kind,
+            self._command_types[command.kind],
             cause.whose,
             answer,
             numbers,
             command.body_hash,
             cause.who_and_when,
         )
-        return self.answer(cause.headers[0][1], value, numbers[2], cause.headers[4][1])
+        told = [cause.headers[0], cause.headers[4], ("writer", self._writer)]
+        return (self._outcomes_topic, value, command.command_id, numbers[2], told)
 
-    def answer(
-        self, command_id: bytes, value: bytes, shard: int, source_offset: bytes, replayed: bool = False
-    ) -> Produced:
-        """Return the record of outcome bytes that exist already. A replayed one takes no sequence of its own."""
+    def again(self, command: Command, value: bytes, shard: int, source_offset: int) -> Produced:
+        """Return the record of an outcome that was given before. It takes no sequence of its own."""
         headers = [
-            (names.COMMAND_ID, command_id),
-            ("source-offset", source_offset),
-            ("writer", self._writer_bytes),
+            (names.COMMAND_ID, command.command_id),
+            ("source-offset", b"%d" % source_offset),
+            ("writer", self._writer),
+            ("replayed", b"1"),
         ]
-        if replayed:
-            headers.append(("replayed", b"1"))
-        return (self.outcomes_topic, value, command_id, shard, headers)
+        return (self._outcomes_topic, value, command.command_id, shard, headers)
 
-    def _clock(self, ms: int) -> tuple[bytes, bytes]:
-        """Return a time as RFC 3339 and as an Avro long."""
-        if self._time[0] != ms:
-            # The records of a batch share their append time, so one formatting serves them all.
-            told = datetime.fromtimestamp(ms / 1000, UTC).isoformat(timespec="milliseconds")
-            self._time = (ms, told.replace("+00:00", "Z").encode(), zigzag(ms))
-        return self._time[1], self._time[2]
-
-
-class Answered(Protocol):
-    """A command as far as its outcome names it."""
-
-    @property
-    def kind(self) -> str:
-        """The record's name."""
-
-    @property
-    def body_hash(self) -> str:
-        """The hash of its body."""
+    def _clock(self, ms: int) -> None:
+        """Note a time as RFC 3339 and as an Avro long: records of a batch share their append time."""
+        told = datetime.fromtimestamp(ms / 1000, UTC).isoformat(timespec="milliseconds")
+        self._now, self._time, self._time_told = ms, zigzag(ms), told.replace("+00:00", "Z").encode()
 
 
 class Cause(NamedTuple):
-    """Why a command is decided, as the events say it: made by :meth:`Encoder.cause`."""
+    """Why a command is decided, as its records say it: made by :meth:`Encoder.cause`."""
 
     command_uuid: bytes
-    source_offset: int
-    traceparent: str | None
     whose: bytes
     whence: bytes
     headers: Headers
@@ -212,32 +192,30 @@ class EffectEncoder:
             for kind in aggregate.commands
         }
 
-    def command(
-        self, send: Send, message: Message, event_id: str, index: int, traceparent: str | None
-    ) -> Produced:
+    def command(self, send: Send, command: Command, event_id: str, index: int) -> Produced:
         """Return the follow-up command; its id is derived from the event that caused it."""
-        key = key_of(message.tenant, send.aggregate_id)
+        key = key_of(command.message.tenant, send.aggregate_id)
         command_id = derived(uuid_bytes(event_id), f"{send.aggregate}/{index}")
         kind = type(send.body)
         headers = [
             (names.COMMAND_ID, command_id.encode()),
             (names.COMMAND_TYPE, kind.__name__.encode()),
             (names.CAUSATION_ID, event_id.encode()),
-            (names.CORRELATION_ID, message.correlation_id.encode()),
-            (names.ACTOR, message.actor.encode()),
+            (names.CORRELATION_ID, command.correlation_id),
+            (names.ACTOR, command.actor),
         ]
-        if traceparent:
-            headers.append((names.TRACEPARENT, traceparent.encode()))
+        if command.traceparent:
+            headers.append((names.TRACEPARENT, command.traceparent))
         value = self._commands[send.aggregate, kind](to_record(send.body))
         return (self._topics.commands(send.aggregate), value, key, partition_of(key, self._shards), headers)
 
-    def offer(self, offer: TaskOffer, message: Message, event_id: str) -> Produced:
+    def offer(self, offer: TaskOffer, command: Command, event_id: str) -> Produced:
         """Return the task offer as JSON, on its queue's topic."""
         key = offer.key.encode()
         headers = [
             (names.CAUSATION_ID, event_id.encode()),
-            (names.CORRELATION_ID, message.correlation_id.encode()),
-            (names.ACTOR, message.actor.encode()),
+            (names.CORRELATION_ID, command.correlation_id),
+            (names.ACTOR, command.actor),
         ]
         value = orjson.dumps(offer.task)
         return (self._topics.tasks(offer.queue), value, key, partition_of(key, self._shards), headers)

@@ -1,61 +1,37 @@
-"""The worker's write path: shards owned, commands in, one Kafka transaction at a time.
+"""The worker's write path: commands in, one Kafka transaction at a time. This page is the way of a command.
 
-The loop reads as the path of a command: take what is there, decide on an overlay, produce, send offsets, commit in a
-thread, and only then merge the overlay. Whatever fails, the overlay is dropped and the broker is asked what is true.
+:meth:`Engine.run` repeats: decide what comes in, on an overlay, while the transaction before is being committed; when
+that one is through, merge it, produce, and commit in a thread. Whatever fails, the overlays are dropped and the broker
+is asked what is true.
 """
 
 import asyncio
 import contextlib
 import logging
-import threading
 import time
-from collections.abc import Callable, Iterable, Mapping
-from concurrent.futures import Executor, ThreadPoolExecutor
-from dataclasses import dataclass
-from typing import Any, Protocol
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 from confluent_kafka import KafkaError, KafkaException, TopicPartition
 
 from schemas.errors import RegistryUnavailable
 from schemas.topics import Topics
-from streams.failures import Hanging
 from streams.metrics import Counters
-from streams.recovery.load import BrokenLog, Loader
-from streams.recovery.offsets import written_by
+from streams.recovery.load import Loader
 from streams.settings import WorkerSettings
-from streams.shards.record import Record
-from streams.shards.shard import Shard
 from streams.writer.decide import Decider, Staged
-from streams.writer.plan import Plan, make_plan, next_timer
-from streams.writer.transaction import Membership, TransactionalWriter
+from streams.writer.ownership import Ownership
+from streams.writer.transaction import TransactionalWriter
+from streams.writer.work import Work
 
 _log = logging.getLogger(__name__)
 _TOO_LARGE = {KafkaError.MSG_SIZE_TOO_LARGE, KafkaError.RECORD_LIST_TOO_LARGE, KafkaError.INVALID_MSG}
-
-
-@dataclass(frozen=True, slots=True)
-class Batch:
-    """Records of one partition in order, fetched in ``epoch``; ``reached`` is the end of the partition, if it was met."""
-
-    topic: str
-    partition: int
-    epoch: int
-    records: list[Record]
-    reached: int | None = None
-
-
-class Flow(Protocol):
-    """The engine's hold on the consumer. Both calls return at once and take effect in the poll thread, in order."""
-
-    def flow(self, shard: int, offsets: Mapping[str, int], epoch: int) -> None:
-        """Fetch the shard's topics from these offsets; everything fetched from now on carries ``epoch``."""
-
-    def halt(self, shard: int) -> None:
-        """Fetch nothing of the shard."""
+_CHUNK_RECORDS = 500
 
 
 class Engine:
-    """Owns shards and decides their commands. Everything public runs on the event loop, except :meth:`release`."""
+    """Decides the commands of the owned shards. Everything runs on the event loop; only commits do not."""
 
     def __init__(
         self,
@@ -67,222 +43,146 @@ class Engine:
         clock: Callable[[], float] = time.time,
     ) -> None:
         self.counters = Counters()
-        self.problem: str | None = None
         self._settings = settings
         self._topics = topics
         self._deciders = deciders
-        self._names = {topics.commands(name): name for name in deciders}
         self._writer = writer
-        self._loader = loader
         self._clock = clock
-        self._flow: Flow | None = None
-        self._shards: dict[int, Shard] = {}
-        self._parked: dict[int, Shard] = {}
-        self._lock = threading.Lock()  # guards _shards and _membership: they change together
-        self._membership = Membership()
-        self._idle = threading.Event()
-        self._idle.set()
-        self._more = asyncio.Event()
         self._commit_thread = ThreadPoolExecutor(1, "commit")
-        self._load_threads = ThreadPoolExecutor(4, "load")
-        self._tasks: set[asyncio.Task[None]] = set()
-        self._epoch = 0
+        self.ownership = Ownership(topics, deciders, loader, writer.id, self._connect, self.counters)
+        self._flight: Work | None = None
         self._limit = settings.batch_records_max
-        self._condemned: dict[str, frozenset[int]] = {}
-        self._last_commit = 0.0
+        self._condemned: dict[tuple[str, int], frozenset[int]] = {}
+        self._committed_at = 0.0
         self._now_ms = 0
         self._stopping = False
 
-    # ---------------------------------------------------------------- what others may ask
-    def shards(self) -> dict[int, str]:
-        """Return the shards this worker owns, each with its phase: loading, claiming or ready."""
-        with self._lock:
-            return {number: shard.phase for number, shard in sorted(self._shards.items())}
-
-    @property
-    def ready(self) -> bool:
-        """True when no owned shard is still being taken over."""
-        return all(phase == "ready" for phase in self.shards().values())
-
-    @property
-    def buffered(self) -> int:
-        """Records fetched and not yet decided: the transport pauses fetching above its limit."""
-        return sum(shard.buffered for shard in list(self._shards.values()))
-
-    def state(self, aggregate: str, key: bytes, shard: int) -> tuple[int, Any] | None:
-        """Return version and newest committed state from memory, if this worker owns the shard and has it ready."""
-        owned = self._shards.get(shard)
-        if owned is None or owned.phase != "ready":
-            return None
-        piece = owned.slices[aggregate]
-        entry = piece.states.get(key)
-        return (entry.version, entry.state) if entry else (0, piece.aggregate.initial)
-
-    # ---------------------------------------------------------------- membership (from the transport)
-    def bind(self, flow: Flow) -> None:
-        """Connect the engine to the consumer it steers; once, before the first assignment."""
-        self._flow = flow
-
-    def acquire(self, numbers: Iterable[int], membership: Membership) -> None:
-        """Take over shards. Loading begins at once, in threads; one held-up shard does not hold the others."""
-        fresh = []
-        with self._lock:
-            self._membership = membership
-            for number in numbers:
-                if number not in self._shards:
-                    self._shards[number] = self._parked.pop(number, Shard(number, {}))
-                    fresh.append(self._shards[number])
-        for shard in fresh:
-            self._load(shard)
-
-    def refresh(self, membership: Membership) -> None:
-        """Note the group metadata of now (it changes without a callback in the KIP-848 protocol). Any thread."""
-        with self._lock:
-            self._membership = membership
-
-    def release(self, numbers: Iterable[int]) -> None:
-        """Give shards up: returns when no transaction that could contain them is open any more. Blocking; poll thread."""
-        with self._lock:
-            for number in numbers:
-                shard = self._shards.pop(number, None)
-                if shard is not None:
-                    for piece in shard.slices.values():
-                        piece.pending.clear()
-                    shard.phase = "loading"
-                    self._parked[number] = shard
-        self._idle.wait()
-
-    def submit(self, batch: Batch) -> None:
-        """Take a batch for deciding; one from before the shard's last seek is dropped (it is fetched again)."""
-        shard = self._shards.get(batch.partition)
-        if shard is None or shard.epoch != batch.epoch or shard.phase != "ready":
-            return
-        piece = shard.slices[self._names[batch.topic]]
-        piece.pending.extend(batch.records)
-        if batch.reached is not None:
-            piece.reached = batch.reached
-        self._more.set()
-
-    # ---------------------------------------------------------------- life
     async def stop(self) -> None:
-        """Finish the open transaction and take no more. Shards stay parked until the group is left."""
+        """Finish what is decided and take no more. Shards stay parked until the group is left."""
         self._stopping = True
-        self._more.set()
-        await self._call(None, self._idle.wait)
-
-    def close(self) -> None:
-        """End the threads; nothing may be under way."""
-        self._commit_thread.shutdown(wait=False)
-        self._load_threads.shutdown(wait=False)
+        self.ownership.stop()
+        await self.ownership.idle()
 
     async def run(self) -> None:
         """Decide until stopped. Raises ``NodeTaken`` if another process runs as this node; nothing else ends it."""
-        while not self._stopping:
-            await self._wait()
-            with self._lock:
-                plan = make_plan(
-                    self._shards.values(), self._time(), self._limit, self._settings.batch_bytes_max
-                )
-                membership = self._membership
-                if not plan:
-                    continue
-                self._idle.clear()
+        while not self._stopping or self._flight is not None:
+            work = self.ownership.open(self._flight)
             try:
-                await self._transaction(plan, membership)
+                await self._gather(work)
+                if work:
+                    await self._send(work)
+                else:
+                    self.ownership.close(work)
             except (KafkaException, BufferError, RegistryUnavailable) as error:
-                await self._failed(plan, error)
-            finally:
-                self._idle.set()
+                await self._failed(work, error)
+            except BaseException:
+                # What follows ends the process: nobody may wait for this work.
+                self.ownership.close(work, *([self._flight] if self._flight else []))
+                raise
 
-    async def _wait(self) -> None:
-        """Wait for work: records, a claim, or the next timer; and keep the pause between transactions."""
-        self._more.clear()
-        if not self._has_work():
-            due = next_timer(list(self._shards.values()))
-            timeout = 1.0 if due is None else min(max(due / 1000 - self._clock(), 0.0) + 0.001, 1.0)
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._more.wait(), timeout)
-        # Without a pause librdkafka meets the coordinator still busy with the last markers, and waits 20 ms.
-        rest = self._last_commit + self._settings.commit_gap_ms / 1000 - time.monotonic()
-        if rest > 0:
-            await asyncio.sleep(rest)
+    # ---------------------------------------------------------------- 1. decide, while the one before commits
+    async def _gather(self, work: Work) -> None:
+        """Decide what comes in; return once the transaction before is merged and there is something to write."""
+        more = self.ownership.more
+        while True:
+            more.clear()
+            full = work.records >= self._limit or work.bytes >= self._settings.batch_bytes_max
+            decided = not full and not self._stopping and self._decide(work)
+            if (flight := self._flight) is not None and flight.commit is not None and flight.commit.done():
+                self._merge(flight, work)
+            if self._flight is not None:
+                wait_s = None
+            else:
+                # Without a pause librdkafka meets the coordinator still busy with the last markers, and waits 20 ms.
+                wait_s = self._committed_at + self._settings.commit_gap_ms / 1000 - time.monotonic()
+                if self._stopping or (work and wait_s <= 0):
+                    return
+                if not work:
+                    wait_s = self._until_timer()
+            if decided:
+                await asyncio.sleep(0)  # the next chunk at once, but others first
+            else:
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(more.wait(), wait_s)
 
-    def _has_work(self) -> bool:
-        return any(shard.phase == "claiming" or shard.buffered for shard in list(self._shards.values()))
+    def _until_timer(self) -> float:
+        due = self.ownership.next_timer()
+        return 1.0 if due is None else min(max(due / 1000 - self._clock(), 0.0) + 0.001, 1.0)
 
-    def _time(self) -> int:
-        """Return the clock in ms; it never goes backwards."""
-        self._now_ms = max(self._now_ms, int(self._clock() * 1000))
-        return self._now_ms
+    def _decide(self, work: Work) -> bool:
+        """Decide one chunk of what is there, on overlays; tell whether there was anything."""
+        self._now_ms = max(self._now_ms, int(self._clock() * 1000))  # it never goes backwards
+        records_max = min(_CHUNK_RECORDS, self._limit - work.records)
+        bytes_max = self._settings.batch_bytes_max - work.bytes
+        claims = len(work.claims)
+        chunk = self.ownership.take(work, self._now_ms, records_max, bytes_max)
+        for part, records in chunk.records:
+            name = part.slice.aggregate.name
+            condemned = self._condemned.get((name, part.slice.shard), frozenset())
+            self._deciders[name].stage(part, records, condemned)
+        for part, timers in chunk.timers:
+            for due, key in timers:
+                self._deciders[part.slice.aggregate.name].tick(part, key, due, self._now_ms)
+        return bool(chunk.records or chunk.timers or len(work.claims) > claims)
 
-    # ---------------------------------------------------------------- one transaction
-    async def _transaction(self, plan: Plan, membership: Membership) -> None:
-        if not membership.valid:
+    # ---------------------------------------------------------------- 2. write, and commit in a thread
+    async def _send(self, work: Work) -> None:
+        if not work.membership.valid:
             raise KafkaException(KafkaError(KafkaError.UNKNOWN_MEMBER_ID, "not a member of the group"))
         if not self._writer.usable:
-            await self._call(self._commit_thread, self._writer.connect)
+            await self._connect()
         self._writer.begin()
-        staged = self._stage(plan)
-        for part in staged:
+        for part in work.parts.values():
             self._writer.produce(part.out)
-        offsets = self._offsets(plan, staged)
-        await self._call(self._commit_thread, self._commit, offsets, membership)
-        self._merge(plan, staged, {(tp.topic, tp.partition): tp.metadata or "" for tp in offsets})
+        offsets = self._offsets(work)
+        work.metadata = {(tp.topic, tp.partition): tp.metadata or "" for tp in offsets}
+        loop = asyncio.get_running_loop()
+        work.commit = loop.run_in_executor(self._commit_thread, self._commit, offsets, work)
+        work.commit.add_done_callback(lambda _: self.ownership.more.set())
+        self._flight = work
 
-    def _stage(self, plan: Plan) -> list[Staged]:
-        staged: dict[int, Staged] = {}
-        for _, piece, records in plan.work:
-            name = piece.aggregate.name
-            condemned = self._condemned.get(f"{name}/{piece.shard}", frozenset())
-            staged[id(piece)] = self._deciders[name].stage(piece, records, condemned)
-        for _, piece, timers in plan.timers:
-            part = staged.get(id(piece)) or Staged(piece, piece.next, piece.sequence, piece.position)
-            staged[id(piece)] = part
-            for due, key in timers:
-                self._deciders[piece.aggregate.name].tick(part, key, due, self._now_ms)
-        return list(staged.values())
-
-    def _offsets(self, plan: Plan, staged: list[Staged]) -> list[TopicPartition]:
-        changed = {
-            id(part.slice): (part.slice, part.next, part.sequence)
-            for part in staged
-            if part.out or part.records
-        }
-        for shard in plan.claims:
-            for piece in shard.slices.values():
-                changed.setdefault(id(piece), (piece, piece.next, piece.sequence))
+    def _offsets(self, work: Work) -> list[TopicPartition]:
+        """Return where every touched slice stands: the offset to go on from, with writer and sequence."""
+        standing = {(name, piece): (part.next, part.sequence) for (name, piece), part in work.parts.items()}
+        for shard in work.claims:
+            for name, piece in shard.slices.items():
+                standing.setdefault((name, shard.number), (piece.next, piece.sequence))
         return [
-            TopicPartition(
-                self._topics.commands(piece.aggregate.name),
-                piece.shard,
-                offset,
-                f"{self._writer.id}|{sequence}",
-            )
-            for piece, offset, sequence in changed.values()
+            TopicPartition(self._topics.commands(name), shard, offset, f"{self._writer.id}|{sequence}")
+            for (name, shard), (offset, sequence) in standing.items()
         ]
 
-    def _commit(self, offsets: list[TopicPartition], membership: Membership) -> None:
-        self._writer.send_offsets(offsets, membership)
+    def _commit(self, offsets: list[TopicPartition], work: Work) -> None:
+        self._writer.send_offsets(offsets, work.membership)
         self._writer.commit()
 
-    def _merge(self, plan: Plan, staged: list[Staged], metadata: Mapping[tuple[str, int], str]) -> None:
-        """The transaction is committed: its overlay becomes the state, claimed shards begin to flow."""
-        self._last_commit = time.monotonic()
-        self.problem = None
+    # ---------------------------------------------------------------- 3. merge, or drop
+    def _merge(self, flight: Work, work: Work) -> None:
+        """The transaction is committed: its overlay becomes the state, claimed shards begin to flow.
+
+        Raises what the commit raised.
+        """
+        assert flight.commit is not None
+        flight.commit.result()
+        self._committed_at = time.monotonic()
+        self.ownership.problem = None
         self.counters.transactions += 1
-        for part in staged:
+        for key, part in flight.parts.items():
             piece = part.slice
             piece.next, piece.sequence, piece.position = part.next, part.sequence, part.position
             piece.merge(part.states, part.index)
             self._count(part)
-            self._condemned.pop(f"{piece.aggregate.name}/{piece.shard}", None)
-        for shard in plan.shards.values():
-            for piece in shard.slices.values():
-                written = metadata.get((self._topics.commands(piece.aggregate.name), piece.shard))
+            self._condemned.pop(key, None)
+        for shard in flight.shards.values():
+            for name, piece in shard.slices.items():
+                written = flight.metadata.get((self._topics.commands(name), piece.shard))
                 piece.metadata = piece.metadata if written is None else written
-        for shard in plan.claims:
-            self._begin(shard)
+        for shard in flight.claims:
+            self.ownership.begin(shard)
         self._limit = min(self._settings.batch_records_max, self._limit * 2)
+        self._flight = None
+        work.settle()
+        self.ownership.close(flight)
 
     def _count(self, part: Staged) -> None:
         counters = self.counters
@@ -294,86 +194,48 @@ class Engine:
         counters.forwarded += part.forwarded
         counters.timers += part.timers
 
-    # ---------------------------------------------------------------- take-over, and what follows a failure
-    async def _failed(self, plan: Plan, error: Exception) -> None:
-        """Drop the overlay, end the transaction, and load every touched shard again: kept, if nothing was committed."""
+    async def _failed(self, work: Work, error: Exception) -> None:
+        """Drop the overlays, end the transaction, and load every touched shard again: kept, if nothing was committed."""
+        flight = self._flight
+        if flight is not None and flight.commit is not None and not flight.commit.done():
+            try:  # it was deciding that failed: what is being committed may well succeed
+                await flight.commit
+                self._merge(flight, work)
+            except KafkaException as second:
+                error = second
+        broken, self._flight = self._flight or work, None
         self.counters.aborts += 1
-        self.problem = f"transaction failed: {error}"
-        _log.warning("%s (%d records of shards %s)", self.problem, plan.records, sorted(plan.shards))
-        self._narrow(plan, error)
-        await self._call(self._commit_thread, self._writer.abort, error)
-        self._idle.set()
-        with self._lock:
-            mine = [shard for number, shard in plan.shards.items() if self._shards.get(number) is shard]
-        for shard in mine:
-            if self._flow is not None:
-                self._flow.halt(shard.number)
-            self._load(shard)
+        self.ownership.problem = f"transaction failed: {error}"
+        _log.warning(
+            "%s (%d records of shards %s)", self.ownership.problem, broken.records, sorted(broken.shards)
+        )
+        self._narrow(broken, error)
+        try:
+            await self._call(self._writer.abort, error)
+        finally:
+            self.ownership.close(work, broken)
+        self.ownership.reload(broken.shards | work.shards)
         # The heartbeat thread needs a moment to hear what the broker has already told us.
         await asyncio.sleep(0.05)
 
-    def _narrow(self, plan: Plan, error: Exception) -> None:
+    def _narrow(self, broken: Work, error: Exception) -> None:
         """Halve the batch down to the one command that cannot be written; that one fails when it comes again."""
         if isinstance(error, KafkaException):
             if error.args[0].code() not in _TOO_LARGE:
                 return
         elif not isinstance(error, BufferError):
             return
-        if plan.records > 1:
-            self._limit = max(1, plan.records // 2)
-        elif plan.work:
-            _, piece, records = plan.work[0]
-            self._limit = 1
-            self._condemned[f"{piece.aggregate.name}/{piece.shard}"] = frozenset({records[0].offset()})
-
-    def _load(self, shard: Shard) -> None:
-        """Load in the background. The epoch makes batches fetched before it worthless."""
-        self._epoch += 1
-        shard.phase, shard.epoch = "loading", self._epoch
-        for piece in shard.slices.values():
-            piece.pending.clear()
-        task = asyncio.ensure_future(self._take_over(shard, self._epoch))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-
-    async def _take_over(self, shard: Shard, epoch: int) -> None:
-        def wanted() -> bool:
-            return self._shards.get(shard.number) is shard and shard.epoch == epoch and not self._stopping
-
-        pause = 0.2
-        while wanted():
-            try:
-                await self._call(self._commit_thread, self._writer.connect)
-                loaded = await self._call(
-                    self._load_threads, self._loader.load, shard.number, shard.slices, wanted
-                )
-                break
-            except (KafkaException, Hanging, BrokenLog) as error:
-                self.problem = f"shard {shard.number}: {error}"
-                _log.warning("%s; trying again in %.1f s", self.problem, pause)
-                await asyncio.sleep(pause)
-                pause = min(pause * 2, 10.0)
-        else:
+        if broken.records > 1:
+            self._limit = max(1, broken.records // 2)
             return
-        if loaded is None or not wanted():
-            return
-        self.counters.loads += 1
-        shard.slices, kept = loaded
-        self.counters.kept += kept == len(shard.slices)
-        if all(written_by(piece.metadata) == self._writer.id for piece in shard.slices.values()):
-            self._begin(shard)  # nobody else has claimed it since
-        else:
-            shard.phase = "claiming"
-        self._more.set()
+        self._limit = 1
+        for key, part in broken.parts.items():
+            if part.commands:
+                self._condemned[key] = frozenset({part.next - 1})
 
-    def _begin(self, shard: Shard) -> None:
-        shard.phase = "ready"
-        for piece in shard.slices.values():
-            piece.reached = -1
-        if self._flow is not None:
-            offsets = {self._topics.commands(name): piece.next for name, piece in shard.slices.items()}
-            self._flow.flow(shard.number, offsets, shard.epoch)
+    # ---------------------------------------------------------------- the writer's calls that block
+    async def _connect(self) -> None:
+        await self._call(self._writer.connect)
 
-    @staticmethod
-    async def _call(pool: Executor | None, function: Callable[..., Any], *args: Any) -> Any:
-        return await asyncio.get_running_loop().run_in_executor(pool, function, *args)
+    async def _call(self, function: Callable[..., Any], *args: Any) -> Any:
+        return await asyncio.get_running_loop().run_in_executor(self._commit_thread, function, *args)

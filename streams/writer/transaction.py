@@ -77,6 +77,7 @@ class TransactionalWriter:
         self._settings = producer_settings(kafka, transactional, timeout_ms, linger_ms)
         self._timeout_s = timeout_ms / 1000
         self._producer: Producer | None = None
+        self._open = False
         self._doubtful = False
         self._disconnected = False
         self._renewals: list[float] = []
@@ -89,7 +90,7 @@ class TransactionalWriter:
         """
         if self._producer is not None and not self._doubtful:
             return
-        self._producer = None
+        self._producer, self._open = None, False
         settings = {**self._settings, "error_cb": self._heard}
         producer = Producer(settings)
         producer.init_transactions(30)
@@ -105,6 +106,7 @@ class TransactionalWriter:
         """Open a transaction."""
         assert self._producer is not None, "connect() comes first"
         self._producer.begin_transaction()
+        self._open = True
 
     def produce(self, records: Sequence[Produced]) -> None:
         """Queue records. Raises at once for a record that is too large, or a full queue; delivery fails at commit."""
@@ -125,13 +127,17 @@ class TransactionalWriter:
         assert self._producer is not None
         start = time.monotonic()
         self._producer.commit_transaction(self._timeout_s)
+        self._open = False
         if time.monotonic() - start > _SLOW_COMMIT_S or self._disconnected:
             self._doubtful = True
 
     def abort(self, error: BaseException) -> None:
-        """Undo the open transaction: abort it if the producer lives, else drop the producer (connect() ends it)."""
-        if self._producer is None:
+        """Undo the open transaction, if there is one: abort it if the producer lives, else drop the producer
+        (connect() ends it).
+        """
+        if self._producer is None or not self._open:
             return
+        self._open = False
         if self._alive(error):
             try:
                 self._producer.abort_transaction(self._timeout_s)

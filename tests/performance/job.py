@@ -2,11 +2,11 @@
 
 from typing import Any
 
-from schemas.outcome import Answer
+from schemas.outcome import ACCEPTED, Answer
 from schemas.topics import Topics
 from streams.domain.aggregate import Message
-from streams.writer.decoding import Command
-from streams.writer.encoding import Encoder, Produced, body_hash
+from streams.writer.command import Command, body_hash
+from streams.writer.encoding import Encoder, Produced
 from tests.performance.account import AGGREGATE, Account, Deposit, decide, evolve
 from tests.performance.load import codec_of_all
 
@@ -32,7 +32,10 @@ class Job:
         self._seen.add(key + command_id.encode())
         tenant, _, name = key.decode().partition("/")
         message = Message(Deposit(**body), tenant, name, command_id, at_ms, "anonymous", command_id)
-        cause = self._encoder.cause(message, "", offset)
+        raw_id = command_id.encode()
+        digest = body_hash("Deposit", message.body)
+        command = Command(message, "Deposit", digest, None, raw_id, b"", raw_id, b"anonymous", None)
+        cause = self._encoder.cause(command, key, offset)
         version, state = self._states.get(key) or (0, Account())
         decided = decide(message, state)
         out: list[Produced] = []
@@ -46,7 +49,6 @@ class Job:
         self._states[key] = (version, state)
         self._sequences[part] = sequence
         refused = None if isinstance(decided, tuple) else decided
-        answer = Answer("rejected", refused.reason, refused.detail) if refused else Answer("accepted")
-        command = Command(message, "Deposit", body_hash("Deposit", message.body), "", None, None)
+        answer = Answer("rejected", refused.reason, refused.detail) if refused else ACCEPTED
         out.append(self._encoder.outcome(cause, command, (first, version, part, sequence, sequence), answer))
         return out

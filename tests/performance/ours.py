@@ -44,7 +44,7 @@ async def run(bootstrap: str, prefix: str, commands: int, shards: int = 4) -> No
         )
         worker = create_worker(settings, registry, catalogue, [AGGREGATE], {})
         spent: dict[str, float] = {}
-        _time(worker.engine, "_stage", "decide and encode", spent)
+        _time(worker.engine, "_decide", "decide and encode", spent)
         _time(worker.engine._writer, "produce", "produce", spent)
         _time(worker.engine, "_commit", "wait for the commit", spent)
         _time(worker.engine, "_merge", "merge", spent)

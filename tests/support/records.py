@@ -80,6 +80,7 @@ class Bench:
         self.codec = Codec(MemoryRegistry(), self.catalogue)
         topics = Topics()
         self.decider = Decider(
+            aggregate,
             Decoder(aggregate, self.catalogue, self.codec, 1 << 20),
             Encoder(aggregate, self.catalogue, self.codec, topics, "c", "c/node/n"),
             EffectEncoder((aggregate,), self.catalogue, self.codec, topics, shards),
@@ -92,7 +93,8 @@ class Bench:
 
     def decide(self, *records: Any, condemned: frozenset[int] = frozenset()) -> Staged:
         """Decide the records in one batch and take the result over."""
-        staged = self.decider.stage(self.slice, list(records), condemned)
+        staged = Staged.on(self.slice, None)
+        self.decider.stage(staged, list(records), condemned)
         piece = self.slice
         piece.next, piece.sequence, piece.position = staged.next, staged.sequence, staged.position
         piece.merge(staged.states, staged.index)

@@ -87,7 +87,7 @@ async def main(options: dict[str, Any]) -> None:
     await worker.app.start()
     said = False
     while not stop.is_set():
-        if not said and worker.engine.shards() and worker.engine.ready:
+        if not said and worker.engine.ownership.phases() and worker.engine.ownership.ready:
             said = True
             print("READY", flush=True)
         if worker.app.crashed:

@@ -1,5 +1,6 @@
 """The envelope's bytes are those of the general codec."""
 
+from types import SimpleNamespace
 from typing import Any
 
 from hypothesis import given
@@ -14,6 +15,11 @@ from schemas.registry import MemoryRegistry
 _CATALOGUE = Catalogue.load()
 _LONG = st.integers(-(2**63), 2**63 - 1)
 _TEXT = st.text(max_size=300)
+
+
+def _place(whose: tuple[str, str, str]) -> bytes:
+    tenant, aggregate, aggregate_id = whose
+    return envelope.place(tenant.encode(), envelope.text(aggregate), aggregate_id.encode())
 
 
 def test_the_fields_are_those_of_the_schema() -> None:
@@ -35,15 +41,18 @@ def test_an_event_by_parts_is_the_event_as_a_whole(
     version, sequence = numbers
     command_id, causation_id, correlation_id, actor = causes
     sized = [envelope.text(value) for value in (command_id, causation_id, correlation_id, actor)]
+    traced = None if trace is None else trace.encode()
     whence = envelope.origin(
-        sized[0], sized[1], sized[2], sized[3], offset, envelope.text(writer), zigzag(at), trace
+        sized[0], causation_id.encode(), sized[2], sized[3], offset, envelope.text(writer), zigzag(at), traced
     )
-    parts = envelope.envelope(str(event_id).encode(), envelope.place(*whose), version, sequence, whence)
+    parts = envelope.envelope(str(event_id).encode(), _place(whose), version, sequence, whence)
     values = (str(event_id), *whose, *numbers, *causes, offset, writer, at, trace)
     body = {"at": 5, "reason": None}
     whole = {"envelope": dict(zip(envelope.FIELDS, values, strict=True)), **body}
 
-    assert codec.event_encoder("s", schema)(parts, body) == codec.encoder("s", schema)(whole)
+    assert codec.event_encoder("s", schema)(parts, SimpleNamespace(**body)) == codec.encoder("s", schema)(
+        whole
+    )
 
 
 @given(
@@ -63,7 +72,9 @@ def test_an_outcome_by_parts_is_the_outcome_as_a_whole(
     values = (*names, reason, detail, *numbers, *ends, at, stored, reply)
     answer = outcome.Answer(status, reason, detail, reply, stored)
     sized = envelope.text(command_id)
-    parts = outcome.outcome(sized, kind, envelope.place(*whose), answer, numbers, body_hash, who_and_when)
+    parts = outcome.outcome(
+        sized, envelope.text(kind), _place(whose), answer, numbers, body_hash, who_and_when
+    )
 
     codec = Codec(MemoryRegistry(), _CATALOGUE)
     assert codec.encoder("s", schema)(dict(zip(outcome.FIELDS, values, strict=True)))[5:] == parts

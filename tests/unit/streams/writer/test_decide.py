@@ -5,6 +5,7 @@ from typing import Any
 
 from schemas.partitioning import partition_of
 from streams.domain.aggregate import Message, Send, TaskOffer
+from streams.writer.decide import Staged
 from tests.performance.account import AGGREGATE, Deposit
 from tests.support.records import Bench, FakeRecord, deposit
 
@@ -25,7 +26,7 @@ def test_nothing_committed_is_touched_before_the_merge() -> None:
     """A dropped overlay leaves the slice as it was."""
     bench = Bench()
     bench.decide(deposit(1))
-    bench.decider.stage(bench.slice, [deposit(5, 1)], frozenset())
+    bench.decider.stage(Staged.on(bench.slice, None), [deposit(5, 1)])
     assert bench.slice.states[b"default/a"].version == 1
     assert bench.slice.sequence == 2
 

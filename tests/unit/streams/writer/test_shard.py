@@ -7,8 +7,8 @@ from typing import Any
 from streams.domain.aggregate import Aggregate
 from streams.shards.shard import Entry, Shard, Slice
 from streams.writer.identity import derived, uuid_bytes
-from streams.writer.plan import make_plan, next_timer
 from streams.writer.transaction import Membership
+from streams.writer.work import Work, next_timer, take
 from tests.performance.account import AGGREGATE
 from tests.support.records import deposit
 
@@ -33,7 +33,7 @@ def _slice(**due: int | None) -> Slice:
 
 
 def _due(piece: Slice, now: int) -> list[tuple[int, bytes]]:
-    return list(piece.expired(now, 100))
+    return list(piece.expired(now, 100, piece.states.get))
 
 
 def test_timers_count_only_after_waking() -> None:
@@ -59,31 +59,57 @@ def test_nothing_is_armed_before_the_backlog_is_processed() -> None:
     piece = _slice(a=10)
     piece.next, piece.arm_at = 5, 9
     shard = Shard(0, {"account": piece}, "ready")
-    assert not make_plan([shard], 1000, 10, 1 << 20)
+    work = Work()
+    take(work, [shard], 1000, 10, 1 << 20)
+    assert not work
     assert [piece.armed] == [False]
     piece.reached = 9
-    make_plan([shard], 1000, 10, 1 << 20)
+    take(work, [shard], 1000, 10, 1 << 20)
     assert [piece.armed] == [True]
     assert next_timer([shard]) == 1005
 
 
-def test_a_plan_is_bounded_by_records_and_bytes() -> None:
-    """What does not fit waits for the next transaction; the longest queue goes first."""
+def test_time_counts_for_what_is_decided_and_not_yet_committed() -> None:
+    """Under a steady load something is always being committed; a timer must not wait for a quiet moment."""
+    piece = _slice(a=10)
+    piece.next, piece.arm_at = 5, 9
+    shard = Shard(0, {"account": piece}, "ready")
+    flight = Work()
+    part = flight.part(shard, piece)
+    part.next, part.states[b"a"] = 9, Entry(2, 400)
+    work = Work(flight)
+    assert not take(work, [shard], 1000, 10, 1 << 20).timers
+    assert piece.armed
+    piece.merge(part.states, part.index)
+    work.settle()
+    assert [timers for _, timers in take(work, [shard], 1005, 10, 1 << 20).timers] == [[(1005, b"a")]]
+
+
+def test_work_is_bounded_by_records_and_bytes() -> None:
+    """What does not fit waits for the next chunk; the longest queue goes first."""
     long, short = Slice(_TIMED, 0), Slice(_TIMED, 1)
     long.pending.extend(deposit(1, number) for number in range(10))
     short.pending.extend(deposit(1, number) for number in range(3))
     shards = [Shard(0, {"account": long}, "ready"), Shard(1, {"account": short}, "ready")]
-    plan = make_plan(shards, 0, 11, 1 << 20)
-    assert [(shard.number, len(records)) for shard, _, records in plan.work] == [(0, 10), (1, 1)]
-    assert sum(len(records) for _, _, records in make_plan(shards, 0, 11, 1).work) == 1
+    work = Work()
+    chunk = take(work, shards, 0, 11, 1 << 20)
+    assert [(part.slice.shard, len(records)) for part, records in chunk.records] == [(0, 10), (1, 1)]
+    assert sum(len(records) for _, records in take(Work(), shards, 0, 11, 1).records) == 1
 
 
 def test_a_shard_that_is_loading_is_left_alone() -> None:
-    """Only ready shards work; claiming ones are claimed."""
+    """Only ready shards work; claiming ones are claimed, once."""
     piece = Slice(_TIMED, 0)
     piece.pending.append(deposit(1))
-    assert not make_plan([Shard(0, {"account": piece}, "loading")], 0, 10, 1 << 20)
-    assert make_plan([Shard(0, {"account": piece}, "claiming")], 0, 10, 1 << 20).claims
+    loading, claiming = Shard(0, {"account": piece}, "loading"), Shard(0, {"account": piece}, "claiming")
+    flight = Work()
+    take(flight, [loading], 0, 10, 1 << 20)
+    assert not flight
+    take(flight, [claiming], 0, 10, 1 << 20)
+    assert flight.claims == [claiming]
+    work = Work(flight)
+    take(work, [claiming], 0, 10, 1 << 20)
+    assert not work
 
 
 def _metadata(generation: int, member: str) -> Membership:

@@ -1,0 +1,252 @@
+"""The shards a worker owns: taken over, fed with fetched commands, and given back without anything of them in flight."""
+
+import asyncio
+import logging
+import threading
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from confluent_kafka import KafkaException
+
+from schemas.topics import Topics
+from streams.failures import Hanging
+from streams.metrics import Counters
+from streams.recovery.load import BrokenLog, Loader
+from streams.recovery.offsets import written_by
+from streams.shards.record import Record
+from streams.shards.shard import Shard
+from streams.writer.transaction import Membership
+from streams.writer.work import Chunk, Work, next_timer, take
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Records of one partition in order, fetched in ``epoch``; ``reached`` is the end of the partition, if it was met."""
+
+    topic: str
+    partition: int
+    epoch: int
+    records: list[Record]
+    reached: int | None = None
+
+
+class Flow(Protocol):
+    """The hold on the consumer. Both calls return at once and take effect in the poll thread, in order."""
+
+    def flow(self, shard: int, offsets: Mapping[str, int], epoch: int) -> None:
+        """Fetch the shard's topics from these offsets; everything fetched from now on carries ``epoch``."""
+
+    def halt(self, shard: int) -> None:
+        """Fetch nothing of the shard."""
+
+
+class Ownership:
+    """Owns shards. Everything runs on the event loop, except what says otherwise.
+
+    ``connect`` ends whatever transaction this worker had open; it comes before every load.
+    """
+
+    def __init__(
+        self,
+        topics: Topics,
+        aggregates: Iterable[str],
+        loader: Loader,
+        writer_id: str,
+        connect: Callable[[], Awaitable[None]],
+        counters: Counters,
+    ) -> None:
+        self.more = asyncio.Event()
+        self.problem: str | None = None
+        self._topics = topics
+        self._names = {topics.commands(name): name for name in aggregates}
+        self._loader = loader
+        self._writer_id = writer_id
+        self._connect = connect
+        self._counters = counters
+        self._flow: Flow | None = None
+        self._shards: dict[int, Shard] = {}
+        self._parked: dict[int, Shard] = {}
+        self._membership = Membership()
+        self._busy: list[Work] = []
+        self._changed = threading.Condition()  # guards the four above: they change together
+        self._load_threads = ThreadPoolExecutor(4, "load")
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._epoch = 0
+        self._closing = False
+
+    # ---------------------------------------------------------------- what others may ask
+    def phases(self) -> dict[int, str]:
+        """Return the shards this worker owns, each with its phase: loading, claiming or ready."""
+        with self._changed:
+            return {number: shard.phase for number, shard in sorted(self._shards.items())}
+
+    @property
+    def ready(self) -> bool:
+        """True when no owned shard is still being taken over."""
+        return all(phase == "ready" for phase in self.phases().values())
+
+    @property
+    def buffered(self) -> int:
+        """Records fetched and not yet decided: the transport pauses fetching above its limit."""
+        return sum(shard.buffered for shard in list(self._shards.values()))
+
+    def state(self, aggregate: str, key: bytes, shard: int) -> tuple[int, Any] | None:
+        """Return version and newest committed state from memory, if this worker owns the shard and has it ready."""
+        owned = self._shards.get(shard)
+        if owned is None or owned.phase != "ready":
+            return None
+        piece = owned.slices[aggregate]
+        entry = piece.states.get(key)
+        return (entry.version, entry.state) if entry else (0, piece.aggregate.initial)
+
+    # ---------------------------------------------------------------- membership (from the transport)
+    def bind(self, flow: Flow) -> None:
+        """Connect to the consumer that is steered; once, before the first assignment."""
+        self._flow = flow
+
+    def acquire(self, numbers: Iterable[int], membership: Membership) -> None:
+        """Take over shards. Loading begins at once, in threads; one held-up shard does not hold the others."""
+        fresh = []
+        with self._changed:
+            self._membership = membership
+            for number in numbers:
+                if number not in self._shards:
+                    self._shards[number] = self._parked.pop(number, Shard(number, {}))
+                    fresh.append(self._shards[number])
+        for shard in fresh:
+            self._load(shard)
+
+    def refresh(self, membership: Membership) -> None:
+        """Note the group metadata of now (it changes without a callback in the KIP-848 protocol). Any thread."""
+        with self._changed:
+            self._membership = membership
+
+    def release(self, numbers: Iterable[int]) -> None:
+        """Give shards up: returns when no transaction that could contain them is open any more. Blocking; poll thread."""
+        gone = set(numbers)
+        with self._changed:
+            for number in gone:
+                shard = self._shards.pop(number, None)
+                if shard is not None:
+                    for piece in shard.slices.values():
+                        piece.pending.clear()
+                    shard.phase = "loading"
+                    self._parked[number] = shard
+            self._changed.wait_for(lambda: not any(gone & work.shards.keys() for work in self._busy))
+
+    def submit(self, batch: Batch) -> None:
+        """Take a batch for deciding; one from before the shard's last seek is dropped (it is fetched again)."""
+        shard = self._shards.get(batch.partition)
+        if shard is None or shard.epoch != batch.epoch or shard.phase != "ready":
+            return
+        piece = shard.slices[self._names[batch.topic]]
+        piece.pending.extend(batch.records)
+        if batch.reached is not None:
+            piece.reached = batch.reached
+        self.more.set()
+
+    # ---------------------------------------------------------------- work (from the engine)
+    def open(self, before: Work | None) -> Work:
+        """Return empty work; until it is closed, no shard that it touches is given back."""
+        work = Work(before)
+        with self._changed:
+            self._busy.append(work)
+        return work
+
+    def close(self, *works: Work) -> None:
+        """Say that nothing of the works is in flight any more: committed, aborted or dropped."""
+        with self._changed:
+            self._busy = [work for work in self._busy if work not in works]
+            self._changed.notify_all()
+
+    def take(self, work: Work, now_ms: int, records_max: int, bytes_max: int) -> Chunk:
+        """Take what is there into ``work``, and with it the membership of the same moment."""
+        with self._changed:
+            work.membership = self._membership
+            return take(work, self._shards.values(), now_ms, records_max, bytes_max)
+
+    def has_work(self) -> bool:
+        """Tell whether records wait, or a shard to be claimed."""
+        return any(shard.phase == "claiming" or shard.buffered for shard in list(self._shards.values()))
+
+    def next_timer(self) -> int | None:
+        """Return when the next timer is due (ms), or None."""
+        return next_timer(list(self._shards.values()))
+
+    def begin(self, shard: Shard) -> None:
+        """The shard is this worker's: let its commands flow, from the committed offsets on."""
+        shard.phase = "ready"
+        for piece in shard.slices.values():
+            piece.reached = -1
+        if self._flow is not None:
+            offsets = {self._topics.commands(name): piece.next for name, piece in shard.slices.items()}
+            self._flow.flow(shard.number, offsets, shard.epoch)
+
+    def reload(self, shards: Mapping[int, Shard]) -> None:
+        """Load shards again, as far as they are still owned: what the log says is true. Kept, if nobody wrote since."""
+        with self._changed:
+            mine = [shard for number, shard in shards.items() if self._shards.get(number) is shard]
+        for shard in mine:
+            if self._flow is not None:
+                self._flow.halt(shard.number)
+            self._load(shard)
+
+    async def idle(self) -> None:
+        """Return when no work is open."""
+
+        def wait() -> None:
+            with self._changed:
+                self._changed.wait_for(lambda: not self._busy)
+
+        await asyncio.get_running_loop().run_in_executor(None, wait)
+
+    def stop(self) -> None:
+        """Load nothing any more."""
+        self._closing = True
+        self.more.set()
+
+    # ---------------------------------------------------------------- taking over
+    def _load(self, shard: Shard) -> None:
+        """Load in the background. The epoch makes batches fetched before it worthless."""
+        self._epoch += 1
+        shard.phase, shard.epoch = "loading", self._epoch
+        for piece in shard.slices.values():
+            piece.pending.clear()
+        task = asyncio.ensure_future(self._take_over(shard, self._epoch))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _take_over(self, shard: Shard, epoch: int) -> None:
+        def wanted() -> bool:
+            return self._shards.get(shard.number) is shard and shard.epoch == epoch and not self._closing
+
+        loop = asyncio.get_running_loop()
+        pause = 0.2
+        while wanted():
+            try:
+                await self._connect()
+                loaded = await loop.run_in_executor(
+                    self._load_threads, self._loader.load, shard.number, shard.slices, wanted
+                )
+                break
+            except (KafkaException, Hanging, BrokenLog) as error:
+                self.problem = f"shard {shard.number}: {error}"
+                _log.warning("%s; trying again in %.1f s", self.problem, pause)
+                await asyncio.sleep(pause)
+                pause = min(pause * 2, 10.0)
+        else:
+            return
+        if loaded is None or not wanted():
+            return
+        self._counters.loads += 1
+        shard.slices, kept = loaded
+        self._counters.kept += kept == len(shard.slices)
+        if all(written_by(piece.metadata) == self._writer_id for piece in shard.slices.values()):
+            self.begin(shard)  # nobody else has claimed it since
+        else:
+            shard.phase = "claiming"
+        self.more.set()

@@ -1,0 +1,126 @@
+"""What goes into one transaction: which claims, records and timers of which shards."""
+
+import asyncio
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from streams.shards.record import Record
+from streams.shards.shard import Shard, Slice
+from streams.writer.decide import Staged
+from streams.writer.transaction import Membership
+
+_TIMERS_MAX = 500
+
+
+@dataclass(slots=True, eq=False)
+class Work:
+    """What one transaction is about: shards claimed, what was decided for each slice, and as whose member.
+
+    ``before`` is the work that is being committed meanwhile, if any: this one was decided on top of it.
+    """
+
+    before: "Work | None" = None
+    claims: list[Shard] = field(default_factory=list)
+    parts: dict[tuple[str, int], Staged] = field(default_factory=dict)
+    shards: dict[int, Shard] = field(default_factory=dict)
+    membership: Membership = field(default_factory=Membership)
+    records: int = 0
+    bytes: int = 0
+    metadata: dict[tuple[str, int], str] = field(default_factory=dict)
+    commit: "asyncio.Future[None] | None" = None
+
+    def __bool__(self) -> bool:
+        return bool(self.claims or self.parts)
+
+    def part(self, shard: Shard, piece: Slice) -> Staged:
+        """Return the slice's overlay, made on top of what is being committed of it."""
+        key = (piece.aggregate.name, piece.shard)
+        part = self.parts.get(key)
+        if part is None:
+            under = None if self.before is None else self.before.parts.get(key)
+            part = self.parts[key] = Staged.on(piece, under)
+            self.shards[shard.number] = shard
+        return part
+
+    def newest(self, piece: Slice) -> Staged:
+        """Return the slice's overlay for reading only."""
+        key = (piece.aggregate.name, piece.shard)
+        under = None if self.before is None else self.before.parts.get(key)
+        return self.parts.get(key) or Staged.on(piece, under)
+
+    def settle(self) -> None:
+        """Note that the work before is committed and merged."""
+        self.before = None
+        for part in self.parts.values():
+            part.under = None
+
+
+@dataclass(slots=True)
+class Chunk:
+    """What is to be decided next: the event loop gets its turn between two of them."""
+
+    records: list[tuple[Staged, list[Record]]] = field(default_factory=list)
+    timers: list[tuple[Staged, list[tuple[int, bytes]]]] = field(default_factory=list)
+
+
+def take(work: Work, shards: Iterable[Shard], now_ms: int, records_max: int, bytes_max: int) -> Chunk:
+    """Take what is there into ``work``, bounded by records and bytes. Commands come before timers: a completion that
+    was in time wins over its deadline.
+    """
+    claimed = {shard.number for one in (work, work.before) if one is not None for shard in one.claims}
+    ready: list[tuple[Shard, Slice]] = []
+    for shard in shards:
+        if shard.phase == "ready":
+            ready += [(shard, piece) for piece in shard.slices.values()]
+        elif shard.phase == "claiming" and shard.number not in claimed:
+            work.claims.append(shard)
+            work.shards[shard.number] = shard
+    ready.sort(key=lambda item: -len(item[1].pending))
+    chunk = Chunk()
+    for shard, piece in ready:
+        if piece.pending and records_max > 0 and bytes_max > 0:
+            taken = _records(piece, records_max, bytes_max)
+            size = sum(map(len, taken))
+            records_max, bytes_max = records_max - len(taken), bytes_max - size
+            work.records += len(taken)
+            work.bytes += size
+            chunk.records.append((work.part(shard, piece), taken))
+        if not piece.pending and piece.aggregate.tick is not None:
+            _timers(work, chunk, shard, piece, now_ms)
+    return chunk
+
+
+def _records(piece: Slice, records_max: int, bytes_max: int) -> list[Record]:
+    pending = piece.pending
+    taken: list[Record] = []
+    while pending and len(taken) < records_max and bytes_max > 0:
+        record = pending.popleft()
+        taken.append(record)
+        bytes_max -= len(record)
+    return taken
+
+
+def _timers(work: Work, chunk: Chunk, shard: Shard, piece: Slice, now_ms: int) -> None:
+    if not piece.armed:
+        newest = work.newest(piece)
+        # What was taken into this very chunk is not decided yet.
+        if not piece.caught_up(newest.next) or any(part is newest for part, _ in chunk.records):
+            return
+        under = newest.under
+        piece.arm(now_ms, [newest.states] if under is None else [under.states, newest.states])
+    if piece.timers and piece.timers[0][0] <= now_ms:
+        newest = work.newest(piece)
+        if due := list(piece.expired(now_ms, _TIMERS_MAX, newest.entry)):
+            chunk.timers.append((work.part(shard, piece), due))
+
+
+def next_timer(shards: Iterable[Shard]) -> int | None:
+    """Return when the earliest timer of the shards is due (ms), or None."""
+    firsts = [
+        piece.timers[0][0]
+        for shard in shards
+        if shard.phase == "ready"
+        for piece in shard.slices.values()
+        if piece.timers
+    ]
+    return min(firsts, default=None)
