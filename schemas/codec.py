@@ -54,12 +54,19 @@ class Codec:
 
     The registry is asked once for each subject and each schema id (which never change), then never again.
     With a ``catalogue``, a record whose name it knows is read as today's schema there, whatever version wrote it:
-    fields added since take their defaults, fields of a newer writer are dropped.
+    fields added since take their defaults, fields of a newer writer are dropped. Who folds a long log names in
+    ``without`` the fields it does not look at, by full name of the record: they may be missing from what is decoded.
     """
 
-    def __init__(self, registry: SchemaRegistry, catalogue: Catalogue | None = None) -> None:
+    def __init__(
+        self,
+        registry: SchemaRegistry,
+        catalogue: Catalogue | None = None,
+        without: compiled.Without = compiled.EVERYTHING,
+    ) -> None:
         self.registry = registry
         self._catalogue = catalogue
+        self._without = without
         self._encoders: dict[tuple[str, str], Encoder] = {}
         self._decoders: dict[bytes, tuple[str, Decoder]] = {}
         self._resolving: dict[tuple[bytes, int], tuple[str, Decoder, Schema]] = {}
@@ -147,7 +154,7 @@ class Codec:
             decoder = _decoder(writer, parse(reader))
             self._resolving[key, id(reader)] = (name, decoder, reader)
             return name, decoder
-        decoder = _decoder(writer, self._todays(name))
+        decoder = _decoder(writer, self._todays(name), self._without)
         self._decoders[key] = (name, decoder)
         return name, decoder
 
@@ -192,14 +199,16 @@ def _refusal(reason: str) -> Decoder:
     return refuse
 
 
-def _decoder(writer: Schema, reader: Schema | None) -> Decoder:
+def _decoder(
+    writer: Schema, reader: Schema | None, without: compiled.Without = compiled.EVERYTHING
+) -> Decoder:
     if compiled.is_recursive(writer):
         return _refusal("it contains itself, and data of any depth is not read here")
     if compiled.repeats_nothing(writer):
         return _refusal("it has an array whose items take no bytes, and data of any length is not read here")
     same = reader is None or canonical(wordless(reader)) == canonical(wordless(writer))
     resolve = None if same else reader
-    if resolve is None and (fast := compiled.decoder(writer, HEADER_BYTES)) is not None:
+    if resolve is None and (fast := compiled.decoder(writer, HEADER_BYTES, without)) is not None:
         return fast
 
     def decode(data: bytes) -> dict[str, Any]:

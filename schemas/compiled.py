@@ -5,7 +5,7 @@ everything else the functions here return None, and the general way (fastavro) i
 """
 
 import struct
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from schemas import numbers
@@ -14,6 +14,8 @@ from schemas.parsing import Schema, named_types
 Encode = Callable[[dict[str, Any]], bytes]
 EncodeEvent = Callable[[bytes, Any], bytes]
 Decode = Callable[[bytes], dict[str, Any]]
+Without = Mapping[str, frozenset[str]]
+EVERYTHING: Without = {}
 
 
 class _Unsupported(Exception):
@@ -151,15 +153,16 @@ def _encode_block(source: _Source, schema: Any, kind: str, value: str) -> list[s
     return [f"join({name})"]
 
 
-def decoder(schema: Schema, begin: int) -> Decode | None:
+def decoder(schema: Schema, begin: int, without: Without = EVERYTHING) -> Decode | None:
     """Return the function that decodes the record at ``begin`` to the end of the data, or None when not covered.
 
+    The fields named in ``without`` (of records by full name, at any depth) are passed over and left out.
     It raises IndexError or ValueError for bytes that are no such record, leftovers included.
     """
     source = _Source()
     source.add(f"i = {begin}")
     try:
-        result = _decode(source, _acyclic(schema))
+        result = _decode(source, _acyclic(schema), without)
     except _Unsupported:
         return None
     source.add(
@@ -179,16 +182,30 @@ def decoder(schema: Schema, begin: int) -> Decode | None:
     return made
 
 
-def _decode(source: _Source, schema: Schema) -> str:
+def _decode(source: _Source, schema: Schema, without: Without = EVERYTHING) -> str:
     """Add the statements that read a value at ``i`` and move on; return the expression of the value."""
     kind = _kind(schema)
     if kind == "record":
-        fields = [(field["name"], _decode(source, field["type"])) for field in schema["fields"]]
+        fields, unread = [], without.get(schema["name"], ())
+        for field in schema["fields"]:
+            if field["name"] not in unread:
+                fields.append((field["name"], _decode(source, field["type"], without)))
+            else:
+                _pass_over(source, field["type"])
         return "{" + ", ".join(f"{name!r}: {value}" for name, value in fields) + "}"
     name = source.name()
     if kind in ("long", "int"):
+        # Two bytes are read in place: a call costs as much as all the rest.
         source.add(
-            "n = d[i]", "i += 1", "if n > 127:", "    n, i = rest(d, i, n)", f"{name} = n >> 1 ^ -(n & 1)"
+            "n = d[i]",
+            "i += 1",
+            "if n > 127:",
+            "    m = d[i]",
+            "    if m > 127:",
+            "        n, i = rest(d, i, n)",
+            "    else:",
+            "        n, i = n & 127 | m << 7, i + 1",
+            f"{name} = n >> 1 ^ -(n & 1)",
         )
     elif kind in ("string", "bytes"):
         source.add("n = d[i]", "i += 1", "if n & 129:", "    n, i = odd(d, i, n)", "j = i + (n >> 1)")
@@ -210,6 +227,23 @@ def _decode(source: _Source, schema: Schema) -> str:
     else:
         _decode_blocks(source, schema, kind, name)
     return name
+
+
+def _pass_over(source: _Source, schema: Schema) -> None:
+    """Add the statements that move on behind a value at ``i``."""
+    kind = _kind(schema)
+    if kind in ("string", "bytes"):
+        source.add("n = d[i]", "i += 1", "if n & 129:", "    n, i = odd(d, i, n)", "i += n >> 1")
+    elif kind in ("long", "int"):
+        source.add("while d[i] > 127:", "    i += 1", "i += 1")
+    elif kind == "union":
+        source.add("n = d[i]", "i += 1", "if n == 2:")
+        source.indent += 1
+        _pass_over(source, schema[1])
+        source.indent -= 1
+        source.add("elif n:", "    no_branch(n)")
+    else:
+        _decode(source, schema)
 
 
 def _decode_optional(source: _Source, schema: Schema, name: str) -> None:

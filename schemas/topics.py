@@ -32,6 +32,10 @@ class Topics:
         """The answers to an aggregate's commands."""
         return f"{self.prefix}{aggregate}.outcomes"
 
+    def snapshots(self, aggregate: str) -> str:
+        """What shortens the reading of events: states, and which commands were answered. Can be made anew from them."""
+        return f"{self.prefix}{aggregate}.snapshots"
+
     def quarantine(self, aggregate: str) -> str:
         """Where commands go that cannot be processed."""
         return f"{self.prefix}{aggregate}.quarantine"

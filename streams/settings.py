@@ -32,6 +32,7 @@ class WorkerSettings:
     fence_after_s: float = 0.3
     command_bytes_max: int = 1 << 20
     index_entries_max: int = 1_000_000
+    snapshot_tail_records: int = 20_000
     queues: tuple[str, ...] = ("default",)
     buffer_records_max: int = 20_000
 

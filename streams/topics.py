@@ -9,6 +9,7 @@ _DAY_MS = 86_400_000
 TOPIC_BYTES_MAX = 4 << 20
 QUARANTINE_BYTES_MAX = 5 << 20
 COMMANDS_RETENTION_MS = 7 * _DAY_MS
+_SNAPSHOTS_SEGMENT_BYTES = 8 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +47,19 @@ def aggregate_topics(topics: Topics, aggregate: str, shards: int) -> tuple[Topic
             # Longer than the commands, so that no command can come back after its outcome is gone.
             _config(
                 "delete", retention_ms=COMMANDS_RETENTION_MS + _DAY_MS, max_message_bytes=TOPIC_BYTES_MAX
+            ),
+        ),
+        TopicSpec(
+            topics.snapshots(aggregate),
+            shards,
+            # A take-over reads all of it, superseded snapshots included: small segments, cleaned early, keep it short.
+            _config(
+                "compact",
+                segment_bytes=_SNAPSHOTS_SEGMENT_BYTES,
+                segment_ms=_DAY_MS,
+                min_cleanable_dirty_ratio=0.2,
+                delete_retention_ms=60_000,
+                max_message_bytes=TOPIC_BYTES_MAX,
             ),
         ),
         TopicSpec(

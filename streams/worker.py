@@ -4,6 +4,7 @@ import asyncio
 import gc
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, cast
 
 import faust
@@ -26,6 +27,7 @@ from streams.writer.decoding import Decoder
 from streams.writer.encoding import EffectEncoder, Encoder
 from streams.writer.engine import Engine
 from streams.writer.quarantine import Quarantine
+from streams.writer.snapshots import Snapshots
 from streams.writer.transaction import TransactionalWriter, transactional_id
 
 
@@ -132,7 +134,10 @@ def create_worker(
     timeout_ms = settings.transaction_timeout_ms
     broker = Broker(settings.kafka, group_id(settings), writer_id, settings.fence_after_s, timeout_ms / 1000)
     writer = TransactionalWriter(settings.kafka, writer_id, timeout_ms, settings.linger_ms)
-    engine = Engine(settings, topics, deciders, writer, Loader(broker, aggregates, codec, topics))
+    loader = Loader(broker, aggregates, catalogue, codec, topics)
+    stable_ends = partial(broker.ends, committed=True)
+    snapshots = Snapshots(topics, loader.states, stable_ends, settings.snapshot_tail_records)
+    engine = Engine(settings, topics, deciders, writer, loader, snapshots)
     return Worker(
         _app(settings, engine, [topics.commands(aggregate.name) for aggregate in aggregates]), engine, broker
     )

@@ -98,6 +98,8 @@ class Aggregate:
     - ``touch(message, state)``: applied when a command is accepted without an event (a heartbeat): kept in the
       owner's memory only, lost when the shard moves.
     - ``wake(state, now)``: applied once to each state after the owner has processed its backlog, before timers run.
+    - ``fold``: raise it when ``evolve`` gives another state for the same events and neither its module's text nor the
+      state's types tell: snapshots are then made anew.
     - ``unindexed``: commands idempotent by their own nature (lease, timer): they take no entry in the index of
       command ids.
     """
@@ -115,3 +117,4 @@ class Aggregate:
     touch: Callable[[Message, Any], Any] = nothing_volatile
     wake: Callable[[Any, int], Any] = unchanged
     unindexed: tuple[type, ...] = ()
+    fold: int = 1

@@ -3,195 +3,300 @@
 1. The worker's own ``init_transactions`` has ended what this node had open (the caller's duty).
 2. *Stable* committed offsets: no undecided transaction can still move them.
 3. High watermarks of the topics to fold, taken after step 2; wait until all below them is decided.
-4. Fold, to the *consumer's* position, so that markers and holes of compaction cannot stall it.
+4. Fold snapshots, then what came after them, to the *consumer's* position, so that markers and holes of compaction
+   cannot stall it.
 5. Verify versions and sequence.
 The caller then claims the shard with a transaction of its own, seeks and resumes.
 """
 
 import logging
 import time
-from collections.abc import Callable, Sequence
-from typing import cast
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, cast
 
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, TopicPartition
 
+from schemas.catalogue import Catalogue
 from schemas.codec import Codec
-from schemas.topics import Topics, key_of
+from schemas.topics import Topics
 from streams.domain.aggregate import Aggregate
-from streams.recovery.offsets import Broker, Committed, sequence_in
+from streams.recovery.fold import BrokenLog, Fold, Partition, remember
+from streams.recovery.offsets import Broker, Committed
+from streams.recovery.snapshots import StateCodec, fold_hash
+from streams.shards.identity import uuid_bytes
 from streams.shards.record import Record
-from streams.shards.shard import Entry, Remembered, Slice
-from streams.translation import from_record
+from streams.shards.saved import Remembered
+from streams.shards.shard import Slice
 
 _log = logging.getLogger(__name__)
-Partition = tuple[str, int]
+_BATCH_RECORDS = 10_000
+_POLL_S = 0.05
+# What a fold does not look at: decoding the rest is most of its work.
+UNREAD = {
+    "flexcore.common.Envelope": frozenset(
+        [
+            "event_id",
+            "tenant",
+            "aggregate",
+            "aggregate_id",
+            "command_id",
+            "causation_id",
+            "correlation_id",
+            "actor",
+            "writer",
+            "at",
+            "traceparent",
+        ]
+    ),
+    "flexcore.common.Outcome": frozenset(
+        [
+            "command_type",
+            "aggregate",
+            "status",
+            "reason",
+            "detail",
+            "first_version",
+            "last_version",
+            "shard",
+            "position",
+            "actor",
+            "correlation_id",
+            "at",
+            "reply",
+        ]
+    ),
+}
+Sink = Callable[[Sequence[Record]], None]
 
 
-class BrokenLog(RuntimeError):
-    """The log contradicts itself: a version or sequence is missing or doubled. The shard takes no commands."""
+@dataclass(slots=True)
+class Loading:
+    """A load under way: what can already be read (true, but not the newest), and how far it is."""
 
+    slices: dict[str, Slice] = field(default_factory=dict)
+    records: int = 0
+    left: int = 0
 
-class Fold:
-    """Rebuilds one slice from its events and outcomes, and checks them while at it."""
-
-    def __init__(self, aggregate: Aggregate, shard: int, codec: Codec, topics: Topics) -> None:
-        self.slice = Slice(aggregate, shard)
-        self.events = (topics.events(aggregate.name), shard)
-        self.outcomes = (topics.outcomes(aggregate.name), shard)
-        self.source_offset = -1
-        self._kinds = {f"flexcore.{aggregate.name}.{kind.__name__}": kind for kind in aggregate.events}
-        self._codec = codec
-        self._written = 0
-        self._event_sequence = 0
-        self._outcome_sequence = 0
-        self.complete = True
-
-    def event(self, record: Record) -> None:
-        """Fold one event. Raises :class:`BrokenLog` on a hole or a repeat."""
-        fullname, body = self._codec.decode(record.value() or b"")
-        kind = self._kinds.get(fullname)
-        envelope = body.pop("envelope")
-        key = key_of(envelope["tenant"], envelope["aggregate_id"])
-        version, sequence = envelope["version"], envelope["sequence"]
-        entry = self.slice.states.get(key)
-        known = entry.version if entry else 0
-        if kind is None or version != known + 1 or sequence <= self._event_sequence:
-            raise BrokenLog(
-                f"{self.events[0]}/{self.events[1]} at {record.offset()}: {fullname} has version {version} and sequence"
-                f" {sequence} after version {known} and sequence {self._event_sequence}; `flexcore event verify` names"
-                " the first bad record"
-            )
-        state = entry.state if entry else self.slice.aggregate.initial
-        self.slice.states[key] = Entry(version, self.slice.aggregate.evolve(state, from_record(kind, body)))
-        self._event_sequence = sequence
-        self._written += 1
-        self.source_offset = max(self.source_offset, envelope["source_offset"])
-
-    def outcome(self, record: Record) -> None:
-        """Remember one outcome. An answer given again is the same answer, and takes no sequence."""
-        headers = dict(record.headers() or ())
-        self.source_offset = max(self.source_offset, int(headers.get("source-offset") or -1))
-        if "replayed" in headers:
-            return
-        value = record.value() or b""
-        _, body = self._codec.decode(value)
-        if body["sequence"] <= self._outcome_sequence:
-            raise BrokenLog(
-                f"{self.outcomes[0]}/{self.outcomes[1]} at {record.offset()}: sequence {body['sequence']} repeats"
-            )
-        self._outcome_sequence = body["sequence"]
-        self._written += 1
-        if body["stored"]:
-            key = key_of(body["tenant"], body["aggregate_id"]) + body["command_id"].encode()
-            self.slice.index[key] = Remembered(body["body_hash"], value)
-
-    def finish(self, committed: Committed, first_offset: int) -> Slice:
-        """Return the slice at its committed offset, or after the last source offset in the log when there is none."""
-        piece = self.slice
-        piece.sequence = max(self._event_sequence, self._outcome_sequence)
-        piece.position = self._event_sequence
-        piece.metadata = committed.metadata
-        piece.next = committed.offset if committed.offset >= 0 else max(self.source_offset + 1, first_offset)
-        promised = sequence_in(committed.metadata)
-        if promised > piece.sequence or (self.complete and self._written != piece.sequence):
-            raise BrokenLog(
-                f"{self.events[0]}/{self.events[1]}: the last writer had written up to sequence {promised}, the log holds"
-                f" {self._written} records up to {piece.sequence}: records are missing"
-            )
-        return piece
+    @property
+    def progress(self) -> float:
+        """The part that is read, from 0 to 1."""
+        return self.records / (self.records + self.left) if self.left else 1.0
 
 
 class Loader:
     """Loads shards from the log; blocking, one shard a call, several calls side by side in threads."""
 
-    def __init__(self, broker: Broker, aggregates: Sequence[Aggregate], codec: Codec, topics: Topics) -> None:
+    def __init__(
+        self,
+        broker: Broker,
+        aggregates: Sequence[Aggregate],
+        catalogue: Catalogue,
+        codec: Codec,
+        topics: Topics,
+    ) -> None:
         self._broker = broker
-        self._aggregates = aggregates
+        self._aggregates = {aggregate.name: aggregate for aggregate in aggregates}
+        self._catalogue = catalogue
         self._codec = codec
         self._topics = topics
+        self._states: dict[str, StateCodec | None] = {}
+
+    def states(self) -> Mapping[str, StateCodec | None]:
+        """Return how each aggregate's snapshots are encoded; None: not at all, its states cannot be read back."""
+        if not self._states:
+            self._states = {
+                name: self._state_codec(aggregate) for name, aggregate in self._aggregates.items()
+            }
+        return self._states
+
+    def _state_codec(self, aggregate: Aggregate) -> StateCodec | None:
+        log = self._broker.identity(
+            [self._topics.events(aggregate.name), self._topics.outcomes(aggregate.name)]
+        )
+        try:
+            return StateCodec(aggregate, fold_hash(aggregate, self._catalogue, log))
+        except TypeError as error:
+            _log.warning(
+                "%s takes no snapshots, its log is read from the first event: %s", aggregate.name, error
+            )
+            return None
 
     def load(
-        self, shard: int, known: dict[str, Slice], wanted: Callable[[], bool]
+        self, shard: int, known: dict[str, Slice], wanted: Callable[[], bool], loading: Loading
     ) -> tuple[dict[str, Slice], int] | None:
         """Return the shard's slices and how many of them were kept from ``known``; None once it is no longer wanted.
 
         A known slice is kept if the broker's offset *and* metadata are still the ones it has: then nobody wrote since.
-        Raises ``Hanging``, :class:`BrokenLog` or ``KafkaException``.
+        ``loading`` is filled meanwhile. Raises ``Hanging``, :class:`BrokenLog` or ``KafkaException``.
         """
         start = time.monotonic()
-        names = [aggregate.name for aggregate in self._aggregates]
-        commands: list[Partition] = [(self._topics.commands(name), shard) for name in names]
+        commands: list[Partition] = [(self._topics.commands(name), shard) for name in self._aggregates]
         committed = self._broker.stable(commands, wanted)
         if committed is None:
             return None
-        at = dict(zip(names, committed, strict=True))
-        kept = {
+        at = dict(zip(self._aggregates, committed, strict=True))
+        slices = {
             name: piece
             for name, piece in known.items()
             if piece.next >= 0 and (piece.next, piece.metadata) == (at[name].offset, at[name].metadata)
         }
-        folds = [
-            Fold(aggregate, shard, self._codec, self._topics)
-            for aggregate in self._aggregates
-            if aggregate.name not in kept
-        ]
-        ends = (
-            self._broker.ends([part for fold in folds for part in (fold.events, fold.outcomes)])
-            if folds
-            else {}
-        )
-        if not self._broker.settled(ends, commands, wanted):
+        kept = len(slices)
+        for piece in slices.values():
+            piece.saved.restart()
+        loading.slices.update(slices)
+        names = [name for name in self._aggregates if name not in slices]
+        slices |= self._fold_all(names, shard, at, commands, wanted, loading)
+        if len(slices) < len(self._aggregates):
             return None
-        lows = self._broker.starts([*ends, *commands])
-        if not self._read(folds, ends, wanted):
-            return None
-        slices = dict(kept)
-        for fold in folds:
-            name = fold.slice.aggregate.name
-            fold.complete = lows[fold.outcomes] == 0
-            slices[name] = fold.finish(at[name], lows[self._topics.commands(name), shard])
         highs = self._broker.ends(commands)
         for name, piece in slices.items():
             piece.arm_at = highs[self._topics.commands(name), shard]
             piece.armed, piece.reached = False, -1
+        took_ms = 1e3 * (time.monotonic() - start)
         _log.info(
-            "shard %d: %d slices folded, %d kept, %.0f ms",
+            "shard %d: %d slices folded from %d records, %d kept, %.0f ms",
             shard,
-            len(folds),
-            len(kept),
-            1e3 * (time.monotonic() - start),
+            len(names),
+            loading.records,
+            kept,
+            took_ms,
         )
-        return slices, len(kept)
+        return slices, kept
 
-    def _read(self, folds: Sequence[Fold], ends: dict[Partition, int], wanted: Callable[[], bool]) -> bool:
-        sinks: dict[Partition, Callable[[Record], None]] = {}
+    def _fold_all(
+        self,
+        names: Sequence[str],
+        shard: int,
+        at: Mapping[str, Committed],
+        commands: Sequence[Partition],
+        wanted: Callable[[], bool],
+        loading: Loading,
+    ) -> dict[str, Slice]:
+        """Fold the named aggregates' slices; an empty mapping when it is no longer wanted."""
+        if not names:
+            return {}
+        states = self.states()
+        folds = [
+            Fold(self._aggregates[name], shard, self._codec, self._topics, states[name]) for name in names
+        ]
+        parts = [part for fold in folds for part in (fold.events_at, fold.outcomes_at, fold.snapshots_at)]
+        ends = self._broker.ends(parts)
+        if not self._broker.settled(ends, commands, wanted):
+            return {}
+        lows = self._broker.starts([*parts, *commands])
+        if not self._read_all(folds, ends, wanted, loading, with_snapshots=True):
+            return {}
+        done: dict[str, Slice] = {}
         for fold in folds:
-            sinks[fold.events], sinks[fold.outcomes] = fold.event, fold.outcome
-        left = {part for part, end in ends.items() if end > 0}
-        if not left:
+            name = fold.slice.aggregate.name
+            numbers = at[name], lows[fold.outcomes_at], lows[self._topics.commands(name), shard]
+            try:
+                done[name] = fold.finish(*numbers)
+            except BrokenLog as error:
+                if fold.slice.saved.mark is None:
+                    raise
+                # Snapshots are never required: the log itself has the last word.
+                _log.error("%s; folding again without snapshots", error)
+                again = Fold(self._aggregates[name], shard, self._codec, self._topics, None)
+                if not self._read_all([again], ends, wanted, loading, with_snapshots=False):
+                    return {}
+                done[name] = again.finish(*numbers)
+        return done
+
+    def _read_all(
+        self,
+        folds: Sequence[Fold],
+        ends: Mapping[Partition, int],
+        wanted: Callable[[], bool],
+        loading: Loading,
+        *,
+        with_snapshots: bool,
+    ) -> bool:
+        for fold in folds:
+            loading.slices[fold.slice.aggregate.name] = fold.slice
+        if with_snapshots:
+            sinks: dict[Partition, Sink] = {fold.snapshots_at: fold.snapshots for fold in folds}
+            if not self._read(sinks, dict.fromkeys(sinks, 0), ends, wanted, loading):
+                return False
+        starts: dict[Partition, int] = {}
+        sinks = {}
+        for fold in folds:
+            starts |= fold.open(ends)
+            loading.slices[fold.slice.aggregate.name] = fold.slice
+            sinks[fold.events_at], sinks[fold.outcomes_at] = fold.events, fold.outcomes
+        return self._read(sinks, starts, ends, wanted, loading)
+
+    def recall(self, piece: Slice, numbers: Sequence[int]) -> dict[int, dict[bytes, Remembered]]:
+        """Read back the answers that chunks of a slice's index stand for, by chunk. Blocking: one pass a chunk."""
+        return {number: self._recall(piece, number) for number in numbers}
+
+    def _recall(self, piece: Slice, number: int) -> dict[bytes, Remembered]:
+        chunk = piece.saved.chunks[number]
+        ids = chunk.each()
+        wanted_ids, found = frozenset(ids), dict[bytes, Remembered]()
+        part = (self._topics.outcomes(piece.aggregate.name), piece.shard)
+
+        def pick(records: Sequence[Record]) -> None:
+            for record in records:
+                if uuid_bytes((record.key() or b"").decode()) in wanted_ids:
+                    value = record.value() or b""
+                    remember(found, self._codec.decode(value)[1], value)
+
+        ends = self._broker.ends([part], committed=True)
+        self._read({part: pick}, {part: chunk.outcomes}, ends, lambda: len(found) < len(ids), Loading())
+        return found
+
+    def _read(
+        self,
+        sinks: Mapping[Partition, Sink],
+        starts: Mapping[Partition, int],
+        ends: Mapping[Partition, int],
+        wanted: Callable[[], bool],
+        loading: Loading,
+    ) -> bool:
+        """Hand every record from ``starts`` to ``ends`` to its sink, in order. False if no longer wanted."""
+        at = {part: starts[part] for part in sinks if starts[part] < ends[part]}
+        loading.left += sum(ends[part] - start for part, start in at.items())
+        if not at:
             return True
         consumer = self._broker.reader()
-        consumer.assign([TopicPartition(topic, partition, OFFSET_BEGINNING) for topic, partition in left])
+        consumer.assign([TopicPartition(*part, offset or OFFSET_BEGINNING) for part, offset in at.items()])
         try:
-            while left and wanted():
-                self._drain(consumer, sinks, ends, left)
+            while at and wanted():
+                self._drain(consumer, sinks, ends, at, loading)
         finally:
             consumer.unassign()
-        return not left
+        return not at
 
     @staticmethod
     def _drain(
         consumer: Consumer,
-        sinks: dict[Partition, Callable[[Record], None]],
-        ends: dict[Partition, int],
-        left: set[Partition],
+        sinks: Mapping[Partition, Sink],
+        ends: Mapping[Partition, int],
+        at: dict[Partition, int],
+        loading: Loading,
     ) -> None:
-        for record in cast(list[Record], consumer.consume(5000, 0.05)):
-            part = (record.topic(), record.partition())
-            error = record.error()
-            if error is None:
-                sinks[part](record)
+        found: dict[Any, list[Record]] = {}
+        reached: list[Partition] = []
+        first = consumer.poll(_POLL_S)
+        if first is None:
+            return
+        for record in cast(list[Record], [first, *consumer.consume(_BATCH_RECORDS, 0)]):
+            if (error := record.error()) is None:
+                found.setdefault(record.topic(), []).append(record)
             elif error.code() != KafkaError._PARTITION_EOF:
                 raise KafkaException(error)
-            elif record.offset() >= ends[part]:
-                left.discard(part)
+            elif record.offset() >= ends[record.topic(), record.partition()]:
+                reached.append((record.topic(), record.partition()))
+        for records in found.values():
+            part = (records[0].topic(), records[0].partition())
+            if part not in at:
+                continue
+            sinks[part](records)
+            after = records[-1].offset() + 1
+            loading.records += len(records)
+            loading.left -= max(min(after, ends[part]) - at[part], 0)
+            at[part] = after
+        for part in reached:
+            loading.left -= max(ends[part] - at.pop(part, ends[part]), 0)

@@ -13,6 +13,7 @@ from confluent_kafka import (
     KafkaError,
     KafkaException,
     Producer,
+    TopicCollection,
     TopicPartition,
 )
 from confluent_kafka.admin import AdminClient
@@ -111,6 +112,11 @@ class Broker:
         earliest: OffsetSpec = OffsetSpec.earliest()  # type: ignore[no-untyped-call]  # untyped in the client
         return self._offsets(partitions, earliest, False)
 
+    def identity(self, topics: Sequence[str]) -> str:
+        """Return the ids of topics: another text once one of them was deleted and made anew."""
+        described = self._admin.describe_topics(TopicCollection(list(topics)), request_timeout=_TIMEOUT_S)
+        return " ".join(str(described[topic].result(_TIMEOUT_S).topic_id) for topic in topics)
+
     def settled(
         self,
         ends: Mapping[tuple[str, int], int],
@@ -189,6 +195,7 @@ class Broker:
                     "auto.offset.reset": "earliest",
                     "fetch.wait.max.ms": 10,
                     "queued.min.messages": 100_000,
+                    "queued.max.messages.kbytes": 16_384,  # a load's memory, beside what it builds
                 }
             )
             setattr(self._local, isolation, existing)

@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from streams.domain.aggregate import Aggregate
 from streams.shards.record import Record
+from streams.shards.saved import Remembered, Saved
 
 Phase = Literal["loading", "claiming", "ready"]
 
@@ -21,20 +22,13 @@ class Entry:
 
 
 @dataclass(slots=True)
-class Remembered:
-    """The answer once given to a command id: the hash of the body it had, and the outcome's bytes."""
-
-    body_hash: str
-    outcome: bytes
-
-
-@dataclass(slots=True)
 class Slice:
     """One aggregate's part of one shard; its commands partition has one offset, its log one sequence.
 
     ``next`` is the committed offset that ``states`` belong to, ``metadata`` what was committed with it: while the
     broker's offset and metadata are both equal, nobody has written since. ``sequence`` counts the events and outcomes
-    written, ``position`` is the sequence of the last event.
+    written, ``position`` is the sequence of the last event. ``saved`` says what of it is snapshotted; ``recalling``:
+    answers are being read back, and no command is decided until they are there.
     """
 
     aggregate: Aggregate
@@ -50,6 +44,8 @@ class Slice:
     arm_at: int = 0
     armed: bool = False
     reached: int = -1
+    saved: Saved = field(default_factory=Saved)
+    recalling: bool = False
 
     def caught_up(self, decided: int) -> bool:
         """Tell whether every command up to the end seen at the take-over (trailing markers included) is decided;
@@ -60,6 +56,7 @@ class Slice:
     def merge(self, states: dict[bytes, Entry], index: dict[bytes, Remembered]) -> None:
         """Take over what a committed transaction decided; timers follow the new states."""
         self.states.update(states)
+        self.saved.dirty.update(states)
         self.index.update(index)
         if self.armed and self.aggregate.tick is not None:
             due = self.aggregate.due

@@ -23,23 +23,30 @@ from streams.domain.aggregate import (
     no_reply,
 )
 from streams.failures import Poison, fingerprint
+from streams.shards.identity import derived, uuid_bytes
 from streams.shards.record import Record
-from streams.shards.shard import Entry, Remembered, Slice
+from streams.shards.saved import Remembered, Saved, Written
+from streams.shards.shard import Entry, Slice
 from streams.writer.command import Command, of_timer
 from streams.writer.decoding import Decoder
 from streams.writer.encoding import Cause, EffectEncoder, Encoder, Produced
-from streams.writer.identity import derived, uuid_bytes
 from streams.writer.quarantine import Quarantine
 
 _log = logging.getLogger(__name__)
 Reactor = Callable[[str, str, Any, Any], tuple[Send, ...]]
 
 
+class _Unread(Exception):
+    """Chunks of old answers (their numbers) have to be read back before a command can be decided."""
+
+
 @dataclass(slots=True)
 class Staged:
     """What one slice adds in a transaction: an overlay over its states, dropped whole if the transaction aborts.
 
-    ``under`` is the overlay of the transaction before, while that one is being committed.
+    ``under`` is the overlay of the transaction before, while that one is being committed. ``written`` is what the
+    transaction adds to the snapshots. ``missing`` are the chunks of old answers that must be read back before the next
+    command can be decided.
     """
 
     slice: Slice
@@ -57,6 +64,8 @@ class Staged:
     quarantined: int = 0
     forwarded: int = 0
     timers: int = 0
+    written: Written | None = None
+    missing: tuple[int, ...] = ()
 
     @classmethod
     def on(cls, piece: Slice, under: "Staged | None") -> "Staged":
@@ -104,17 +113,26 @@ class Decider:
         self._shards = shards
         self._index_entries_max = index_entries_max
 
-    def stage(self, staged: Staged, records: list[Record], condemned: frozenset[int] = frozenset()) -> None:
-        """Decide ``records`` in order. Offsets in ``condemned`` broke a transaction alone: they fail undecided."""
-        for record in records:
+    def stage(self, staged: Staged, records: list[Record], condemned: frozenset[int] = frozenset()) -> int:
+        """Decide ``records`` in order. Offsets in ``condemned`` broke a transaction alone: they fail undecided.
+
+        Returns how many were decided: fewer than all, if the next one needs answers that are to be read back first
+        (``staged.missing``).
+        """
+        for number, record in enumerate(records):
             offset = record.offset()
             try:
                 self._command(staged, record, offset, offset in condemned)
+            except _Unread as unread:
+                staged.missing = unread.args
+                staged.commands += number
+                return number
             except Poison as poison:
                 staged.quarantined += 1
                 staged.out.append(self._quarantine.entry(record, poison.cause, poison.detail, ""))
             staged.next = offset + 1
         staged.commands += len(records)
+        return len(records)
 
     def _command(self, staged: Staged, record: Record, offset: int, condemned: bool) -> None:
         key = record.key() or b""
@@ -126,6 +144,8 @@ class Decider:
         index_key = key + command.command_id
         remembered = staged.remembered(index_key)
         cause = self._encoder.cause(command, key, offset)
+        if remembered is None and cause.command_uuid in staged.slice.saved.older:
+            remembered = _read_back(staged.slice.saved, index_key, cause.command_uuid)
         if remembered is not None:
             self._again(staged, command, cause, remembered, offset)
             return
@@ -151,7 +171,8 @@ class Decider:
         expected = command.expected_version
         if expected is not None and expected != entry.version:
             return Rejected("version_conflict", f"expected version {expected}, but it is {entry.version}")
-        if len(staged.slice.index) + len(staged.index) >= self._index_entries_max:
+        piece = staged.slice
+        if len(piece.index) + len(piece.saved.older) + len(staged.index) >= self._index_entries_max:
             return Rejected("overloaded", "the index of command ids is full; try again later")
         return self._aggregate.decide(command.message, entry.state)
 
@@ -313,3 +334,10 @@ class Decider:
         staged.forwarded += 1
         partition = partition_of(key, self._shards)
         staged.out.append((record.topic(), record.value() or b"", key, partition, headers))
+
+
+def _read_back(saved: Saved, index_key: bytes, command_uuid: bytes) -> Remembered | None:
+    """Return the answer of a command whose id was used long ago, for whatever aggregate."""
+    if missing := saved.missing(command_uuid):
+        raise _Unread(*missing)
+    return saved.answer(index_key, command_uuid)

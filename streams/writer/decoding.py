@@ -11,10 +11,10 @@ from schemas.codec import Codec
 from schemas.errors import Undecodable, UnknownSchema
 from streams.domain.aggregate import Aggregate, Message
 from streams.failures import Poison
+from streams.shards.identity import derived, uuid_bytes
 from streams.shards.record import Record
 from streams.translation import Untranslatable, from_record
 from streams.writer.command import Command, body_hash
-from streams.writer.identity import derived, uuid_bytes
 
 _STREAM_NAMESPACE = uuid_bytes("flexcore")
 

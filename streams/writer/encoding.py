@@ -17,9 +17,9 @@ from schemas.outcome import Answer, outcome
 from schemas.partitioning import partition_of
 from schemas.topics import Topics, key_of
 from streams.domain.aggregate import Aggregate, Send, TaskOffer
+from streams.shards.identity import derived, uuid_bytes
 from streams.translation import to_record
 from streams.writer.command import Command
-from streams.writer.identity import derived, uuid_bytes
 
 Headers = list[tuple[str, bytes]]
 

@@ -22,6 +22,7 @@ from streams.recovery.load import Loader
 from streams.settings import WorkerSettings
 from streams.writer.decide import Decider, Staged
 from streams.writer.ownership import Ownership
+from streams.writer.snapshots import Snapshots
 from streams.writer.transaction import TransactionalWriter
 from streams.writer.work import Work
 
@@ -40,6 +41,7 @@ class Engine:
         deciders: Mapping[str, Decider],
         writer: TransactionalWriter,
         loader: Loader,
+        snapshots: Snapshots,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self.counters = Counters()
@@ -47,6 +49,7 @@ class Engine:
         self._topics = topics
         self._deciders = deciders
         self._writer = writer
+        self._snapshots = snapshots
         self._clock = clock
         self._commit_thread = ThreadPoolExecutor(1, "commit")
         self.ownership = Ownership(topics, deciders, loader, writer.id, self._connect, self.counters)
@@ -119,7 +122,9 @@ class Engine:
         for part, records in chunk.records:
             name = part.slice.aggregate.name
             condemned = self._condemned.get((name, part.slice.shard), frozenset())
-            self._deciders[name].stage(part, records, condemned)
+            count = self._deciders[name].stage(part, records, condemned)
+            if count < len(records):
+                self.ownership.recall(part.slice, part.missing, records[count:])
         for part, timers in chunk.timers:
             for due, key in timers:
                 self._deciders[part.slice.aggregate.name].tick(part, key, due, self._now_ms)
@@ -133,6 +138,7 @@ class Engine:
             await self._connect()
         self._writer.begin()
         for part in work.parts.values():
+            self._snapshots.stage(part, self._now_ms)
             self._writer.produce(part.out)
         offsets = self._offsets(work)
         work.metadata = {(tp.topic, tp.partition): tp.metadata or "" for tp in offsets}
@@ -171,6 +177,7 @@ class Engine:
             piece = part.slice
             piece.next, piece.sequence, piece.position = part.next, part.sequence, part.position
             piece.merge(part.states, part.index)
+            self._snapshots.committed(part)
             self._count(part)
             self._condemned.pop(key, None)
         for shard in flight.shards.values():

@@ -3,20 +3,21 @@
 import asyncio
 import logging
 import threading
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from confluent_kafka import KafkaException
 
 from schemas.topics import Topics
 from streams.failures import Hanging
 from streams.metrics import Counters
-from streams.recovery.load import BrokenLog, Loader
+from streams.recovery.fold import BrokenLog
+from streams.recovery.load import Loader, Loading
 from streams.recovery.offsets import written_by
 from streams.shards.record import Record
-from streams.shards.shard import Shard
+from streams.shards.shard import Shard, Slice
 from streams.writer.transaction import Membership
 from streams.writer.work import Chunk, Work, next_timer, take
 
@@ -32,6 +33,14 @@ class Batch:
     epoch: int
     records: list[Record]
     reached: int | None = None
+
+
+class Read(NamedTuple):
+    """The state of one aggregate; ``stale``: there may be a newer one, and version 0 may mean not yet loaded."""
+
+    version: int
+    state: Any
+    stale: bool
 
 
 class Flow(Protocol):
@@ -75,6 +84,7 @@ class Ownership:
         self._changed = threading.Condition()  # guards the four above: they change together
         self._load_threads = ThreadPoolExecutor(4, "load")
         self._tasks: set[asyncio.Task[None]] = set()
+        self._loading: dict[int, Loading] = {}
         self._epoch = 0
         self._closing = False
 
@@ -94,14 +104,26 @@ class Ownership:
         """Records fetched and not yet decided: the transport pauses fetching above its limit."""
         return sum(shard.buffered for shard in list(self._shards.values()))
 
-    def state(self, aggregate: str, key: bytes, shard: int) -> tuple[int, Any] | None:
-        """Return version and newest committed state from memory, if this worker owns the shard and has it ready."""
-        owned = self._shards.get(shard)
-        if owned is None or owned.phase != "ready":
+    def progress(self) -> dict[int, float]:
+        """Return how far the shards being loaded are, from 0 to 1."""
+        with self._changed:
+            numbers = [number for number, shard in sorted(self._shards.items()) if shard.phase == "loading"]
+        return {number: self._loading[number].progress for number in numbers if number in self._loading}
+
+    def state(self, aggregate: str, key: bytes, shard: int) -> Read | None:
+        """Return the newest committed state from memory, if this worker owns the shard.
+
+        While the shard is still being taken over, what is already known is returned, marked stale.
+        """
+        owned, loading = self._shards.get(shard), self._loading.get(shard)
+        if owned is None:
             return None
-        piece = owned.slices[aggregate]
+        stale = owned.phase != "ready"
+        slices = loading.slices if stale and loading is not None else owned.slices
+        if (piece := slices.get(aggregate)) is None:
+            return None
         entry = piece.states.get(key)
-        return (entry.version, entry.state) if entry else (0, piece.aggregate.initial)
+        return Read(entry.version, entry.state, stale) if entry else Read(0, piece.aggregate.initial, stale)
 
     # ---------------------------------------------------------------- membership (from the transport)
     def bind(self, flow: Flow) -> None:
@@ -186,6 +208,12 @@ class Ownership:
             offsets = {self._topics.commands(name): piece.next for name, piece in shard.slices.items()}
             self._flow.flow(shard.number, offsets, shard.epoch)
 
+    def recall(self, piece: Slice, numbers: tuple[int, ...], rest: list[Record]) -> None:
+        """Put records back, and decide them once chunks of old answers are read back. The other slices go on."""
+        piece.pending.extendleft(reversed(rest))
+        piece.recalling = True
+        self._run(self._recall(piece, numbers))
+
     def reload(self, shards: Mapping[int, Shard]) -> None:
         """Load shards again, as far as they are still owned: what the log says is true. Kept, if nobody wrote since."""
         with self._changed:
@@ -216,9 +244,24 @@ class Ownership:
         shard.phase, shard.epoch = "loading", self._epoch
         for piece in shard.slices.values():
             piece.pending.clear()
-        task = asyncio.ensure_future(self._take_over(shard, self._epoch))
+        self._run(self._take_over(shard, self._epoch))
+
+    def _run(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.ensure_future(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+
+    async def _recall(self, piece: Slice, numbers: tuple[int, ...]) -> None:
+        loop = asyncio.get_running_loop()
+        try:
+            found = await loop.run_in_executor(self._load_threads, self._loader.recall, piece, numbers)
+            piece.saved.recalled.update(found)
+        except KafkaException as error:
+            self.problem = f"old answers of {piece.aggregate.name}/{piece.shard} cannot be read: {error}"
+            _log.warning("%s; trying again", self.problem)
+            await asyncio.sleep(0.5)
+        piece.recalling = False  # if it went wrong, the same command asks again
+        self.more.set()
 
     async def _take_over(self, shard: Shard, epoch: int) -> None:
         def wanted() -> bool:
@@ -229,8 +272,9 @@ class Ownership:
         while wanted():
             try:
                 await self._connect()
+                loading = self._loading[shard.number] = Loading()
                 loaded = await loop.run_in_executor(
-                    self._load_threads, self._loader.load, shard.number, shard.slices, wanted
+                    self._load_threads, self._loader.load, shard.number, shard.slices, wanted, loading
                 )
                 break
             except (KafkaException, Hanging, BrokenLog) as error:
@@ -242,6 +286,7 @@ class Ownership:
             return
         if loaded is None or not wanted():
             return
+        self._loading.pop(shard.number, None)
         self._counters.loads += 1
         shard.slices, kept = loaded
         self._counters.kept += kept == len(shard.slices)

@@ -78,7 +78,7 @@ def take(work: Work, shards: Iterable[Shard], now_ms: int, records_max: int, byt
     ready.sort(key=lambda item: -len(item[1].pending))
     chunk = Chunk()
     for shard, piece in ready:
-        if piece.pending and records_max > 0 and bytes_max > 0:
+        if piece.pending and not piece.recalling and records_max > 0 and bytes_max > 0:
             taken = _records(piece, records_max, bytes_max)
             size = sum(map(len, taken))
             records_max, bytes_max = records_max - len(taken), bytes_max - size

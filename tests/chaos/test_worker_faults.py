@@ -32,7 +32,7 @@ def test_a_worker_killed_at_any_point_loses_and_doubles_nothing(
 ) -> None:
     """SIGKILL before and after produce, send offsets, commit and merge, and when an answer is out, under load."""
     accounts = Accounts(kafka.bootstrap, topic_prefix)
-    common = {"kafka": kafka.bootstrap, "prefix": topic_prefix, "node": "a", "batch": 50}
+    common = {"kafka": kafka.bootstrap, "prefix": topic_prefix, "node": "a", "batch": 50, "tail": 150}
     with accounts.load(rate=150):
         for point, when in POINTS:
             workers.append(WorkerProcess(tmp_path, **common, kill=[point, when, 12]))

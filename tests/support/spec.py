@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from typing import Any, Self
 
 from streams.domain.aggregate import Aggregate, Effect, Message, Rejected
+from streams.recovery.snapshots import StateCodec
 
 TENANT = "default"
 
@@ -13,7 +14,8 @@ class Spec:
     """One aggregate in a test. ``given`` folds facts; ``when`` asks; ``then`` compares and folds what followed.
 
     ``then`` also asks again and expects nothing, unless the command is one that does more each time (``once=False``).
-    ``do`` asks and folds in one go, for the way to the interesting place.
+    ``do`` asks and folds in one go, for the way to the interesting place. Every state on the way has to survive being
+    snapshotted and read back.
     """
 
     aggregate: Aggregate
@@ -28,11 +30,13 @@ class Spec:
 
     def __post_init__(self) -> None:
         self.state = self.aggregate.initial
+        self._snapshots = StateCodec(self.aggregate, b"a test")
 
     def given(self, *events: Any) -> Self:
         """Fold facts, and gather what they set going."""
         for event in events:
             self.state = self.aggregate.evolve(self.state, event)
+            self._snapshots.state(len(self.log), self.state)
             self.log.append(event)
             self.sent.extend(self.aggregate.effects(TENANT, self.aggregate_id, event, self.state))
         return self

@@ -65,6 +65,10 @@ def build(options: dict[str, Any]) -> Worker:
         shards=options.get("shards", 4),
         batch_records_max=options.get("batch", 2000),
         group_protocol=options.get("protocol", "classic"),
+        group_instance_id=options.get("instance"),
+        session_timeout_ms=options.get("session_ms", 6_000),
+        heartbeat_interval_ms=options.get("session_ms", 6_000) // 4,
+        snapshot_tail_records=options.get("tail", 20_000),
     )
     provision(settings, [AGGREGATE])
     worker = create_worker(

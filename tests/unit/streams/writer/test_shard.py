@@ -5,8 +5,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from streams.domain.aggregate import Aggregate
+from streams.shards.identity import derived, uuid_bytes
 from streams.shards.shard import Entry, Shard, Slice
-from streams.writer.identity import derived, uuid_bytes
 from streams.writer.transaction import Membership
 from streams.writer.work import Work, next_timer, take
 from tests.performance.account import AGGREGATE

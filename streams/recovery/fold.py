@@ -1,0 +1,231 @@
+"""From records to one slice: snapshots first, then the tail of events and outcomes; checked while at it."""
+
+import logging
+from collections.abc import Mapping, Sequence
+from itertools import islice, takewhile
+from typing import Any
+
+from schemas.codec import HEADER_BYTES, Codec
+from schemas.numbers import odd
+from schemas.topics import Topics
+from streams.domain.aggregate import Aggregate
+from streams.recovery.offsets import Committed, sequence_in
+from streams.recovery.snapshots import MARK_KEY, StateCodec, Unusable, chunk_number
+from streams.shards.identity import uuid_bytes
+from streams.shards.record import Record
+from streams.shards.saved import ANSWERS_KEPT, Chunk, Mark, Remembered
+from streams.shards.shard import Entry, Slice
+from streams.translation import from_record
+
+_log = logging.getLogger(__name__)
+Partition = tuple[str, int]
+
+
+class BrokenLog(RuntimeError):
+    """The log contradicts itself: a version or sequence is missing or doubled. The shard takes no commands."""
+
+
+def command_id_of(outcome: bytes) -> str:
+    """Return the command id of an outcome: its first field."""
+    size, at = outcome[HEADER_BYTES], HEADER_BYTES + 1
+    if size & 129:
+        size, at = odd(outcome, at, size)
+    return outcome[at : at + (size >> 1)].decode()
+
+
+def remember(index: dict[bytes, Remembered], body: Mapping[str, Any], value: bytes) -> None:
+    """Put an outcome into an index of command ids, unless it is one that is told and not kept."""
+    if body["stored"]:
+        key = f"{body['tenant']}/{body['aggregate_id']}{body['command_id']}".encode()
+        index[key] = Remembered(body["body_hash"], value)
+
+
+class Fold:
+    """Rebuilds one slice. Call :meth:`snapshots`, then :meth:`open`, then :meth:`events` and :meth:`outcomes` (and
+    :meth:`snapshots` again, to follow a log that somebody is writing), then :meth:`finish`.
+
+    ``slice`` may be read meanwhile: what is there is true, but not the newest.
+    """
+
+    def __init__(
+        self, aggregate: Aggregate, shard: int, codec: Codec, topics: Topics, states: StateCodec | None
+    ) -> None:
+        self.slice = Slice(aggregate, shard)
+        self.events_at = (topics.events(aggregate.name), shard)
+        self.outcomes_at = (topics.outcomes(aggregate.name), shard)
+        self.snapshots_at = (topics.snapshots(aggregate.name), shard)
+        self.mark = Mark()
+        self._kinds = {f"flexcore.{aggregate.name}.{kind.__name__}": kind for kind in aggregate.events}
+        self._codec = codec
+        self._states = states
+        self._latest: dict[bytes, bytes] = {}
+        self._opened = False
+        self._covered: dict[bytes, int] = {}  # what was taken from a snapshot: its events are passed over
+        self._snapshotted: dict[bytes, int] = {}
+        self._written = 0
+        self._event_sequence = 0
+        self._outcome_sequence = 0
+        self._source_offset = -1
+
+    # ---------------------------------------------------------------- 1. what was snapshotted
+    def snapshots(self, records: Sequence[Record]) -> None:
+        """Take records of the snapshots topic."""
+        latest = self._latest
+        for record in records:
+            key, value = record.key() or b"", record.value()
+            if self._opened:
+                self._note(key, value)
+            elif value is None:
+                latest.pop(key, None)
+            else:
+                latest[key] = value
+
+    def open(self, ends: Mapping[Partition, int]) -> dict[Partition, int]:
+        """Return the offsets from which events and outcomes must be read.
+
+        Snapshots that this fold cannot use are counted, and everything is folded from the first event.
+        """
+        found, self._latest, self._opened = self._latest, {}, True
+        raw_mark = found.pop(MARK_KEY, None)
+        mark = None if self._states is None else self._states.read_mark(raw_mark)
+        if mark is not None and (
+            mark.events > ends[self.events_at] or mark.outcomes > ends[self.outcomes_at]
+        ):
+            _log.warning("%s/%d: the mark is beyond the end of the log", *self.snapshots_at)
+            mark = None
+        try:
+            self._use(mark, found)
+        except Unusable as error:
+            _log.warning("%s/%d: %s", *self.snapshots_at, error)
+            self.slice, self.mark, self._covered = Slice(self.slice.aggregate, self.slice.shard), Mark(), {}
+        self._snapshotted = dict(self._covered)
+        if found and self.slice.saved.mark is None:
+            _log.info("%s/%d cannot be used: folding from the first event", *self.snapshots_at)
+        return {self.events_at: self.mark.events, self.outcomes_at: self.mark.outcomes}
+
+    def _use(self, mark: Mark | None, found: Mapping[bytes, bytes]) -> None:
+        """Take over what this fold has written. Leftovers of others are there until they are overwritten."""
+        piece = self.slice
+        states = None if mark is None else self._states
+        for key, value in found.items():
+            if b"/" in key:
+                if states is not None and (read := states.read_state(value)) is not None:
+                    piece.states[key] = Entry(read[0], read[1])
+                    self._covered[key] = read[0]
+            elif (number := chunk_number(key)) is not None:
+                chunk = None if states is None else states.read_chunk(number, value)
+                # One of another fold is kept as long out of date: the next sweep removes it.
+                piece.saved.remember(chunk or Chunk(number, 0, 0, b""))
+        if mark is not None:
+            self.mark = piece.saved.mark = mark
+
+    def _note(self, key: bytes, value: bytes | None) -> None:
+        """Note what the owner has snapshotted since."""
+        saved, states = self.slice.saved, self._states
+        if states is None:
+            return
+        if key == MARK_KEY:
+            saved.mark = states.read_mark(value)
+            if saved.mark is None:
+                self._snapshotted.clear()  # an owner with another fold: its snapshots replace ours
+        elif b"/" in key:
+            self._snapshotted[key] = states.read_version(value or b"")
+        elif (number := chunk_number(key)) is not None:
+            if number in saved.chunks:
+                saved.forget(number)
+            if value is not None:
+                saved.remember(states.read_chunk(number, value) or Chunk(number, 0, 0, b""))
+                self._release_answers()
+
+    def _release_answers(self) -> None:
+        """Let go of old answers that are in chunks, oldest first."""
+        index, older = self.slice.index, self.slice.saved.older
+        surplus = list(islice(index, max(len(index) - ANSWERS_KEPT, 0)))
+        for key in surplus:
+            if uuid_bytes(command_id_of(index[key].outcome)) not in older:
+                break
+            del index[key]
+
+    # ---------------------------------------------------------------- 2. the tail
+    def events(self, records: Sequence[Record]) -> None:
+        """Fold events. Raises :class:`BrokenLog` on a hole or a repeat."""
+        decode, kinds, states = self._codec.decode, self._kinds, self.slice.states
+        evolve, initial = self.slice.aggregate.evolve, self.slice.aggregate.initial
+        since, last = self.mark.sequence, self._event_sequence
+        for record in records:
+            fullname, body = decode(record.value() or b"")
+            kind = kinds.get(fullname)
+            envelope = body.pop("envelope")
+            version, sequence, source = envelope["version"], envelope["sequence"], envelope["source_offset"]
+            key = (record.key() or b"").rsplit(b"/", 2)[0]
+            entry = states.get(key)
+            known = 0 if entry is None else entry.version
+            if kind is None or sequence <= last:
+                raise self._broken(record, fullname, version, sequence, known)
+            if version == known + 1:
+                try:
+                    event = kind(**body)
+                except TypeError:
+                    event = from_record(kind, body)
+                state = evolve(initial if entry is None else entry.state, event)
+                states[key] = Entry(version, state)
+            elif version > self._covered.get(key, 0):
+                raise self._broken(record, fullname, version, sequence, known)
+            last = sequence
+            if sequence > since:
+                self._written += 1
+            self._source_offset = max(self._source_offset, source)
+        self._event_sequence = last
+
+    def outcomes(self, records: Sequence[Record]) -> None:
+        """Remember answers. One that was given again is the same answer, and takes no sequence."""
+        decode, index, since = self._codec.decode, self.slice.index, self.mark.sequence
+        for record in records:
+            headers = dict(record.headers() or ())
+            self._source_offset = max(self._source_offset, int(headers.get("source-offset") or -1))
+            if "replayed" in headers:
+                continue
+            value = record.value() or b""
+            body = decode(value)[1]
+            sequence = body["sequence"]
+            if sequence <= self._outcome_sequence:
+                raise BrokenLog(
+                    f"{record.topic()}/{record.partition()} at {record.offset()}: {sequence} repeats"
+                )
+            self._outcome_sequence = sequence
+            if sequence > since:
+                self._written += 1
+            remember(index, body, value)
+
+    def _broken(self, record: Record, name: str, version: int, sequence: int, known: int) -> BrokenLog:
+        return BrokenLog(
+            f"{record.topic()}/{record.partition()} at {record.offset()}: {name} has version {version} and sequence"
+            f" {sequence} after version {known} and sequence {self._event_sequence}; `flexcore event verify` names the"
+            " first bad record"
+        )
+
+    # ---------------------------------------------------------------- 3. is it whole?
+    def finish(self, committed: Committed, first_outcome: int, first_command: int) -> Slice:
+        """Return the slice at its committed offset, or after the last source offset in the log when there is none.
+
+        ``first_outcome`` and ``first_command`` are the first offsets that are left of these topics. Raises
+        :class:`BrokenLog` when records are missing.
+        """
+        piece, mark, done = self.slice, self.mark, self._snapshotted
+        saved = piece.saved
+        saved.dirty = {key for key, entry in piece.states.items() if done.get(key) != entry.version}
+        answers = (uuid_bytes(command_id_of(answer.outcome)) for answer in piece.index.values())
+        saved.chunked = sum(1 for _ in takewhile(saved.older.__contains__, answers))
+        piece.sequence = max(mark.sequence, self._event_sequence, self._outcome_sequence)
+        piece.position = max(mark.position, self._event_sequence)
+        piece.metadata = committed.metadata
+        after = max(self._source_offset + 1, mark.next, first_command)
+        piece.next = committed.offset if committed.offset >= 0 else after
+        promised = sequence_in(committed.metadata)
+        complete = first_outcome <= mark.outcomes
+        if promised > piece.sequence or (complete and self._written != piece.sequence - mark.sequence):
+            raise BrokenLog(
+                f"{self.events_at[0]}/{self.events_at[1]}: the last writer had written up to sequence {promised}, the log"
+                f" holds {self._written} records after {mark.sequence} up to {piece.sequence}: records are missing"
+            )
+        return piece

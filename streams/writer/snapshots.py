@@ -1,0 +1,176 @@
+"""What keeps a take-over short: snapshots, chunks of the index and the mark, written in the owner's transactions.
+
+A *sweep* begins when the tail of the log behind the last mark is long. It writes, a few with every transaction, a
+snapshot of every aggregate that has events behind its last one, and the ids of the commands answered meanwhile in
+chunks; when all are written, the mark moves. So a shard is loaded from its snapshots and a bounded tail, and answers
+that are old are held by the log instead of by memory.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
+from typing import cast
+
+from schemas.topics import Topics
+from streams.recovery.fold import Partition, command_id_of
+from streams.recovery.snapshots import MARK_KEY, StateCodec, Unusable, chunk_key
+from streams.shards.identity import uuid_bytes
+from streams.shards.saved import ANSWERS_KEPT, COMMAND_ID_BYTES, Chunk, Mark, Sweep, Written
+from streams.shards.shard import Slice
+from streams.topics import COMMANDS_RETENTION_MS
+from streams.writer.decide import Staged
+
+_log = logging.getLogger(__name__)
+_STATES_MIN = 256
+_CHUNK_IDS = 4096
+_BYTES_MAX = 1 << 20
+_RECORD_BYTES_MAX = 3 << 20
+_TAIL_PER_STATE = 8
+_EXPIRED_MAX = 1000
+# Longer than a command may come back, shorter than the outcomes are there.
+_CHUNK_AGE_MAX_MS = COMMANDS_RETENTION_MS + 43_200_000
+
+
+class Snapshots:
+    """Decides what of a slice goes into its snapshots topic, and keeps the books. On the event loop; never blocks.
+
+    ``states`` returns the codec of each aggregate, ``ends`` the last stable offsets of partitions (blocking, called in
+    a thread). A sweep begins when more than ``tail_records`` events and outcomes stand behind the mark; later when
+    many aggregates are written, for then there are as many snapshots to write.
+    """
+
+    def __init__(
+        self,
+        topics: Topics,
+        states: Callable[[], Mapping[str, StateCodec | None]],
+        ends: Callable[[Sequence[Partition]], Mapping[Partition, int]],
+        tail_records: int,
+    ) -> None:
+        self._topics = topics
+        self._states = states
+        self._ends = ends
+        self._tail_records = tail_records
+        self._thread = ThreadPoolExecutor(1, "cut")
+
+    def close(self) -> None:
+        """End the thread."""
+        self._thread.shutdown(wait=False)
+
+    def stage(self, part: Staged, now_ms: int) -> None:
+        """Add to a transaction what a sweep has to write next. Everything before it is merged, nothing after it decided
+        is in ``part``.
+        """
+        piece, saved = part.slice, part.slice.saved
+        codec = self._states()[piece.aggregate.name]
+        if codec is None or (saved.sweep is None and saved.cut is None):
+            return
+        sweep = saved.sweep = saved.sweep or _begin(piece)
+        topic, written = self._topics.snapshots(piece.aggregate.name), Written()
+        try:
+            out = _next(part, sweep, codec, written, now_ms)
+        except Unusable as error:
+            saved.stuck, saved.sweep, saved.cut = True, None, None
+            _log.error("%s/%d takes no more snapshots, its tail grows: %s", topic, piece.shard, error)
+            return
+        # No value is a tombstone; of all records a writer produces only these have none.
+        part.out += [(topic, cast(bytes, value), key, piece.shard, []) for key, value in out]
+        part.written = written
+
+    def committed(self, part: Staged) -> None:
+        """Note what a committed and merged transaction wrote; begin a sweep if the tail is long."""
+        piece, saved, written = part.slice, part.slice.saved, part.written
+        if written is None:
+            if not (saved.sweep or saved.cut or saved.asked or saved.stuck) and self._is_long(piece):
+                self._ask(piece)
+            return
+        saved.dirty.difference_update(written.states)
+        if written.chunk is not None:
+            saved.remember(written.chunk)
+            saved.chunked += len(written.chunk.ids) // COMMAND_ID_BYTES
+            surplus = saved.chunked - ANSWERS_KEPT
+            for key in list(islice(piece.index, max(surplus, 0))):
+                del piece.index[key]
+            saved.chunked -= max(surplus, 0)
+        for number in written.expired:
+            saved.forget(number)
+        if written.mark is not None:
+            saved.mark = written.mark
+        if written.last:
+            saved.restart()
+            saved.recalled.clear()
+
+    def _is_long(self, piece: Slice) -> bool:
+        mark = piece.saved.mark
+        if mark is None:
+            return piece.sequence >= self._tail_records
+        limit = max(self._tail_records, _TAIL_PER_STATE * len(piece.saved.dirty))
+        return piece.sequence - mark.sequence >= limit
+
+    def _ask(self, piece: Slice) -> None:
+        name, saved = piece.aggregate.name, piece.saved
+        parts = ((self._topics.events(name), piece.shard), (self._topics.outcomes(name), piece.shard))
+
+        def answered(answer: "asyncio.Future[Mapping[Partition, int]]") -> None:
+            saved.asked = False
+            if answer.cancelled() or (error := answer.exception()) is not None:
+                _log.warning(
+                    "%s/%d: no snapshots for now: %s", *parts[0], None if answer.cancelled() else error
+                )
+            else:
+                # Everything below was decided by transactions that are merged before the next one is staged.
+                saved.cut = (answer.result()[parts[0]], answer.result()[parts[1]])
+
+        saved.asked = True
+        loop = asyncio.get_running_loop()
+        loop.run_in_executor(self._thread, self._ends, parts).add_done_callback(answered)
+
+
+def _begin(piece: Slice) -> Sweep:
+    """Return a sweep over what is merged: the mark is right once all that is dirty now is written."""
+    saved = piece.saved
+    assert saved.cut is not None
+    events, outcomes = saved.cut
+    return Sweep(
+        Mark(events, outcomes, piece.sequence, piece.position, piece.next),
+        list(saved.dirty),
+        iter(list(islice(piece.index, saved.chunked, None))),
+    )
+
+
+def _next(
+    part: Staged, sweep: Sweep, codec: StateCodec, written: Written, now_ms: int
+) -> list[tuple[bytes, bytes | None]]:
+    """Return the keys and values of the next records, noted in ``written``. Raises :class:`Unusable`."""
+    piece, saved = part.slice, part.slice.saved
+    out: list[tuple[bytes, bytes | None]] = []
+    if saved.mark is None:
+        # Another fold's mark must not stand over snapshots of this one.
+        written.mark = Mark()
+        out.append((MARK_KEY, codec.mark(written.mark)))
+    size = 0
+    most = max(_STATES_MIN, part.commands + part.timers)
+    while sweep.states and len(written.states) < most and size < _BYTES_MAX:
+        key = sweep.states.pop()
+        entry = part.states.get(key) or piece.states[key]
+        value = codec.state(entry.version, entry.state)
+        if len(value) > _RECORD_BYTES_MAX:
+            raise Unusable(
+                f"the state of {key!r} has {len(value)} bytes, and a snapshot at most {_RECORD_BYTES_MAX}"
+            )
+        size += len(value)
+        written.states.append(key)
+        out.append((key, value))
+    if taken := list(islice(sweep.answers, _CHUNK_IDS)):
+        ids = b"".join(uuid_bytes(command_id_of(piece.index[key].outcome)) for key in taken)
+        first = saved.mark.outcomes if saved.mark else 0
+        written.chunk = Chunk(max(saved.chunks, default=-1) + 1, first, now_ms, ids)
+        out.append((chunk_key(written.chunk.number), codec.chunk(written.chunk)))
+    if not sweep.states and len(taken) < _CHUNK_IDS:
+        expired = [number for number, chunk in saved.chunks.items() if chunk.at < now_ms - _CHUNK_AGE_MAX_MS]
+        written.expired = expired[:_EXPIRED_MAX]
+        out += [(chunk_key(number), None) for number in written.expired]
+        written.mark, written.last = sweep.mark, True
+        out.append((MARK_KEY, codec.mark(sweep.mark)))
+    return out

@@ -1,0 +1,102 @@
+"""A log in memory: one slice's writer with its snapshots, and loads of what it has written so far."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from schemas.codec import Codec
+from schemas.topics import Topics
+from streams.recovery.fold import Fold, Partition
+from streams.recovery.load import UNREAD
+from streams.recovery.offsets import Committed
+from streams.recovery.snapshots import StateCodec, fold_hash
+from streams.shards.shard import Slice
+from streams.writer.decide import Staged
+from streams.writer.snapshots import Snapshots
+from tests.support.records import Bench, FakeRecord
+
+NOW_MS = 1_700_000_000_000
+
+
+@dataclass
+class LogRecord(FakeRecord):
+    """A record of the log; ``topic`` counts."""
+
+    topic_: str = ""
+
+    def topic(self) -> str:
+        return self.topic_
+
+
+@dataclass
+class Log:
+    """Commits transactions of one slice into topics in memory, markers included, and folds them again."""
+
+    bench: Bench = field(default_factory=lambda: Bench(index_entries_max=1_000_000))
+    tail_records: int = 1 << 40  # sweeps begin when the test says so
+    fold: str = "log"
+    topics: dict[str, list[LogRecord]] = field(default_factory=dict)
+    ends: dict[str, int] = field(default_factory=dict)
+    next: int = 0
+
+    def __post_init__(self) -> None:
+        aggregate = self.bench.slice.aggregate
+        self.bench.slice.next = max(self.bench.slice.next, 0)
+        self.codec = StateCodec(aggregate, fold_hash(aggregate, self.bench.catalogue, self.fold))
+        self.snapshots = Snapshots(
+            Topics(), lambda: {aggregate.name: self.codec}, self._end_of, self.tail_records
+        )
+
+    def _end_of(self, parts: Any) -> Mapping[Partition, int]:
+        return {part: self.ends.get(part[0], 0) for part in parts}
+
+    def cut(self) -> None:
+        """Give the slice the broker's answer: here is where the log ends."""
+        self.bench.slice.saved.cut = (
+            self.ends.get("account.events", 0),
+            self.ends.get("account.outcomes", 0),
+        )
+
+    def commit(self, *records: FakeRecord, now_ms: int = NOW_MS) -> Staged:
+        """Decide the records in one transaction, and commit it."""
+        piece = self.bench.slice
+        for record in records:
+            record.offset_, self.next = self.next, self.next + 1
+        staged = Staged.on(piece, None)
+        decided = self.bench.decider.stage(staged, list(records))
+        if decided < len(records):
+            self.next = records[decided].offset()  # the rest waits until old answers are read back
+        self.snapshots.stage(staged, now_ms)
+        for topic, value, key, _, headers in staged.out:
+            offset = self.ends.get(topic, 0)
+            told: Any = headers
+            self.topics.setdefault(topic, []).append(LogRecord(value, key, offset, told, now_ms, topic))
+            self.ends[topic] = offset + 1
+        for topic in {produced[0] for produced in staged.out}:
+            self.ends[topic] += 1  # the marker
+        piece.next, piece.sequence, piece.position = staged.next, staged.sequence, staged.position
+        piece.merge(staged.states, staged.index)
+        self.snapshots.committed(staged)
+        return staged
+
+    def load(self, *, with_snapshots: bool = True, fold: str | None = None) -> Slice:
+        """Fold what is there now, as the next owner would."""
+        bench, piece = self.bench, self.bench.slice
+        codec = Codec(bench.codec.registry, bench.catalogue, UNREAD)
+        log = self.fold if fold is None else fold
+        states = StateCodec(piece.aggregate, fold_hash(piece.aggregate, bench.catalogue, log))
+        loaded = Fold(piece.aggregate, 0, codec, Topics(), states if with_snapshots else None)
+        loaded.snapshots(self.topics.get("account.snapshots", []))
+        starts = loaded.open(
+            {(topic, 0): self.ends.get(topic, 0) for topic in ("account.events", "account.outcomes")}
+        )
+        for topic, take in (("account.events", loaded.events), ("account.outcomes", loaded.outcomes)):
+            take([record for record in self.topics.get(topic, []) if record.offset_ >= starts[topic, 0]])
+        return loaded.finish(Committed(piece.next, f"c/node/n|{piece.sequence}"), 0, 0)
+
+    def move(self, *, fold: str | None = None) -> None:
+        """Let another worker take the slice over, one whose fold may be another."""
+        self.bench.slice = self.load(fold=fold)
+        if fold is not None:
+            self.fold = fold
+            self.__post_init__()

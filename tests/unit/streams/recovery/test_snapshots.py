@@ -1,0 +1,245 @@
+"""A shard loaded from snapshots and tail is the shard folded from its first event, whatever was written when."""
+
+import random
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from streams.recovery.fold import BrokenLog
+from streams.recovery.snapshots import MARK_KEY, StateCodec, Unusable, chunk_key, chunk_number, fold_hash
+from streams.shards.identity import uuid_bytes
+from streams.shards.saved import Chunk, Saved
+from streams.shards.shard import Slice
+from streams.writer import snapshots
+from tests.performance.account import AGGREGATE
+from tests.support.records import deposit
+from tests.unit.streams.recovery.log import NOW_MS, Log
+
+_DAY_MS = 86_400_000
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _small_steps() -> Iterator[None]:
+    """Let a sweep take many transactions, and answers leave memory soon."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(snapshots, "_STATES_MIN", 2)
+        patch.setattr(snapshots, "_CHUNK_IDS", 5)
+        patch.setattr(snapshots, "ANSWERS_KEPT", 8)
+        yield
+
+
+def _told(piece: Slice) -> tuple[Any, ...]:
+    states = {key: (entry.version, entry.state) for key, entry in piece.states.items()}
+    return states, piece.sequence, piece.position, piece.next
+
+
+def _answered(piece: Slice, everything: Slice) -> bool:
+    """Whether every command id that has an answer is known."""
+    older = piece.saved.older
+    return all(key in piece.index or uuid_bytes(key[-36:].decode()) in older for key in everything.index)
+
+
+def _swept(log: Log, chance: random.Random) -> None:
+    """Go through one whole sweep, at work."""
+    log.cut()
+    while log.bench.slice.saved.cut is not None:
+        _work(log, chance, 1)
+
+
+def _work(log: Log, chance: random.Random, transactions: int, accounts: int = 12, size: int = 6) -> None:
+    for _ in range(transactions):
+        keys = [b"default/a%d" % chance.randrange(accounts) for _ in range(chance.randrange(size))]
+        ids = [str(uuid.UUID(int=chance.getrandbits(128), version=4)) for _ in keys]
+        log.commit(*(deposit(chance.randint(-2, 9), 0, one, key) for one, key in zip(ids, keys, strict=True)))
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.integers(0, 2**32),
+    st.lists(st.sampled_from(["work", "cut", "move", "upgrade"]), min_size=2, max_size=14),
+)
+def test_what_is_loaded_with_snapshots_is_what_the_first_event_on_gives(seed: int, steps: list[str]) -> None:
+    """Sweeps at any time, owners that change in the middle of one, and folds that change and change back."""
+    chance, log = random.Random(seed), Log()
+    for step in steps:
+        if step == "work":
+            _work(log, chance, 5)
+        elif step == "cut":
+            log.cut()
+        elif step == "move":
+            log.move()
+        else:
+            log.move(fold=chance.choice(["log", "other"]))
+        loaded = log.load()
+        everything = log.load(with_snapshots=False)
+        assert _told(loaded) == _told(everything) == _told(log.bench.slice)
+        assert _answered(loaded, everything)
+        assert _answered(log.bench.slice, everything)
+
+
+def test_a_finished_sweep_leaves_a_short_tail() -> None:
+    """The mark is where the sweep began: what is read behind it is what was written since."""
+    log, chance = Log(), random.Random(1)
+    _work(log, chance, 60)
+    before = log.ends["account.events"]
+    _swept(log, chance)
+    loaded = log.load()
+
+    assert loaded.saved.mark is not None
+    assert loaded.saved.mark.events == before
+    assert len(loaded.index) < len(log.load(with_snapshots=False).index) / 2
+    assert _told(loaded) == _told(log.load(with_snapshots=False))
+
+
+def test_snapshots_of_another_fold_are_as_if_they_were_not_there() -> None:
+    """Rules or schemas changed: everything is folded from its first event, and the next sweep begins anew."""
+    log, chance = Log(), random.Random(2)
+    _work(log, chance, 40)
+    _swept(log, chance)
+    loaded = log.load(fold="other")
+
+    assert loaded.saved.mark is None
+    assert loaded.saved.dirty == set(loaded.states)
+    assert _told(loaded) == _told(log.bench.slice)
+
+
+def test_half_a_sweep_of_new_rules_leaves_nothing_that_old_rules_could_misread() -> None:
+    """An upgrade that is taken back in the middle of its first sweep: the old mark must not stand over new snapshots."""
+    log, chance = Log(), random.Random(6)
+    _work(log, chance, 40)
+    _swept(log, chance)
+    log.move(fold="other")
+    log.cut()
+    _work(log, chance, 2)
+    log.move(fold="log")
+
+    assert _told(log.bench.slice) == _told(log.load(with_snapshots=False))
+
+
+def test_a_damaged_snapshot_costs_time_and_nothing_else() -> None:
+    """Bytes that cannot be read back: the log itself has the last word."""
+    log, chance = Log(), random.Random(3)
+    _work(log, chance, 40)
+    _swept(log, chance)
+    records = log.topics["account.snapshots"]
+    damaged = next(record for record in records if b"/" in (record.key_ or b""))
+    damaged.value_ = (damaged.value_ or b"")[:-1]
+
+    assert _told(log.load()) == _told(log.bench.slice)
+
+
+def test_a_missing_event_is_found_behind_the_mark() -> None:
+    """Sequences are checked in the tail as they are in the whole log."""
+    log, chance = Log(), random.Random(4)
+    _work(log, chance, 40)
+    _swept(log, chance)
+    del log.topics["account.events"][-2]
+
+    with pytest.raises(BrokenLog):
+        log.load()
+
+
+def test_old_chunks_of_the_index_are_dropped() -> None:
+    """A command id is held longer than a command can come back, and no longer."""
+    log, chance = Log(), random.Random(5)
+    _work(log, chance, 40)
+    _swept(log, chance)
+    assert log.load().saved.older
+    log.cut()
+    for number in range(30):
+        log.commit(deposit(1, 0, str(uuid.UUID(int=number))), now_ms=NOW_MS + 8 * _DAY_MS)
+
+    assert None in [record.value_ for record in log.topics["account.snapshots"]]
+    assert {chunk.at for chunk in log.load().saved.chunks.values()} == {NOW_MS + 8 * _DAY_MS}
+
+
+def test_keys_of_chunks_and_of_aggregates_cannot_meet() -> None:
+    """An aggregate's key has a slash; the others have none."""
+    assert chunk_number(chunk_key(12)) == 12
+    assert chunk_number(b"index-1/x") is None
+    assert b"/" not in MARK_KEY + chunk_key(1)
+
+
+def test_the_fold_hash_follows_log_and_rules() -> None:
+    """Another log, or another number said by the aggregate, is another fold."""
+    catalogue = Log().bench.catalogue
+    here = fold_hash(AGGREGATE, catalogue, "a")
+
+    assert here == fold_hash(AGGREGATE, catalogue, "a")
+    assert (
+        len(
+            {
+                here,
+                fold_hash(AGGREGATE, catalogue, "b"),
+                fold_hash(replace(AGGREGATE, fold=2), catalogue, "a"),
+            }
+        )
+        == 3
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Loose:
+    anything: Any = None
+
+
+def test_a_state_that_would_not_come_back_is_refused() -> None:
+    """A tuple where any type is allowed would come back as a list: better no snapshot than another state."""
+    codec = StateCodec(replace(AGGREGATE, initial=_Loose()), b"12345678")
+
+    assert codec.read_state(codec.state(3, _Loose([1, "a"]))) == (3, _Loose([1, "a"]), b"")
+    with pytest.raises(Unusable):
+        codec.state(3, _Loose((1, "a")))
+    with pytest.raises(Unusable):
+        codec.state(3, _Loose(object()))
+
+
+def test_a_command_from_long_ago_waits_until_its_answer_is_read_back() -> None:
+    """What comes before it is decided, it and the rest are not; then it gets the very first answer."""
+    log, chance = Log(), random.Random(7)
+    first = log.commit(deposit(3, 0, str(uuid.UUID(int=99)))).out[-1][1]
+    _work(log, chance, 40)
+    _swept(log, chance)
+    log.move()
+    piece, new = log.bench.slice, str(uuid.UUID(int=100))
+    staged = log.commit(deposit(1, 0, new), deposit(3, 0, str(uuid.UUID(int=99))), deposit(1, 0))
+    assert (staged.commands, staged.duplicates, len(staged.missing)) == (1, 0, 1)
+
+    index = log.load(with_snapshots=False).index
+    piece.saved.recalled[staged.missing[0]] = {
+        key: answer for key, answer in index.items() if answer.outcome == first
+    }
+    staged = log.commit(deposit(3, 0, str(uuid.UUID(int=99))), deposit(1, 0))
+
+    assert (staged.commands, staged.duplicates, staged.missing) == (2, 1, ())
+    assert first in [value for _, value, *_ in staged.out]
+
+
+def test_the_same_id_for_another_aggregate_is_no_repetition() -> None:
+    """The scope of an id is its aggregate: the old answer is read back, found to be another's, and the command decided."""
+    log, chance = Log(), random.Random(8)
+    log.commit(deposit(3, 0, str(uuid.UUID(int=99))))
+    _work(log, chance, 40)
+    _swept(log, chance)
+    log.move()
+    log.bench.slice.saved.recalled = {number: {} for number in log.bench.slice.saved.chunks}
+    staged = log.commit(deposit(3, 0, str(uuid.UUID(int=99)), b"default/other"))
+
+    assert (staged.commands, staged.events, staged.duplicates) == (1, 1, 0)
+
+
+def test_an_id_in_several_chunks_is_held_until_the_last_is_dropped() -> None:
+    """One id may have been used for several aggregates, or be listed twice after a take-over."""
+    saved = Saved()
+    saved.remember(Chunk(0, 0, 0, b"a" * 16 + b"b" * 16))
+    saved.remember(Chunk(1, 9, 0, b"b" * 16))
+    assert saved.missing(b"b" * 16) == (0, 1)
+
+    saved.forget(0)
+
+    assert saved.older == {b"b" * 16: (1,)}
