@@ -5,6 +5,9 @@ BIN    := $(VENV)/bin
 PRODUCT := $(VENV)/.product
 TOOLS  := $(VENV)/.tools
 
+# Many containers forbid bytecode. Here dozens of processes start, and each would compile the same modules again.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: help install demo test lint types contracts tests bench chaos dev lock clean
 
 help:                  ## what each command does
