@@ -34,6 +34,7 @@ from app.telemetry import configure_logging, expose
 from app.views.ports import ViewDependencies
 from app.views.routes import read_routes
 from app.vitals import Vitals, ask_kafka
+from connectors.notifier.notifier import Notifier, NotifierSettings
 from connectors.runners.settings import RunnerSettings
 from connectors.sdk.commands import CommandClient
 from schemas.catalogue import Catalogue
@@ -117,6 +118,7 @@ class _Composition:
                 parts.append(Part("projector", self._start_projector, self._stop_projector, 2, 2.0))
         if "runner" in self._roles:
             parts.append(Part("runner", self._start_runner, self._stop_runner, 2, 3.0))
+            parts.append(Part("notifier", self._start_notifier, self._stop_notifier, 2, 3.0))
         parts.append(Part("nodes", self._start_board, self._stop_board, 3, 1.0))
         return parts
 
@@ -305,6 +307,23 @@ class _Composition:
     async def _stop_runner(self) -> None:
         if self._live.runner is not None:
             await self._live.runner.stop(_RUNNER_GRACE_S)
+
+    async def _start_notifier(self) -> None:
+        config = self._config
+        settings = NotifierSettings(
+            kafka=config.kafka,
+            cluster=config.get("CLUSTER"),
+            node=self._name,
+            channels=config.channels,
+            prefix=config.get("TOPIC_PREFIX"),
+            shards=config.get("SHARDS"),
+        )
+        self._live.notifier = Notifier(settings, self._codec)
+        self._live.notifier.start()
+
+    async def _stop_notifier(self) -> None:
+        if self._live.notifier is not None:
+            await asyncio.to_thread(self._live.notifier.stop)
 
     # ---------------------------------------------------------------- what the node says about itself
     async def _start_board(self) -> None:

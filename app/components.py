@@ -8,7 +8,7 @@ from sqlalchemy import JSON, BigInteger, Boolean, Integer, LargeBinary, Table
 
 from app.commands import bodies
 from app.errors import TABLE
-from streams.projections import bookmark, command, event, pipeline, quarantine, run, schedule
+from streams.projections import alert, bookmark, command, event, pipeline, quarantine, run, schedule
 
 Schema = dict[str, Any]
 
@@ -16,6 +16,7 @@ _LISTED: Mapping[str, str] = {
     "PipelineList": "Pipeline",
     "RunList": "Run",
     "ScheduleList": "Schedule",
+    "AlertList": "Alert",
     "BookmarkList": "Bookmark",
     "DatasetList": "Dataset",
     "EventList": "Event",
@@ -27,6 +28,7 @@ _LISTED: Mapping[str, str] = {
 _BODIES: Mapping[str, type[msgspec.Struct]] = {
     "StartRun": bodies.StartRunBody,
     "Reason": bodies.ReasonBody,
+    "Note": bodies.NoteBody,
     "Empty": bodies.EmptyBody,
     "Rerun": bodies.RerunBody,
     "SetBookmark": bodies.BookmarkBody,
@@ -36,6 +38,7 @@ _ROWS: Mapping[str, Table] = {
     "Pipeline": pipeline.TABLE,
     "Run": run.TABLE,
     "Schedule": schedule.TABLE,
+    "Alert": alert.TABLE,
     "Bookmark": bookmark.TABLE,
     "Event": event.TABLE,
     "Outcome": command.TABLE,

@@ -20,7 +20,7 @@ PROJECT_FILE = "flexcore.toml"
 STACK_FILE = Path(".flexcore") / "stack.json"
 ROLES = ("api", "worker", "runner")
 NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
-_SECRET = re.compile(r"PASSWORD|SECRET|TOKEN|SSL_KEY_PEM|JAAS")
+_SECRET = re.compile(r"^NOTIFY_|PASSWORD|SECRET|TOKEN|SSL_KEY_PEM|JAAS")
 _CREDENTIALS = re.compile(r"(?<=://)([^/@:]*):([^@/]+)@")
 
 
@@ -190,7 +190,8 @@ class Config:
     """Everything that was set, parsed.
 
     ``values`` keeps each text with its origin, ``kafka`` goes to librdkafka, ``stack`` is what ``flexcore dev up``
-    wrote about the running stack, ``unknown`` are ``FLEXCORE_*`` variables that no setting reads, ``environ`` is what programs of steps may refer to.
+    wrote about the running stack, ``unknown`` are ``FLEXCORE_*`` variables that no setting reads, ``environ`` is what programs of steps may
+    refer to, ``channels`` are the URLs of ``FLEXCORE_NOTIFY_*`` by the names that alerts use.
     """
 
     values: Mapping[str, Value]
@@ -199,6 +200,7 @@ class Config:
     stack: Mapping[str, Any]
     unknown: tuple[str, ...] = ()
     environ: Mapping[str, str] = field(default_factory=dict, repr=False)
+    channels: Mapping[str, str] = field(default_factory=dict, repr=False)
 
     def get(self, name: str) -> Any:
         """Return the parsed value of the setting ``name`` (without the prefix)."""
@@ -276,15 +278,21 @@ def load(
     layers += (("running dev stack", _from_stack(stack)),)
     values = {setting.name: _value(setting, layers) for setting in SETTINGS}
     kafka = {"bootstrap.servers": values["KAFKA_BOOTSTRAP"].text}
+    channels: dict[str, str] = {}
     for origin, texts in reversed(layers):
         for name, text in texts.items():
             if name.startswith("KAFKA_") and name not in _BY_NAME:
                 kafka[name.removeprefix("KAFKA_").lower().replace("_", ".")] = text
                 values[name] = Value(name, text, text, _origin(origin, name), "passed through to librdkafka")
+            elif name.startswith("NOTIFY_"):
+                channels[name.removeprefix("NOTIFY_").lower().replace("_", "-")] = text
+                values[name] = Value(
+                    name, text, text, _origin(origin, name), "a channel that alerts can name"
+                )
     unknown = tuple(
         sorted(f"{PREFIX}{name}" for name in given if name not in values and not name.startswith("TEST_"))
     )
-    return Config(values, kafka, project, stack, unknown, dict(environ))
+    return Config(values, kafka, project, stack, unknown, dict(environ), channels)
 
 
 def _origin(layer: str, name: str) -> str:

@@ -49,6 +49,9 @@ class Resources(Protocol):
     async def schedule(self, tenant: str, pipeline: str) -> Row | None:
         """Return the schedule of a pipeline."""
 
+    async def alert(self, tenant: str, pipeline: str) -> Row | None:
+        """Return the rules and incidents of a pipeline."""
+
     async def bookmark(self, tenant: str, pipeline: str, step: str) -> Row | None:
         """Return the bookmark of a step."""
 

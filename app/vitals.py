@@ -16,6 +16,7 @@ from schemas.errors import RegistryUnavailable
 from schemas.registry import HttpRegistry
 
 if TYPE_CHECKING:
+    from connectors.notifier.notifier import Notifier
     from connectors.runners.runner import Runner
     from streams.agents.project import Projector
     from streams.worker import Worker
@@ -32,6 +33,7 @@ class Vitals:
     worker: "Worker | None" = None
     projector: "Projector | None" = None
     runner: "Runner | None" = None
+    notifier: "Notifier | None" = None
 
     def pings(self, roles: Sequence[str], projects: bool) -> dict[str, Ping]:
         """Return one question for each part that a node of these roles has."""
@@ -86,7 +88,9 @@ class Vitals:
         return self.projector.problem or (None if self.projector.ready else "the views are being filled")
 
     async def _ping_runner(self) -> str | None:
-        return self.runner.problem if self.runner else "not started"
+        if self.runner is None or self.notifier is None:
+            return "not started"
+        return self.runner.problem or self.notifier.problem
 
     def counters(self) -> dict[str, Read]:
         """Return what the parts have counted since they started."""

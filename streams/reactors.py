@@ -3,12 +3,12 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from streams.domain import pipeline, schedule
+from streams.domain import alert, pipeline, schedule
 from streams.domain.aggregate import Send
 from streams.domain.bookmark import ReleaseBookmark
 from streams.domain.definition import Definition, compact
 from streams.domain.identity import slot_key
-from streams.domain.run.events import RunEnded
+from streams.domain.run.events import RunCreated, RunEnded
 from streams.domain.run.state import Run
 
 Reactor = Callable[[str, str, Any, Any], tuple[Send, ...]]
@@ -18,13 +18,14 @@ Reactor = Callable[[str, str, Any, Any], tuple[Send, ...]]
 def _applied(
     _tenant: str, name: str, event: pipeline.PipelineApplied, state: pipeline.Pipeline
 ) -> tuple[Send, ...]:
-    spec = Definition.parse(event.definition).schedule
-    if spec is None:
-        return (Send("schedule", name, schedule.ClearSchedule()),)
-    follow = Send("schedule", name, schedule.SetSchedule(compact(spec)))
+    definition = Definition.parse(event.definition)
+    rules = Send("alert", name, alert.SetAlerts(compact(definition.alerts)))
+    if definition.schedule is None:
+        return (Send("schedule", name, schedule.ClearSchedule()), rules)
+    follow = Send("schedule", name, schedule.SetSchedule(compact(definition.schedule)))
     if state.status == "paused":
-        return (follow, Send("schedule", name, schedule.PauseSchedule("the pipeline is paused")))
-    return (follow,)
+        return (follow, Send("schedule", name, schedule.PauseSchedule("the pipeline is paused")), rules)
+    return (follow, rules)
 
 
 def _paused(
@@ -42,7 +43,7 @@ def _resumed(
 def _deleted(
     _tenant: str, name: str, _event: pipeline.PipelineDeleted, state: pipeline.Pipeline
 ) -> tuple[Send, ...]:
-    return _to_schedule(name, state, schedule.ClearSchedule())
+    return (*_to_schedule(name, state, schedule.ClearSchedule()), Send("alert", name, alert.SetAlerts("[]")))
 
 
 def _to_schedule(name: str, state: pipeline.Pipeline, command: object) -> tuple[Send, ...]:
@@ -62,9 +63,17 @@ def _fired(_tenant: str, name: str, event: schedule.SlotFired, _state: object) -
     return (Send("pipeline", name, start),)
 
 
+def _run_created(_tenant: str, run_id: str, event: RunCreated, run: Run) -> tuple[Send, ...]:
+    if any(rule["on"] == "slow" for rule in run.plan.alerts):
+        return (Send("alert", event.pipeline, alert.NoteRunStarted(run_id)),)
+    return ()
+
+
 def _run_ended(_tenant: str, run_id: str, event: RunEnded, run: Run) -> tuple[Send, ...]:
-    """Tell the schedule, and free the bookmarks of all steps that a runner ever took."""
+    """Tell the schedule and the alerts, and free the bookmarks of all steps that a runner ever took."""
     sends = []
+    if run.plan.alerts:
+        sends.append(Send("alert", event.pipeline, alert.NoteRunEnded(run_id, event.status, event.error)))
     if event.trigger == "schedule":
         sends.append(Send("schedule", event.pipeline, schedule.NoteRunEnded(run_id)))
     for step in run.steps.values():
@@ -80,5 +89,6 @@ REACTORS: Mapping[type, Reactor] = {
     pipeline.PipelineDeleted: _deleted,
     pipeline.RunRefused: _refused,
     schedule.SlotFired: _fired,
+    RunCreated: _run_created,
     RunEnded: _run_ended,
 }

@@ -77,6 +77,10 @@ class MemoryPlatform:
         """Return the schedule as folded."""
         return self._rows["schedule"].get((tenant, pipeline))
 
+    async def alert(self, tenant: str, pipeline: str) -> Row | None:
+        """Return the alerts as folded."""
+        return self._rows["alert"].get((tenant, pipeline))
+
     async def bookmark(self, tenant: str, pipeline: str, step: str) -> Row | None:
         """Return the bookmark as folded."""
         return self._rows["bookmark"].get((tenant, pipeline, step))

@@ -15,7 +15,7 @@ from app.adapters.view_database import ViewDatabase
 from app.adapters.view_positions import Positions, ViewPositions
 from app.errors import problem
 from app.ports import Row
-from streams.projections import bookmark, command, event, pipeline, quarantine, run, schedule
+from streams.projections import alert, bookmark, command, event, pipeline, quarantine, run, schedule
 from streams.projections.view import View, position
 from streams.projections.views import CHECKPOINT, PROJECTION_ERROR, VIEW_TABLE, VIEWS, by_name
 
@@ -83,6 +83,10 @@ class ViewStore:
         """Return the schedule of a pipeline."""
         return await self._one(schedule.VIEW, tenant=tenant, pipeline=pipeline)
 
+    async def alert(self, tenant: str, pipeline: str) -> Row | None:
+        """Return the rules and incidents of a pipeline."""
+        return await self._one(alert.VIEW, tenant=tenant, pipeline=pipeline)
+
     async def bookmark(self, tenant: str, pipeline: str, step: str) -> Row | None:
         """Return the bookmark of a step."""
         return await self._one(bookmark.VIEW, tenant=tenant, pipeline=pipeline, step=step)
@@ -142,6 +146,13 @@ class ViewStore:
         table = schedule.TABLE
         where = [table.c.tenant == tenant, table.c.status != "cleared"]
         return await self._page(schedule.VIEW, where, ("pipeline",), limit, cursor)
+
+    async def alerts(self, tenant: str, unresolved: bool, limit: int, cursor: str | None) -> Page:
+        """Return alerts by pipeline; ``unresolved``: only those with an incident that is not resolved."""
+        table = alert.TABLE
+        where: list[ColumnElement[bool]] = [table.c.tenant == tenant]
+        where += [table.c.unresolved > 0] if unresolved else []
+        return await self._page(alert.VIEW, where, ("pipeline",), limit, cursor)
 
     async def bookmarks(
         self, tenant: str, pipeline_name: str | None, with_dataset: bool, limit: int, cursor: str | None

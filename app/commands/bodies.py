@@ -26,6 +26,12 @@ class ReasonBody(msgspec.Struct, forbid_unknown_fields=True):
     reason: str | None = None
 
 
+class NoteBody(msgspec.Struct, forbid_unknown_fields=True):
+    """What is to be remembered with it."""
+
+    note: str | None = None
+
+
 class EmptyBody(msgspec.Struct, forbid_unknown_fields=True):
     """Nothing is needed."""
 

@@ -1,5 +1,6 @@
 """Every route that writes."""
 
+from app.commands.alerts import AlertCommands
 from app.commands.bookmarks import BookmarkCommands
 from app.commands.commands import AnyCommand
 from app.commands.pipelines import PipelineCommands
@@ -18,6 +19,7 @@ def write_routes(needs: WriteDependencies) -> tuple[Route, ...]:
         *PipelineCommands(needs, submitter).routes(),
         *RunCommands(needs, submitter).routes(),
         *ScheduleCommands(needs, submitter).routes(),
+        *AlertCommands(needs, submitter).routes(),
         *BookmarkCommands(needs, submitter).routes(),
         *QuarantineCommands(needs).routes(),
         *AnyCommand(needs, submitter).routes(),

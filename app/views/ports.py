@@ -37,6 +37,9 @@ class ViewReader(Protocol):
     async def schedule(self, tenant: str, pipeline: str) -> Row | None:
         """Return the schedule of a pipeline."""
 
+    async def alert(self, tenant: str, pipeline: str) -> Row | None:
+        """Return the rules and incidents of a pipeline."""
+
     async def bookmark(self, tenant: str, pipeline: str, step: str) -> Row | None:
         """Return the bookmark of a step."""
 
@@ -59,6 +62,9 @@ class ViewReader(Protocol):
 
     async def schedules(self, tenant: str, limit: int, cursor: str | None) -> Page:
         """Return schedules by pipeline."""
+
+    async def alerts(self, tenant: str, unresolved: bool, limit: int, cursor: str | None) -> Page:
+        """Return alerts by pipeline; ``unresolved``: only those with an incident that is not resolved."""
 
     async def bookmarks(
         self, tenant: str, pipeline_name: str | None, with_dataset: bool, limit: int, cursor: str | None

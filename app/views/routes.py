@@ -2,6 +2,7 @@
 
 from app.routes import Route
 from app.views.aggregates import AggregateViews
+from app.views.alerts import AlertViews
 from app.views.bookmarks import BookmarkViews
 from app.views.commands import CommandViews
 from app.views.datasets import DatasetViews
@@ -20,6 +21,7 @@ def read_routes(needs: ViewDependencies) -> tuple[Route, ...]:
         *PipelineViews(needs).routes(),
         *RunViews(needs).routes(),
         *ScheduleViews(needs).routes(),
+        *AlertViews(needs).routes(),
         *BookmarkViews(needs).routes(),
         *DatasetViews(needs).routes(),
         *CommandViews(needs).routes(),

@@ -58,6 +58,7 @@ class Definition:
     dependents: Mapping[str, tuple[str, ...]]
     schedule: Mapping[str, Any] | None
     timeout_ms: int | None
+    alerts: tuple[Mapping[str, Any], ...] = ()
 
     @staticmethod
     def parse(canonical: str) -> "Definition":
@@ -120,6 +121,7 @@ def _parse(text: str) -> Definition:
         dependents={name: tuple(names) for name, names in dependents.items()},
         schedule=spec.get("schedule"),
         timeout_ms=_duration(spec.get("timeout")),
+        alerts=tuple(spec.get("alerts", ())),
     )
 
 

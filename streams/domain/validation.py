@@ -76,7 +76,7 @@ def _spec(found: Findings, value: object, check_schedule: ScheduleCheck) -> None
         found.duration("spec.timeout", spec["timeout"], 1_000, _YEAR_MS)
     _steps(found, spec.get("steps"))
     for index, alert in found.items("spec.alerts", spec.get("alerts", [])):
-        _alert(found, f"spec.alerts[{index}]", alert)
+        alert_rule(found, f"spec.alerts[{index}]", alert)
 
 
 def _schedule(found: Findings, value: object, check_schedule: ScheduleCheck) -> None:
@@ -115,7 +115,8 @@ def _limit(found: Findings, path: str, value: object) -> None:
         found.integer(f"{path}.max", limit.get("max"), 1, 1_000_000)
 
 
-def _alert(found: Findings, path: str, value: object) -> None:
+def alert_rule(found: Findings, path: str, value: object) -> None:
+    """Note what is wrong with one line of ``alerts``."""
     alert = found.mapping(path, value, ("on", "for", "notify"))
     if alert is None:
         return

@@ -4,13 +4,14 @@ import hashlib
 
 from sqlalchemy import BigInteger, Column, DateTime, Integer, MetaData, Table, Text
 
-from streams.projections import bookmark, command, event, pipeline, quarantine, run, schedule
+from streams.projections import alert, bookmark, command, event, pipeline, quarantine, run, schedule
 from streams.projections.view import View
 
 VIEWS: tuple[View, ...] = (
     pipeline.VIEW,
     run.VIEW,
     schedule.VIEW,
+    alert.VIEW,
     bookmark.VIEW,
     event.VIEW,
     command.VIEW,

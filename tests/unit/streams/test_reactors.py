@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from streams.cron import next_slot
-from streams.domain import bookmark, pipeline, schedule
+from streams.domain import alert, bookmark, pipeline, schedule
 from streams.domain.aggregate import Aggregate, Message, Rejected, Send, TaskOffer
 from streams.domain.bookmark import Begin, BookmarkReleased
 from streams.domain.identity import run_id, slot_key
@@ -46,6 +46,7 @@ class World:
             schedule.aggregate(next_slot),
             declaration.AGGREGATE,
             bookmark.AGGREGATE,
+            alert.AGGREGATE,
         )
         self.aggregates: dict[str, Aggregate] = {aggregate.name: aggregate for aggregate in declared}
 

@@ -1,0 +1,1 @@
+"""Telling people: incidents of alerts go out through channels."""
