@@ -5,8 +5,10 @@ Which errors mean what, and why the settings are as they are, was measured on Ap
 
 import logging
 import struct
+import threading
 import time
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from confluent_kafka import KafkaError, KafkaException, Producer, TopicPartition
 
@@ -67,6 +69,22 @@ class Membership(bytes):
         return generation >= 0 and bool(member)
 
 
+class _Call(threading.Thread):
+    """One sending of offsets, which may be left behind when it does not end."""
+
+    def __init__(self, producer: Producer, *given: Any) -> None:
+        super().__init__(name="offsets", daemon=True)
+        self._producer, self._given = producer, given
+        self.failure: KafkaException | None = None
+
+    def run(self) -> None:
+        """Keep the failure for the one who waits."""
+        try:
+            self._producer.send_offsets_to_transaction(*self._given)
+        except KafkaException as error:
+            self.failure = error
+
+
 class TransactionalWriter:
     """Blocking; used by one thread at a time. After any failure the caller must abort, then ask the broker what is true."""
 
@@ -116,9 +134,19 @@ class TransactionalWriter:
             produce(topic, value, key, partition, headers=headers)  # type: ignore[arg-type]  # list is invariant
 
     def send_offsets(self, offsets: list[TopicPartition], membership: Membership) -> None:
-        """Put the offsets into the transaction, for the broker to check against the group's generation."""
+        """Put the offsets into the transaction, for the broker to check against the group's generation. Raises
+        ``_TIMED_OUT`` after half the transaction's time-out; the producer is then of no use any more.
+        """
         assert self._producer is not None
-        self._producer.send_offsets_to_transaction(offsets, bytes(membership), self._timeout_s)
+        # librdkafka up to 2.16 does not keep this call's time-out (its issue 5456): when the group's coordinator was away
+        # for a moment it may wait for ever, and whoever waits for the transaction with it. So it waits in a thread of its own.
+        call = _Call(self._producer, offsets, bytes(membership), self._timeout_s / 2)
+        call.start()
+        call.join(self._timeout_s / 2)
+        if call.is_alive():
+            raise KafkaException(KafkaError(KafkaError._TIMED_OUT, "the offsets could not be sent in time"))
+        if call.failure is not None:
+            raise call.failure
 
     def commit(self) -> None:
         """Commit. A slow commit, or one that saw a disconnect, makes the next connect() replace the producer: a late
