@@ -174,6 +174,15 @@ SETTINGS: tuple[Setting, ...] = (
     Setting(
         "GROUP_PROTOCOL", "classic", _one_of("classic", "consumer"), "Kafka's group protocol of the workers"
     ),
+    Setting(
+        "STANDBYS", "0", _whole(0, 1_000), "how many other nodes follow each shard, to take it over at once"
+    ),
+    Setting(
+        "SESSION_TIMEOUT_MS",
+        "6000",
+        _whole(1_000, 1_800_000),
+        "a worker that was not heard of for so long is dead; brokers refuse less than group.min.session.timeout.ms",
+    ),
     Setting("GROUP_INSTANCE_ID", "", _dotted_name, "static membership of this node's worker; empty: dynamic"),
     Setting(
         "LOG_LEVEL", "info", _one_of("debug", "info", "warning", "error"), "how much is logged, to stderr"
@@ -238,6 +247,9 @@ class Config:
             prefix=self.get("TOPIC_PREFIX"),
             shards=self.get("SHARDS"),
             replication=self.get("REPLICATION"),
+            session_timeout_ms=self.get("SESSION_TIMEOUT_MS"),
+            heartbeat_interval_ms=self.get("SESSION_TIMEOUT_MS") // 8,
+            standbys=self.get("STANDBYS"),
             group_protocol=self.get("GROUP_PROTOCOL"),
             group_instance_id=self.get("GROUP_INSTANCE_ID") or None,
             queues=self.get("QUEUES"),

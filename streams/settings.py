@@ -26,13 +26,14 @@ class WorkerSettings:
     linger_ms: float = 1.0
     transaction_timeout_ms: int = 10_000
     session_timeout_ms: int = 6_000
-    heartbeat_interval_ms: int = 1_500
+    heartbeat_interval_ms: int = 750
     group_protocol: str = "classic"
     group_instance_id: str | None = None
     fence_after_s: float = 0.3
     command_bytes_max: int = 1 << 20
     index_entries_max: int = 1_000_000
     snapshot_tail_records: int = 20_000
+    standbys: int = 0
     queues: tuple[str, ...] = ("default",)
     buffer_records_max: int = 20_000
 

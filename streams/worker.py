@@ -19,6 +19,7 @@ from streams.agents import decide
 from streams.domain.aggregate import Aggregate
 from streams.recovery.load import Loader
 from streams.recovery.offsets import Broker
+from streams.recovery.standby import Standbys
 from streams.settings import WorkerSettings
 from streams.transport.consumer import BatchConsumer
 from streams.transport.transport import LibrdkafkaTransport, NoTables, QuietMonitor
@@ -38,14 +39,16 @@ class Worker:
     app: faust.App
     engine: Engine
     broker: Broker
+    standbys: Standbys
 
 
 class EngineService(Service):
     """Runs the engine's loop inside the Faust app: starts before the group is joined, fails with the app."""
 
-    def __init__(self, engine: Engine, **kwargs: Any) -> None:
+    def __init__(self, engine: Engine, standbys: Standbys, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.engine = engine
+        self.standbys = standbys
 
     async def on_start(self) -> None:
         """Start deciding."""
@@ -53,6 +56,7 @@ class EngineService(Service):
         # through them for cycles, of which there are none.
         gc.freeze()
         gc.set_threshold(1_000_000, 50, 100)
+        self.standbys.open()
         self.add_future(self._run())
 
     async def _run(self) -> None:
@@ -66,6 +70,7 @@ class EngineService(Service):
     async def on_stop(self) -> None:
         """Finish the open transaction."""
         await self.engine.stop()
+        await asyncio.get_running_loop().run_in_executor(None, self.standbys.close)
 
 
 def group_id(settings: WorkerSettings) -> str:
@@ -138,12 +143,15 @@ def create_worker(
     stable_ends = partial(broker.ends, committed=True)
     snapshots = Snapshots(topics, loader.states, stable_ends, settings.snapshot_tail_records)
     engine = Engine(settings, topics, deciders, writer, loader, snapshots)
-    return Worker(
-        _app(settings, engine, [topics.commands(aggregate.name) for aggregate in aggregates]), engine, broker
-    )
+    standbys = Standbys(broker, writer_id, settings.standbys, loader.follow)
+    loader.take_followed = standbys.take
+    names = [topics.commands(aggregate.name) for aggregate in aggregates]
+    return Worker(_app(settings, engine, standbys, names), engine, broker, standbys)
 
 
-def _app(settings: WorkerSettings, engine: Engine, commands_topics: Sequence[str]) -> faust.App:
+def _app(
+    settings: WorkerSettings, engine: Engine, standbys: Standbys, commands_topics: Sequence[str]
+) -> faust.App:
     url = f"kafka://{settings.kafka['bootstrap.servers'].split(',')[0]}"
     app = faust.App(
         group_id(settings),
@@ -165,7 +173,7 @@ def _app(settings: WorkerSettings, engine: Engine, commands_topics: Sequence[str
     consumer.configure(engine, consumer_settings(settings), settings.buffer_records_max)
     app.on_before_shutdown.connect(cast(Any, _leave), weak=False)
     decide.register(app, engine.ownership, commands_topics)
-    app.service(_engine_service(engine))
+    app.service(_engine_service(engine, standbys))
     return app
 
 
@@ -175,9 +183,9 @@ async def _leave(app: Any, *_: Any, **__: Any) -> None:
     await app.consumer.leave()
 
 
-def _engine_service(engine: Engine) -> type[EngineService]:
+def _engine_service(engine: Engine, standbys: Standbys) -> type[EngineService]:
     class Bound(EngineService):
         def __init__(self, **kwargs: Any) -> None:
-            super().__init__(engine, **kwargs)
+            super().__init__(engine, standbys, **kwargs)
 
     return Bound

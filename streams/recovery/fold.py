@@ -59,7 +59,7 @@ class Fold:
         self._codec = codec
         self._states = states
         self._latest: dict[bytes, bytes] = {}
-        self._opened = False
+        self.opened = False
         self._covered: dict[bytes, int] = {}  # what was taken from a snapshot: its events are passed over
         self._snapshotted: dict[bytes, int] = {}
         self._written = 0
@@ -67,13 +67,22 @@ class Fold:
         self._outcome_sequence = 0
         self._source_offset = -1
 
+    def take(self, topic: str, records: Sequence[Record]) -> None:
+        """Take records of a topic, if it is one of this fold's."""
+        if topic == self.events_at[0]:
+            self.events(records)
+        elif topic == self.outcomes_at[0]:
+            self.outcomes(records)
+        elif topic == self.snapshots_at[0]:
+            self.snapshots(records)
+
     # ---------------------------------------------------------------- 1. what was snapshotted
     def snapshots(self, records: Sequence[Record]) -> None:
         """Take records of the snapshots topic."""
         latest = self._latest
         for record in records:
             key, value = record.key() or b"", record.value()
-            if self._opened:
+            if self.opened:
                 self._note(key, value)
             elif value is None:
                 latest.pop(key, None)
@@ -85,7 +94,7 @@ class Fold:
 
         Snapshots that this fold cannot use are counted, and everything is folded from the first event.
         """
-        found, self._latest, self._opened = self._latest, {}, True
+        found, self._latest, self.opened = self._latest, {}, True
         raw_mark = found.pop(MARK_KEY, None)
         mark = None if self._states is None else self._states.read_mark(raw_mark)
         if mark is not None and (

@@ -24,6 +24,7 @@ from streams.domain.aggregate import Aggregate
 from streams.recovery.fold import BrokenLog, Fold, Partition, remember
 from streams.recovery.offsets import Broker, Committed
 from streams.recovery.snapshots import StateCodec, fold_hash
+from streams.recovery.standby import Followed
 from streams.shards.identity import uuid_bytes
 from streams.shards.record import Record
 from streams.shards.saved import Remembered
@@ -101,6 +102,7 @@ class Loader:
         self._codec = codec
         self._topics = topics
         self._states: dict[str, StateCodec | None] = {}
+        self.take_followed: Callable[[int], Followed | None] = lambda _shard: None
 
     def states(self) -> Mapping[str, StateCodec | None]:
         """Return how each aggregate's snapshots are encoded; None: not at all, its states cannot be read back."""
@@ -176,16 +178,14 @@ class Loader:
         """Fold the named aggregates' slices; an empty mapping when it is no longer wanted."""
         if not names:
             return {}
-        states = self.states()
-        folds = [
-            Fold(self._aggregates[name], shard, self._codec, self._topics, states[name]) for name in names
-        ]
+        followed = self.take_followed(shard) or Followed({}, {})
+        folds = [followed.folds.get(name) or self._fold(name, shard) for name in names]
         parts = [part for fold in folds for part in (fold.events_at, fold.outcomes_at, fold.snapshots_at)]
         ends = self._broker.ends(parts)
         if not self._broker.settled(ends, commands, wanted):
             return {}
         lows = self._broker.starts([*parts, *commands])
-        if not self._read_all(folds, ends, wanted, loading, with_snapshots=True):
+        if not self._read_all(folds, followed.at, ends, wanted, loading):
             return {}
         done: dict[str, Slice] = {}
         for fold in folds:
@@ -194,35 +194,50 @@ class Loader:
             try:
                 done[name] = fold.finish(*numbers)
             except BrokenLog as error:
-                if fold.slice.saved.mark is None:
+                if fold.slice.saved.mark is None and name not in followed.folds:
                     raise
                 # Snapshots are never required: the log itself has the last word.
                 _log.error("%s; folding again without snapshots", error)
                 again = Fold(self._aggregates[name], shard, self._codec, self._topics, None)
-                if not self._read_all([again], ends, wanted, loading, with_snapshots=False):
+                if not self._read_all([again], {}, ends, wanted, loading):
                     return {}
                 done[name] = again.finish(*numbers)
         return done
 
+    def _fold(self, name: str, shard: int) -> Fold:
+        return Fold(self._aggregates[name], shard, self._codec, self._topics, self.states()[name])
+
+    def follow(self, shard: int) -> Followed | None:
+        """Return the folds of a shard that somebody else owns, with their snapshots read. Blocking."""
+        folds = [self._fold(name, shard) for name in self._aggregates]
+        parts = [part for fold in folds for part in (fold.events_at, fold.outcomes_at, fold.snapshots_at)]
+        ends = self._broker.ends(parts, committed=True)
+        sinks: dict[Partition, Sink] = {fold.snapshots_at: fold.snapshots for fold in folds}
+        self._read(sinks, dict.fromkeys(sinks, 0), ends, lambda: True, Loading())
+        at = {part: ends[part] for part in sinks}
+        ends = self._broker.ends(parts, committed=True)  # no mark that was read points beyond these
+        for fold in folds:
+            at |= fold.open(ends)
+        return Followed({fold.slice.aggregate.name: fold for fold in folds}, at)
+
     def _read_all(
         self,
         folds: Sequence[Fold],
+        followed: Mapping[Partition, int],
         ends: Mapping[Partition, int],
         wanted: Callable[[], bool],
         loading: Loading,
-        *,
-        with_snapshots: bool,
     ) -> bool:
+        """Read snapshots, then events and outcomes; what was followed goes on from where it is."""
         for fold in folds:
             loading.slices[fold.slice.aggregate.name] = fold.slice
-        if with_snapshots:
-            sinks: dict[Partition, Sink] = {fold.snapshots_at: fold.snapshots for fold in folds}
-            if not self._read(sinks, dict.fromkeys(sinks, 0), ends, wanted, loading):
-                return False
+        sinks: dict[Partition, Sink] = {fold.snapshots_at: fold.snapshots for fold in folds}
+        if not self._read(sinks, {part: followed.get(part, 0) for part in sinks}, ends, wanted, loading):
+            return False
         starts: dict[Partition, int] = {}
         sinks = {}
         for fold in folds:
-            starts |= fold.open(ends)
+            starts |= followed if fold.opened else fold.open(ends)
             loading.slices[fold.slice.aggregate.name] = fold.slice
             sinks[fold.events_at], sinks[fold.outcomes_at] = fold.events, fold.outcomes
         return self._read(sinks, starts, ends, wanted, loading)

@@ -79,6 +79,19 @@ class Broker:
         """Return this thread's own read_committed consumer; it belongs to no group membership and commits nothing."""
         return self._consumer("read_committed")
 
+    def follower(self) -> Consumer:
+        """Return a read_committed consumer for one thread that follows the log for long; the caller closes it."""
+        return self._made("read_committed", 500)
+
+    def owners(self) -> dict[int, str]:
+        """Return which member (its client id) owns each shard, as the group's coordinator sees it."""
+        future = self._admin.describe_consumer_groups([self._group], request_timeout=_TIMEOUT_S)[self._group]
+        owners: dict[int, str] = {}
+        for member in future.result(_TIMEOUT_S).members:
+            if member.assignment is not None:
+                owners |= {part.partition: member.client_id for part in member.assignment.topic_partitions}
+        return owners
+
     def stable(
         self, partitions: Sequence[tuple[str, int]], wanted: Callable[[], bool]
     ) -> list[Committed] | None:
@@ -184,23 +197,28 @@ class Broker:
     def _consumer(self, isolation: str) -> Consumer:
         existing: Consumer | None = getattr(self._local, isolation, None)
         if existing is None:
-            existing = Consumer(
-                {
-                    **self._kafka,
-                    "group.id": self._group,
-                    "isolation.level": isolation,
-                    "enable.auto.commit": False,
-                    "enable.auto.offset.store": False,
-                    "enable.partition.eof": True,
-                    "auto.offset.reset": "earliest",
-                    "fetch.wait.max.ms": 10,
-                    "queued.min.messages": 100_000,
-                    "queued.max.messages.kbytes": 16_384,  # a load's memory, beside what it builds
-                }
-            )
+            existing = self._made(isolation, 10)
             setattr(self._local, isolation, existing)
             self._consumers.append(existing)
         return existing
+
+    def _made(self, isolation: str, fetch_wait_ms: int) -> Consumer:
+        settings: dict[str, str | int] = {
+            **self._kafka,
+            "group.id": self._group,
+            "isolation.level": isolation,
+            "enable.auto.commit": "false",
+            "enable.auto.offset.store": "false",
+            "enable.partition.eof": "true",
+            "auto.offset.reset": "earliest",
+            "fetch.wait.max.ms": fetch_wait_ms,
+            "queued.min.messages": 100_000,
+            "queued.max.messages.kbytes": 16_384,  # a load's memory, beside what it builds
+        }
+        consumer = Consumer(settings)
+        # A topic that a consumer has never heard of costs it a second before the first record comes (2.16).
+        consumer.list_topics(timeout=_TIMEOUT_S)
+        return consumer
 
 
 class _Patience:

@@ -9,7 +9,6 @@ that are old are held by the log instead of by memory.
 import asyncio
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from typing import cast
 
@@ -52,11 +51,6 @@ class Snapshots:
         self._states = states
         self._ends = ends
         self._tail_records = tail_records
-        self._thread = ThreadPoolExecutor(1, "cut")
-
-    def close(self) -> None:
-        """End the thread."""
-        self._thread.shutdown(wait=False)
 
     def stage(self, part: Staged, now_ms: int) -> None:
         """Add to a transaction what a sweep has to write next. Everything before it is merged, nothing after it decided
@@ -124,7 +118,7 @@ class Snapshots:
 
         saved.asked = True
         loop = asyncio.get_running_loop()
-        loop.run_in_executor(self._thread, self._ends, parts).add_done_callback(answered)
+        loop.run_in_executor(None, self._ends, parts).add_done_callback(answered)
 
 
 def _begin(piece: Slice) -> Sweep:

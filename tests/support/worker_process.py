@@ -67,7 +67,8 @@ def build(options: dict[str, Any]) -> Worker:
         group_protocol=options.get("protocol", "classic"),
         group_instance_id=options.get("instance"),
         session_timeout_ms=options.get("session_ms", 6_000),
-        heartbeat_interval_ms=options.get("session_ms", 6_000) // 4,
+        heartbeat_interval_ms=options.get("session_ms", 6_000) // 8,
+        standbys=options.get("standbys", 0),
         snapshot_tail_records=options.get("tail", 20_000),
     )
     provision(settings, [AGGREGATE])

@@ -15,6 +15,7 @@ from streams.writer.decide import Staged
 from streams.writer.snapshots import Snapshots
 from tests.support.records import Bench, FakeRecord
 
+TAIL = ("account.events", "account.outcomes")
 NOW_MS = 1_700_000_000_000
 
 
@@ -81,18 +82,18 @@ class Log:
 
     def load(self, *, with_snapshots: bool = True, fold: str | None = None) -> Slice:
         """Fold what is there now, as the next owner would."""
-        bench, piece = self.bench, self.bench.slice
+        return self.follow(with_snapshots=with_snapshots, fold=fold).finish()
+
+    def follow(self, *, with_snapshots: bool = True, fold: str | None = None) -> "Follower":
+        """Return a fold that has read the snapshots of now."""
+        bench, aggregate = self.bench, self.bench.slice.aggregate
         codec = Codec(bench.codec.registry, bench.catalogue, UNREAD)
-        log = self.fold if fold is None else fold
-        states = StateCodec(piece.aggregate, fold_hash(piece.aggregate, bench.catalogue, log))
-        loaded = Fold(piece.aggregate, 0, codec, Topics(), states if with_snapshots else None)
-        loaded.snapshots(self.topics.get("account.snapshots", []))
-        starts = loaded.open(
-            {(topic, 0): self.ends.get(topic, 0) for topic in ("account.events", "account.outcomes")}
-        )
-        for topic, take in (("account.events", loaded.events), ("account.outcomes", loaded.outcomes)):
-            take([record for record in self.topics.get(topic, []) if record.offset_ >= starts[topic, 0]])
-        return loaded.finish(Committed(piece.next, f"c/node/n|{piece.sequence}"), 0, 0)
+        states = StateCodec(aggregate, fold_hash(aggregate, bench.catalogue, fold or self.fold))
+        follower = Follower(self, Fold(aggregate, 0, codec, Topics(), states if with_snapshots else None))
+        follower.read("account.snapshots")
+        starts = follower.fold.open({(topic, 0): self.ends.get(topic, 0) for topic in TAIL})
+        follower.at |= {topic: offset for (topic, _), offset in starts.items()}
+        return follower
 
     def move(self, *, fold: str | None = None) -> None:
         """Let another worker take the slice over, one whose fold may be another."""
@@ -100,3 +101,27 @@ class Log:
         if fold is not None:
             self.fold = fold
             self.__post_init__()
+
+
+@dataclass
+class Follower:
+    """A fold and how far it has read."""
+
+    log: Log
+    fold: Fold
+    at: dict[str, int] = field(default_factory=dict)
+
+    def read(self, topic: str) -> None:
+        """Read a topic to its end."""
+        start = self.at.get(topic, 0)
+        self.fold.take(
+            topic, [record for record in self.log.topics.get(topic, []) if record.offset_ >= start]
+        )
+        self.at[topic] = self.log.ends.get(topic, 0)
+
+    def finish(self) -> Slice:
+        """Take the slice over."""
+        for topic in ("account.snapshots", *TAIL):
+            self.read(topic)
+        piece = self.log.bench.slice
+        return self.fold.finish(Committed(piece.next, f"c/node/n|{piece.sequence}"), 0, 0)

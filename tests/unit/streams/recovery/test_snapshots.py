@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from streams.recovery import fold
 from streams.recovery.fold import BrokenLog
 from streams.recovery.snapshots import MARK_KEY, StateCodec, Unusable, chunk_key, chunk_number, fold_hash
 from streams.shards.identity import uuid_bytes
@@ -30,6 +31,7 @@ def _small_steps() -> Iterator[None]:
         patch.setattr(snapshots, "_STATES_MIN", 2)
         patch.setattr(snapshots, "_CHUNK_IDS", 5)
         patch.setattr(snapshots, "ANSWERS_KEPT", 8)
+        patch.setattr(fold, "ANSWERS_KEPT", 8)
         yield
 
 
@@ -80,6 +82,32 @@ def test_what_is_loaded_with_snapshots_is_what_the_first_event_on_gives(seed: in
         assert _told(loaded) == _told(everything) == _told(log.bench.slice)
         assert _answered(loaded, everything)
         assert _answered(log.bench.slice, everything)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 2**32), st.integers(2, 14))
+def test_a_follower_takes_over_what_a_fold_from_the_first_event_gives(seed: int, rounds: int) -> None:
+    """It may begin in the middle of a sweep, and read the three topics unevenly; its own sweeps go on rightly."""
+    chance, log = random.Random(seed), Log()
+    follower = None
+    for _ in range(rounds):
+        _work(log, chance, 4)
+        if chance.random() < 0.5:
+            log.cut()
+        if follower is None and chance.random() < 0.5:
+            follower = log.follow()
+        elif follower is not None:
+            follower.read(chance.choice(["account.snapshots", "account.events", "account.outcomes"]))
+    everything = log.load(with_snapshots=False)
+    taken = (follower or log.follow()).finish()
+    assert _told(taken) == _told(everything)
+    assert _answered(taken, everything)
+
+    log.bench.slice = taken
+    for _ in range(2):
+        _swept(log, chance)
+        assert _told(log.load()) == _told(log.load(with_snapshots=False)) == _told(log.bench.slice)
+        assert _answered(log.load(), log.load(with_snapshots=False))
 
 
 def test_a_finished_sweep_leaves_a_short_tail() -> None:

@@ -1,0 +1,150 @@
+"""Standbys: a worker follows shards that others own, so that taking one over begins where the follower is."""
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from hashlib import blake2b
+from typing import cast
+
+from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
+
+from streams.recovery.fold import BrokenLog, Fold, Partition
+from streams.recovery.offsets import Broker
+from streams.recovery.snapshots import Unusable
+from streams.shards.record import Record
+
+_log = logging.getLogger(__name__)
+_LOOK_EVERY_S = 3.0
+_BATCH_RECORDS = 2_000
+_POLL_S = 0.2
+
+
+@dataclass(slots=True)
+class Followed:
+    """One shard's folds by aggregate, and the offsets they have come to."""
+
+    folds: dict[str, Fold]
+    at: dict[Partition, int]
+
+
+def followers(shard: int, owner: str, members: Sequence[str], count: int) -> list[str]:
+    """Return the members that follow a shard: the same answer on every node, and few changes when one comes or goes."""
+    others = [member for member in members if member != owner]
+    return sorted(others, key=lambda member: blake2b(f"{member}/{shard}".encode()).digest())[:count]
+
+
+class Standbys:
+    """One thread follows. ``start`` returns a shard's folds with its snapshots read (blocking)."""
+
+    def __init__(
+        self, broker: Broker, member: str, count: int, start: Callable[[int], Followed | None]
+    ) -> None:
+        self._broker = broker
+        self._member = member
+        self._count = count
+        self._start = start
+        self._followed: dict[int, Followed] = {}
+        self._changed = False
+        self._lock = threading.Lock()  # guards the two above, and folds while they are being fed
+        self._quit = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="standby", daemon=True)
+
+    def open(self) -> None:
+        """Begin to follow, unless no standbys are wanted."""
+        if self._count:
+            self._thread.start()
+
+    def close(self) -> None:
+        """End the thread."""
+        self._quit.set()
+        if self._count:
+            self._thread.join(10)
+
+    def shards(self) -> list[int]:
+        """Return the shards that are followed."""
+        with self._lock:
+            return sorted(self._followed)
+
+    def take(self, shard: int) -> Followed | None:
+        """Give a followed shard away to who takes it over; it is followed no more."""
+        with self._lock:
+            self._changed = True
+            return self._followed.pop(shard, None)
+
+    # ---------------------------------------------------------------- the thread
+    def _run(self) -> None:
+        consumer = self._broker.follower()
+        look_at = 0.0
+        while not self._quit.is_set():
+            try:
+                if time.monotonic() >= look_at:
+                    self._look()
+                    look_at = time.monotonic() + _LOOK_EVERY_S
+                self._follow(consumer)
+            except KafkaException as error:
+                _log.warning("standby: %s", error)
+                self._quit.wait(1.0)
+        consumer.close()
+
+    def _look(self) -> None:
+        """Decide what to follow, from who owns what now."""
+        owners = self._broker.owners()
+        members = sorted(set(owners.values()) | {self._member})
+        wanted = {
+            shard
+            for shard, owner in owners.items()
+            if owner != self._member and self._member in followers(shard, owner, members, self._count)
+        }
+        with self._lock:
+            gone = self._followed.keys() - wanted
+            for shard in gone:
+                del self._followed[shard]
+            self._changed = self._changed or bool(gone)
+            fresh = sorted(wanted - self._followed.keys())
+        for shard in fresh:
+            if self._quit.is_set():
+                return
+            if (started := self._start(shard)) is not None:
+                with self._lock:
+                    self._followed[shard], self._changed = started, True
+
+    def _follow(self, consumer: Consumer) -> None:
+        with self._lock:
+            if self._changed:
+                consumer.assign(
+                    [
+                        TopicPartition(*part, at)
+                        for one in self._followed.values()
+                        for part, at in one.at.items()
+                    ]
+                )
+                self._changed = False
+        first = consumer.poll(_POLL_S)
+        if first is None:
+            return
+        found: dict[Partition, list[Record]] = {}
+        for record in cast(list[Record], [first, *consumer.consume(_BATCH_RECORDS, 0)]):
+            if (error := record.error()) is None:
+                found.setdefault((record.topic(), record.partition()), []).append(record)
+            elif error.code() != KafkaError._PARTITION_EOF:
+                raise KafkaException(error)
+        with self._lock:
+            for (topic, shard), records in found.items():
+                self._feed(topic, shard, records)
+
+    def _feed(self, topic: str, shard: int, records: Sequence[Record]) -> None:
+        followed = self._followed.get(shard)
+        # A shard given away, or begun anew, since these were fetched.
+        if followed is None or records[0].offset() < followed.at[topic, shard]:
+            return
+        try:
+            for fold in followed.folds.values():
+                fold.take(topic, records)
+        except (BrokenLog, Unusable) as error:
+            _log.warning("standby of shard %d: %s; followed anew", shard, error)
+            del self._followed[shard]
+            self._changed = True
+            return
+        followed.at[topic, shard] = records[-1].offset() + 1
