@@ -8,7 +8,7 @@ from sqlalchemy import JSON, BigInteger, Boolean, Integer, LargeBinary, Table
 
 from app.commands import bodies
 from app.errors import TABLE
-from streams.projections import alert, bookmark, command, event, pipeline, quarantine, run, schedule
+from streams.projections import alert, bookmark, command, event, limit, pipeline, quarantine, run, schedule
 
 Schema = dict[str, Any]
 
@@ -17,6 +17,7 @@ _LISTED: Mapping[str, str] = {
     "RunList": "Run",
     "ScheduleList": "Schedule",
     "AlertList": "Alert",
+    "LimitList": "Limit",
     "BookmarkList": "Bookmark",
     "DatasetList": "Dataset",
     "EventList": "Event",
@@ -39,6 +40,7 @@ _ROWS: Mapping[str, Table] = {
     "Run": run.TABLE,
     "Schedule": schedule.TABLE,
     "Alert": alert.TABLE,
+    "Limit": limit.TABLE,
     "Bookmark": bookmark.TABLE,
     "Event": event.TABLE,
     "Outcome": command.TABLE,

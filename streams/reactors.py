@@ -3,12 +3,13 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from streams.domain import alert, pipeline, schedule
+from streams.domain import alert, limit, pipeline, schedule
 from streams.domain.aggregate import Send
 from streams.domain.bookmark import ReleaseBookmark
 from streams.domain.definition import Definition, compact
 from streams.domain.identity import slot_key
-from streams.domain.run.events import RunCreated, RunEnded
+from streams.domain.run.commands import NoteLimitGranted
+from streams.domain.run.events import LimitAwaited, RunCreated, RunEnded
 from streams.domain.run.state import Run
 
 Reactor = Callable[[str, str, Any, Any], tuple[Send, ...]]
@@ -69,9 +70,17 @@ def _run_created(_tenant: str, run_id: str, event: RunCreated, run: Run) -> tupl
     return ()
 
 
+def _limit_awaited(_tenant: str, run_id: str, event: LimitAwaited, _run: Run) -> tuple[Send, ...]:
+    return (Send("limit", event.limit, limit.AcquireLimit(run_id, event.max)),)
+
+
+def _limit_acquired(_tenant: str, name: str, event: limit.LimitAcquired, _state: object) -> tuple[Send, ...]:
+    return (Send("run", event.run_id, NoteLimitGranted(name)),)
+
+
 def _run_ended(_tenant: str, run_id: str, event: RunEnded, run: Run) -> tuple[Send, ...]:
-    """Tell the schedule and the alerts, and free the bookmarks of all steps that a runner ever took."""
-    sends = []
+    """Tell the schedule and the alerts; free the limits, and the bookmarks of all steps that a runner ever took."""
+    sends = [Send("limit", name, limit.ReleaseLimit(run_id)) for name in run.plan.limits]
     if run.plan.alerts:
         sends.append(Send("alert", event.pipeline, alert.NoteRunEnded(run_id, event.status, event.error)))
     if event.trigger == "schedule":
@@ -90,5 +99,7 @@ REACTORS: Mapping[type, Reactor] = {
     pipeline.RunRefused: _refused,
     schedule.SlotFired: _fired,
     RunCreated: _run_created,
+    LimitAwaited: _limit_awaited,
+    limit.LimitAcquired: _limit_acquired,
     RunEnded: _run_ended,
 }

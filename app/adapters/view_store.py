@@ -16,6 +16,7 @@ from app.adapters.view_positions import Positions, ViewPositions
 from app.errors import problem
 from app.ports import Row
 from streams.projections import alert, bookmark, command, event, pipeline, quarantine, run, schedule
+from streams.projections import limit as limits
 from streams.projections.view import View, position
 from streams.projections.views import CHECKPOINT, PROJECTION_ERROR, VIEW_TABLE, VIEWS, by_name
 
@@ -87,6 +88,10 @@ class ViewStore:
         """Return the rules and incidents of a pipeline."""
         return await self._one(alert.VIEW, tenant=tenant, pipeline=pipeline)
 
+    async def limit(self, tenant: str, name: str) -> Row | None:
+        """Return the limit."""
+        return await self._one(limits.VIEW, tenant=tenant, name=name)
+
     async def bookmark(self, tenant: str, pipeline: str, step: str) -> Row | None:
         """Return the bookmark of a step."""
         return await self._one(bookmark.VIEW, tenant=tenant, pipeline=pipeline, step=step)
@@ -153,6 +158,10 @@ class ViewStore:
         where: list[ColumnElement[bool]] = [table.c.tenant == tenant]
         where += [table.c.unresolved > 0] if unresolved else []
         return await self._page(alert.VIEW, where, ("pipeline",), limit, cursor)
+
+    async def limits(self, tenant: str, limit: int, cursor: str | None) -> Page:
+        """Return limits by name."""
+        return await self._page(limits.VIEW, [limits.TABLE.c.tenant == tenant], ("name",), limit, cursor)
 
     async def bookmarks(
         self, tenant: str, pipeline_name: str | None, with_dataset: bool, limit: int, cursor: str | None

@@ -40,6 +40,9 @@ class ViewReader(Protocol):
     async def alert(self, tenant: str, pipeline: str) -> Row | None:
         """Return the rules and incidents of a pipeline."""
 
+    async def limit(self, tenant: str, name: str) -> Row | None:
+        """Return the limit."""
+
     async def bookmark(self, tenant: str, pipeline: str, step: str) -> Row | None:
         """Return the bookmark of a step."""
 
@@ -65,6 +68,9 @@ class ViewReader(Protocol):
 
     async def alerts(self, tenant: str, unresolved: bool, limit: int, cursor: str | None) -> Page:
         """Return alerts by pipeline; ``unresolved``: only those with an incident that is not resolved."""
+
+    async def limits(self, tenant: str, limit: int, cursor: str | None) -> Page:
+        """Return limits by name."""
 
     async def bookmarks(
         self, tenant: str, pipeline_name: str | None, with_dataset: bool, limit: int, cursor: str | None

@@ -7,6 +7,7 @@ from app.views.bookmarks import BookmarkViews
 from app.views.commands import CommandViews
 from app.views.datasets import DatasetViews
 from app.views.events import EventViews
+from app.views.limits import LimitViews
 from app.views.pipelines import PipelineViews
 from app.views.ports import ViewDependencies
 from app.views.quarantine import QuarantineViews
@@ -22,6 +23,7 @@ def read_routes(needs: ViewDependencies) -> tuple[Route, ...]:
         *RunViews(needs).routes(),
         *ScheduleViews(needs).routes(),
         *AlertViews(needs).routes(),
+        *LimitViews(needs).routes(),
         *BookmarkViews(needs).routes(),
         *DatasetViews(needs).routes(),
         *CommandViews(needs).routes(),

@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
 
@@ -51,7 +51,10 @@ class StepDefinition:
 
 @dataclass(frozen=True, slots=True)
 class Definition:
-    """A valid pipeline file. ``steps`` keep the file's order; ``dependents`` are the steps directly after each."""
+    """A valid pipeline file. ``steps`` keep the file's order; ``dependents`` are the steps directly after each.
+
+    ``limits`` maps each limit a run needs to the number of runs it lets in.
+    """
 
     name: str
     steps: Mapping[str, StepDefinition]
@@ -59,6 +62,7 @@ class Definition:
     schedule: Mapping[str, Any] | None
     timeout_ms: int | None
     alerts: tuple[Mapping[str, Any], ...] = ()
+    limits: Mapping[str, int] = field(default_factory=dict)
 
     @staticmethod
     def parse(canonical: str) -> "Definition":
@@ -122,6 +126,7 @@ def _parse(text: str) -> Definition:
         schedule=spec.get("schedule"),
         timeout_ms=_duration(spec.get("timeout")),
         alerts=tuple(spec.get("alerts", ())),
+        limits={limit["name"]: limit["max"] for limit in spec.get("limits", ())},
     )
 
 

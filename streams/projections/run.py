@@ -7,6 +7,8 @@ from sqlalchemy import JSON, BigInteger, Boolean, Column, Integer, Text
 
 from streams.domain.run.events import (
     Event,
+    LimitAwaited,
+    LimitGranted,
     RerunRequested,
     RunCreated,
     RunEnded,
@@ -39,6 +41,7 @@ TABLE = versioned(
         Column("slot", BigInteger),
         Column("start_key", Text),
         Column("rerun_of", Text),
+        Column("waiting_for", Text),
         Column("created_at", BigInteger, nullable=False),
         Column("started_at", BigInteger),
         Column("ended_at", BigInteger),
@@ -54,7 +57,7 @@ TABLE = versioned(
     },
 )
 
-RunEvent = RunPaused | RunResumed | RunEnded | RerunRequested
+RunEvent = RunPaused | RunResumed | RunEnded | RerunRequested | LimitAwaited | LimitGranted
 StepEvent = (
     StepOffered
     | StepClaimed
@@ -94,6 +97,7 @@ def _created(event: RunCreated, meta: Meta) -> Row:
         "slot": event.slot,
         "start_key": event.key,
         "rerun_of": event.rerun_of,
+        "waiting_for": None,
         "created_at": event.at,
         "started_at": None,
         "ended_at": None,
@@ -130,7 +134,11 @@ def _changes(row: Row, event: RunEvent | StepEvent) -> Row:
         case RunResumed():
             return {"status": "queued" if row["started_at"] is None else "running", "reason": None}
         case RunEnded():
-            return {"status": event.status, "error": event.error, "ended_at": event.at}
+            return {"status": event.status, "error": event.error, "ended_at": event.at, "waiting_for": None}
+        case LimitAwaited():
+            return {"waiting_for": event.limit}
+        case LimitGranted():
+            return {"waiting_for": None}
         case RerunRequested():
             return {}
         case StepClaimed():

@@ -4,7 +4,7 @@ import hashlib
 
 from sqlalchemy import BigInteger, Column, DateTime, Integer, MetaData, Table, Text
 
-from streams.projections import alert, bookmark, command, event, pipeline, quarantine, run, schedule
+from streams.projections import alert, bookmark, command, event, limit, pipeline, quarantine, run, schedule
 from streams.projections.view import View
 
 VIEWS: tuple[View, ...] = (
@@ -12,6 +12,7 @@ VIEWS: tuple[View, ...] = (
     run.VIEW,
     schedule.VIEW,
     alert.VIEW,
+    limit.VIEW,
     bookmark.VIEW,
     event.VIEW,
     command.VIEW,

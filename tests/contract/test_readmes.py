@@ -89,7 +89,9 @@ def test_settings_exist(document: Path) -> None:
     """Every FLEXCORE_* of the document is a setting, a passed-through Kafka one, a channel, or one of the tests'."""
     named = set(re.findall(r"\bFLEXCORE_([A-Z][A-Z0-9_]*[A-Z0-9])\b", document.read_text(encoding="utf-8")))
     known = {setting.name for setting in SETTINGS}
-    unknown = {name for name in named - known if not name.startswith(("KAFKA_", "NOTIFY_", "TEST_", "BENCH_"))}
+    unknown = {
+        name for name in named - known if not name.startswith(("KAFKA_", "NOTIFY_", "TEST_", "BENCH_"))
+    }
     assert sorted(unknown) == []
 
 

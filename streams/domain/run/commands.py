@@ -94,6 +94,13 @@ class RerunRun:
 
 
 @dataclass(frozen=True, slots=True)
+class NoteLimitGranted:
+    """A limit lets this run in."""
+
+    limit: str
+
+
+@dataclass(frozen=True, slots=True)
 class Tick:
     """Time has come for something this run waits for (retry, lease, timeout)."""
 
@@ -101,5 +108,5 @@ class Tick:
 
 
 AttemptCommand = ClaimStep | Heartbeat | CompleteStep | FailStep
-RunCommand = CreateRun | CancelRun | PauseRun | ResumeRun | RerunRun | Tick
+RunCommand = CreateRun | CancelRun | PauseRun | ResumeRun | RerunRun | NoteLimitGranted | Tick
 Command = RunCommand | AttemptCommand

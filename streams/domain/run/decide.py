@@ -8,7 +8,7 @@ from streams.domain.identity import run_id
 from streams.domain.run import commands as asked
 from streams.domain.run import events as happened
 from streams.domain.run.attempts import Decision, decide_attempt
-from streams.domain.run.progress import Story, end_if_done, offer, offer_again, ready, stop
+from streams.domain.run.progress import Story, begin, end_if_done, offer_again, offer_ready, stop
 from streams.domain.run.state import Run, as_mapping, how_it_ended
 from streams.domain.run.timers import tick
 
@@ -26,7 +26,8 @@ def decide(message: Message, run: Run) -> Decision:
     match command:
         case asked.Tick():
             tick(story)
-            return tuple(story.events)
+        case asked.NoteLimitGranted():
+            _granted(command, story)
         case asked.CancelRun():
             return _cancel(command, story)
         case asked.PauseRun():
@@ -37,6 +38,7 @@ def decide(message: Message, run: Run) -> Decision:
             return _rerun(message, command, run)
         case _:
             assert_never(command)
+    return tuple(story.events)
 
 
 # ---------------------------------------------------------------- the run as a whole
@@ -61,7 +63,7 @@ def _create(message: Message, command: asked.CreateRun, run: Run) -> Decision:
     for name in story.run.steps:
         if name in reused:
             story.tell(_reused(name, reused[name], message.now))
-    _offer_ready(story)
+    begin(story)
     end_if_done(story)
     return tuple(story.events)
 
@@ -120,15 +122,15 @@ def _resume(story: Story) -> Decision:
         for step in tuple(story.run.steps.values()):
             if step.status == "queued":
                 offer_again(story, step)
-        _offer_ready(story)
+        offer_ready(story)
         tick(story)
     return tuple(story.events)
 
 
-def _offer_ready(story: Story) -> None:
-    for name in story.run.steps:
-        if ready(story.run, name):
-            offer(story, story.run.steps[name])
+def _granted(command: asked.NoteLimitGranted, story: Story) -> None:
+    if story.run.waiting_for == command.limit:
+        story.tell(happened.LimitGranted(command.limit, story.now))
+        begin(story)
 
 
 def _already_ended(story: Story) -> Rejected:

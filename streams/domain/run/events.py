@@ -136,6 +136,23 @@ class RunEnded:
 
 
 @dataclass(frozen=True, slots=True)
+class LimitAwaited:
+    """No step is offered before the limit lets the run in."""
+
+    limit: str
+    max: int
+    at: int
+
+
+@dataclass(frozen=True, slots=True)
+class LimitGranted:
+    """The run is in, up to its end."""
+
+    limit: str
+    at: int
+
+
+@dataclass(frozen=True, slots=True)
 class RerunRequested:
     """Somebody asked for this ended run again; the new run is created by the follow-up command CreateRun."""
 
@@ -147,5 +164,5 @@ class RerunRequested:
 StepEvent = (
     StepOffered | StepLost | StepSucceeded | StepRetryScheduled | StepFailed | StepSkipped | StepCancelled
 )
-RunEvent = RunCreated | RunPaused | RunResumed | RunEnded | RerunRequested
+RunEvent = RunCreated | RunPaused | RunResumed | RunEnded | RerunRequested | LimitAwaited | LimitGranted
 Event = RunEvent | StepClaimed | StepEvent

@@ -19,15 +19,23 @@ def evolve(run: Run, event: happened.Event) -> Run:
         case happened.RunCreated():
             return _created(event)
         case happened.RunEnded():
-            return replace(run, status=event.status, error=event.error, ended_at=event.at)
+            return replace(run, status=event.status, error=event.error, ended_at=event.at, waiting_for=None)
         case happened.RunPaused():
             return replace(run, status="paused")
         case happened.RunResumed():
             return replace(run, status="queued" if run.started_at is None else "running")
+        case happened.LimitAwaited() | happened.LimitGranted():
+            return _limited(run, event)
         case happened.RerunRequested():
             return replace(run, reruns=(*run.reruns, event.run_id)[-RERUNS_KEPT:])
         case _:
             return run.with_step(_step_after(run.steps[event.step], event))
+
+
+def _limited(run: Run, event: happened.LimitAwaited | happened.LimitGranted) -> Run:
+    if isinstance(event, happened.LimitAwaited):
+        return replace(run, waiting_for=event.limit)
+    return replace(run, waiting_for=None, limits=(*run.limits, event.limit))
 
 
 def _step_after(step: Step, event: happened.StepEvent) -> Step:

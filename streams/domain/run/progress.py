@@ -37,9 +37,29 @@ def offer_again(story: Story, step: Step) -> None:
 
 def ready(run: Run, name: str) -> bool:
     """Return whether the step waits for nothing any more."""
-    if run.steps[name].status != "pending":
+    if run.steps[name].status != "pending" or run.waiting_for is not None:
         return False
     return all(run.steps[before].status == "succeeded" for before in run.plan.steps[name].after)
+
+
+def begin(story: Story) -> None:
+    """Ask the next limit to let the run in; offer its first steps once all have.
+
+    One limit after the other, by name: two runs that need the same ones cannot wait for each other.
+    """
+    run = story.run
+    missing = sorted(name for name in run.plan.limits if name not in run.limits)
+    if missing and run.unended:
+        story.tell(happened.LimitAwaited(missing[0], run.plan.limits[missing[0]], story.now))
+    elif run.status != "paused":
+        offer_ready(story)
+
+
+def offer_ready(story: Story) -> None:
+    """Offer every step that waits for nothing."""
+    for name in story.run.steps:
+        if ready(story.run, name):
+            offer(story, story.run.steps[name])
 
 
 def after_success(story: Story, name: str) -> None:

@@ -55,6 +55,7 @@ class Run:
     """One run. ``status`` is "" before CreateRun, then queued (nothing claimed yet), running, paused, or an end.
 
     ``unended`` counts the steps that are not at their end; ``reruns`` are the latest runs made from this one.
+    ``limits`` have let it in, ``waiting_for`` is the one that has not yet.
     """
 
     status: str = ""
@@ -75,6 +76,8 @@ class Run:
     steps: Mapping[str, Step] = field(default_factory=dict)
     unended: int = 0
     reruns: tuple[str, ...] = ()
+    limits: tuple[str, ...] = ()
+    waiting_for: str | None = None
 
     @property
     def exists(self) -> bool:
@@ -129,6 +132,7 @@ def document(run_id: str, run: Run) -> dict[str, Any]:
         "slot": run.slot,
         "key": run.key,
         "rerun_of": run.rerun_of,
+        "waiting_for": run.waiting_for,
         "steps": [_step_document(step) for step in run.steps.values()],
     }
 

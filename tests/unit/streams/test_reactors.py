@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from streams.cron import next_slot
-from streams.domain import alert, bookmark, pipeline, schedule
+from streams.domain import alert, bookmark, limit, pipeline, schedule
 from streams.domain.aggregate import Aggregate, Message, Rejected, Send, TaskOffer
 from streams.domain.bookmark import Begin, BookmarkReleased
 from streams.domain.identity import run_id, slot_key
@@ -47,6 +47,7 @@ class World:
             declaration.AGGREGATE,
             bookmark.AGGREGATE,
             alert.AGGREGATE,
+            limit.AGGREGATE,
         )
         self.aggregates: dict[str, Aggregate] = {aggregate.name: aggregate for aggregate in declared}
 
@@ -210,3 +211,21 @@ def test_twenty_starts_under_one_key_make_one_run() -> None:
     for _ in range(20):
         made.send("pipeline", NAME, StartRun(key="monday"))
     assert [task["run"] for task in made.tasks] == [run_id("default", NAME, "monday")]
+
+
+def test_runs_with_a_limit_work_one_at_a_time_and_free_it_however_they_end() -> None:
+    """One is cancelled while it waits, one while it works; the last gets its turn."""
+    limits = [{"name": "crm", "max": 1}, {"name": "api", "max": 2}]
+    made = world({"name": "a", "command": {"argv": ["true"]}}, limits=limits)
+    for key in ("one", "two", "three"):
+        made.send("pipeline", NAME, StartRun(key=key))
+    first, second, third = (run for name, run in made.states if name == "run")
+    assert [task["run"] for task in made.tasks] == [first]
+    assert made.states["run", second].waiting_for == "crm"
+    made.send("run", second, CancelRun())
+    made.send("run", first, CancelRun())
+    assert [task["run"] for task in made.tasks] == [first, third]
+    work(made, third, "a")
+    held = [made.states["limit", name] for name in ("crm", "api")]
+    assert [(one.holders, one.waiting) for one in held] == [((), ()), ((), ())]
+    assert not made.rejected

@@ -197,6 +197,7 @@ def test_a_run_shows_itself() -> None:
         "slot": 60_000,
         "key": None,
         "rerun_of": None,
+        "waiting_for": None,
         "steps": [
             {
                 "name": "a",

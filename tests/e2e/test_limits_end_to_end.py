@@ -1,0 +1,27 @@
+"""Limits keep runs of any pipeline from working at the same time."""
+
+from pathlib import Path
+
+from tests.support.node_process import NodeProcess, eventually
+
+
+def test_runs_under_one_limit_never_overlap_and_the_limit_is_free_at_the_end(
+    node: NodeProcess, tmp_path: Path
+) -> None:
+    """Two pipelines, four runs, one place: a run that waits says for what; nothing is left over."""
+    diary = tmp_path / "diary"
+    script = f"echo in >> {diary}; sleep 0.5; echo out >> {diary}"
+    for name in ("left", "right"):
+        limits = [{"name": "crm-database", "max": 1}]
+        node.apply(name, [{"name": "work", "command": {"argv": ["sh", "-c", script]}}], limits=limits)
+    runs = [node.run(name) for name in ("left", "right", "left", "right")]
+    assert node.ok("GET", f"/v1/runs/{runs[-1]}")["waiting_for"] == "crm-database"
+    assert "crm-database" in node.cli("limit", "list")
+    assert [node.ended(run)["status"] for run in runs] == ["succeeded"] * 4
+    assert diary.read_text().split() == ["in", "out"] * 4
+
+    def free() -> bool:
+        limit = node.ok("GET", "/v1/limits/crm-database")
+        return (limit["holders"], limit["waiting"]) == ([], [])
+
+    eventually(free, 10, node.log)
