@@ -4,7 +4,9 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass
+from typing import TypeVar
 
 from confluent_kafka import (
     Consumer,
@@ -22,7 +24,9 @@ from confluent_kafka.admin._listoffsets import OffsetSpec
 from streams.failures import Hanging
 
 _log = logging.getLogger(__name__)
-_TIMEOUT_S = 15.0
+_T = TypeVar("_T")
+_TIMEOUT_S = 5.0  # a broker that has just died is asked in vain; the next try goes to its successor
+_FENCE_S = 15.0
 _REPORT_EVERY_S = 5.0
 
 
@@ -42,6 +46,16 @@ def written_by(metadata: str) -> str:
 def sequence_in(metadata: str) -> int:
     """Return the sequence up to which that writer had written."""
     return int(metadata.rpartition("|")[2] or 0)
+
+
+def _answer(future: Future[_T]) -> _T:
+    """Return what the broker says. Silence is an error of Kafka's like the others."""
+    try:
+        return future.result(_TIMEOUT_S)
+    except TimeoutError:
+        raise KafkaException(
+            KafkaError(KafkaError._TIMED_OUT, f"no answer within {_TIMEOUT_S:.0f} s")
+        ) from None
 
 
 class Broker:
@@ -87,7 +101,7 @@ class Broker:
         """Return which member (its client id) owns each shard, as the group's coordinator sees it."""
         future = self._admin.describe_consumer_groups([self._group], request_timeout=_TIMEOUT_S)[self._group]
         owners: dict[int, str] = {}
-        for member in future.result(_TIMEOUT_S).members:
+        for member in _answer(future).members:
             if member.assignment is not None:
                 owners |= {part.partition: member.client_id for part in member.assignment.topic_partitions}
         return owners
@@ -128,7 +142,7 @@ class Broker:
     def identity(self, topics: Sequence[str]) -> str:
         """Return the ids of topics: another text once one of them was deleted and made anew."""
         described = self._admin.describe_topics(TopicCollection(list(topics)), request_timeout=_TIMEOUT_S)
-        return " ".join(str(described[topic].result(_TIMEOUT_S).topic_id) for topic in topics)
+        return " ".join(str(_answer(described[topic]).topic_id) for topic in topics)
 
     def settled(
         self,
@@ -150,7 +164,7 @@ class Broker:
         """End whatever that id has open, and make its producer useless: half a second if one was open."""
         start = time.monotonic()
         producer = Producer({**self._kafka, "transactional.id": transactional})
-        producer.init_transactions(_TIMEOUT_S)
+        producer.init_transactions(_FENCE_S)
         _log.warning("fenced %s in %.0f ms", transactional, 1e3 * (time.monotonic() - start))
 
     def fence_dead(self, partitions: Sequence[tuple[str, int]], waited_s: float, done: set[str]) -> None:
@@ -169,11 +183,11 @@ class Broker:
 
     def _members(self) -> frozenset[str]:
         future = self._admin.describe_consumer_groups([self._group], request_timeout=_TIMEOUT_S)[self._group]
-        return frozenset(member.client_id for member in future.result(_TIMEOUT_S).members)
+        return frozenset(member.client_id for member in _answer(future).members)
 
     def _writers(self) -> list[str]:
         asked = [ConsumerGroupTopicPartitions(self._group)]
-        found = self._admin.list_consumer_group_offsets(asked)[self._group].result(_TIMEOUT_S)
+        found = _answer(self._admin.list_consumer_group_offsets(asked)[self._group])
         return [written_by(entry.metadata or "") for entry in found.topic_partitions]
 
     def _committed(
@@ -192,7 +206,7 @@ class Broker:
         isolation = IsolationLevel.READ_COMMITTED if committed else IsolationLevel.READ_UNCOMMITTED
         asked = {TopicPartition(topic, partition): spec for topic, partition in partitions}
         answers = self._admin.list_offsets(asked, isolation_level=isolation, request_timeout=_TIMEOUT_S)
-        return {(tp.topic, tp.partition): future.result(_TIMEOUT_S).offset for tp, future in answers.items()}
+        return {(tp.topic, tp.partition): _answer(future).offset for tp, future in answers.items()}
 
     def _consumer(self, isolation: str) -> Consumer:
         existing: Consumer | None = getattr(self._local, isolation, None)
