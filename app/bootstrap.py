@@ -293,7 +293,7 @@ class _Composition:
             node=self._name,
             registry_url=self._live.registry_url,
             project_dir=config.project or Path.cwd(),
-            data_dir=config.data_dir / "runner",
+            plugins_dir=config.get("PLUGINS_DIR") or config.data_dir / "runner" / "plugins",
             prefix=config.get("TOPIC_PREFIX"),
             shards=config.get("SHARDS"),
             replication=config.get("REPLICATION"),

@@ -149,6 +149,12 @@ SETTINGS: tuple[Setting, ...] = (
         _folder,
         "where the node keeps its name and caches; default .flexcore/node of the project",
     ),
+    Setting(
+        "PLUGINS_DIR",
+        "",
+        _folder,
+        "where taps are installed, may be shared by the nodes of a machine; default below the data directory",
+    ),
     Setting("HTTP_PORT", "8080", _PORT, "port of the HTTP API on 127.0.0.1; 0: any free one"),
     Setting("ROLES", ",".join(ROLES), _roles, "what this node does: api, worker, runner"),
     Setting(

@@ -180,7 +180,7 @@ class Execution:
             "shards": settings.shards,
             "registry_url": settings.registry_url,
             "project_dir": str(settings.project_dir.resolve()),
-            "data_dir": str(settings.data_dir.resolve()),
+            "plugins_dir": str(settings.plugins_dir.resolve()),
             "environ": self._environ(),
         }
 

@@ -35,7 +35,7 @@ def make_source(task: Task) -> Source:
     """Return the source that the step names; a Singer tap is installed first."""
     spec = task.spec
     if "tap" in spec:
-        program = install(str(spec["tap"]), Path(task.data_dir) / "plugins")
+        program = install(str(spec["tap"]), Path(task.plugins_dir))
         tap = TapSpec(
             name=str(spec["tap"]).partition("==")[0],
             program=program,

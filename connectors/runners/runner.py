@@ -83,7 +83,6 @@ class Runner:
     async def start(self) -> None:
         """Follow outcomes, then join the queues' groups. Raise Unavailable when Kafka does not answer."""
         self._loop = asyncio.get_running_loop()
-        self._settings.data_dir.mkdir(parents=True, exist_ok=True)
         await self._client.start()
         self._log.start()
         self._spares.prepare()

@@ -12,7 +12,8 @@ class RunnerSettings:
     ``kafka`` goes to librdkafka as it is. ``node`` is unique in the cluster and stable across restarts: the
     transactional id of claims is ``<cluster>/runner/<node>``. ``environ`` is the environment of this process: the
     programs of steps get it without the names that begin with ``FLEXCORE_``, and ``${env:NAME}`` reads from it.
-    ``project_dir`` is the user's project, the working directory of every step; ``data_dir`` keeps installed programs.
+    ``project_dir`` is the user's project, the working directory of every step; ``plugins_dir`` keeps installed
+    taps; the runners of a machine may share it.
     """
 
     kafka: Mapping[str, str]
@@ -20,7 +21,7 @@ class RunnerSettings:
     node: str
     registry_url: str
     project_dir: Path
-    data_dir: Path
+    plugins_dir: Path
     prefix: str = ""
     shards: int = 8
     replication: int = 1

@@ -42,7 +42,7 @@ class Task:
     shards: int
     registry_url: str
     project_dir: str
-    data_dir: str
+    plugins_dir: str
     environ: Mapping[str, str]
 
     @property

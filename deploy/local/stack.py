@@ -55,7 +55,12 @@ class Stack:
         self._logs = settings.data_dir / "logs"
         folder, logs = settings.data_dir, self._logs
         self.kafka = KafkaCluster(
-            folder / "kafka", logs, cache=cache_dir(), brokers=settings.brokers, progress=progress
+            folder / "kafka",
+            logs,
+            cache=cache_dir(),
+            brokers=settings.brokers,
+            optimised=False,
+            progress=progress,
         )
         self.postgres = PostgresServer(folder / "postgres", logs, progress=progress)
         self.nodes: list[LocalNode] = []
@@ -119,25 +124,29 @@ class Stack:
 
     def _start(self) -> None:
         _keep_one_older(self._logs)
-        self.postgres.launch()
         self.kafka.launch()
+        self.postgres.launch()
+        # The nodes wait for Kafka by themselves, and load their programs while it starts.
+        self._launch_nodes()
         self.postgres.await_ready()
         self._progress(f"PostgreSQL {self.postgres.version} is ready: {self.postgres.url}")
         self.kafka.await_ready()
         self._progress(f"Apache Kafka {self.kafka.version} is ready: {self.kafka.bootstrap}")
-        if self._settings.nodes:
-            self._start_nodes()
+        self._await_nodes()
         self._publish()
 
-    def _start_nodes(self) -> None:
+    def _launch_nodes(self) -> None:
         settings = self._settings
-        self._progress(f"starting {settings.nodes} node{'s' * (settings.nodes > 1)}")
+        if settings.nodes:
+            self._progress(f"starting {settings.nodes} node{'s' * (settings.nodes > 1)}")
         for number in range(1, settings.nodes + 1):
             name = f"node-{number}"
             folder = settings.data_dir / "nodes" / name
             cwd = settings.project or Path.cwd()
             self.nodes.append(LocalNode(name, folder, self._logs, self._node_settings(), cwd))
             self.nodes[-1].start()
+
+    def _await_nodes(self) -> None:
         deadline = time.monotonic() + NODES_READY_TIMEOUT_S
         waiting = {node.name: node for node in self.nodes}
         while waiting:
@@ -160,6 +169,7 @@ class Stack:
             "FLEXCORE_POSTGRES_URL": self.postgres.url,
             "FLEXCORE_REGISTRY_URL": "",  # each node brings its own, so none depends on another
             "FLEXCORE_REPLICATION": str(self._settings.brokers),
+            "FLEXCORE_PLUGINS_DIR": os.environ.get("FLEXCORE_PLUGINS_DIR") or str(cache_dir() / "plugins"),
         }
         if self._settings.project is not None:
             settings["FLEXCORE_PROJECT"] = str(self._settings.project)

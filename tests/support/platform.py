@@ -103,7 +103,7 @@ class Platform:
             node=node,
             registry_url=self.registry_url,
             project_dir=self.project,
-            data_dir=self.folder / "data",
+            plugins_dir=self.folder / "data" / "plugins",
             prefix=self.prefix,
             shards=SHARDS,
             environ=self.environ,

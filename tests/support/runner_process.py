@@ -23,7 +23,7 @@ async def main(options: dict[str, Any]) -> None:
         node=options.get("node", "first"),
         registry_url=options["registry"],
         project_dir=Path(options["project"]),
-        data_dir=Path(options["data"]),
+        plugins_dir=Path(options["data"]) / "plugins",
         prefix=options["prefix"],
         shards=SHARDS,
         kill_grace_s=1.0,

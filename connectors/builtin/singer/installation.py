@@ -23,7 +23,8 @@ _MARK = "installed.json"
 def install(requirement: str, plugins: Path) -> Path:
     """Return the program of ``name==version``, installed below ``plugins`` if it is not there yet.
 
-    Blocks while another process installs the same. An installation that was interrupted is made anew. The user's own
+    Blocks while another process installs the same. An installation that was interrupted, or whose Python is gone from
+    the machine, is made anew. The user's own
     configuration of pip applies. Raises InvalidSpec for a requirement without version, NotInstallable with pip's own
     last word.
     """
@@ -35,7 +36,7 @@ def install(requirement: str, plugins: Path) -> Path:
     plugins.mkdir(parents=True, exist_ok=True)
     with _locked(folder.with_name(f"{folder.name}.lock")):
         mark = folder / _MARK
-        if not mark.exists():
+        if not (mark.exists() and (folder / "bin" / "python").exists()):
             shutil.rmtree(folder, ignore_errors=True)
             try:
                 program = _build(requirement, name, folder)

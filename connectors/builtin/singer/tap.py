@@ -42,6 +42,7 @@ class TapSpec:
 class SingerSource:
     """Runs a tap and reads what it prints.
 
+    Without a catalog the tap is asked for one at once, so that it starts while the caller prepares for its records.
     ``environ`` is all the tap's environment. Config (mode 0600), catalog and state live in a folder that is deleted
     as soon as the tap has printed its first line, or ended. What the tap writes to stderr is passed on line by line.
     A tap that fails raises ProgramFailed with its last lines; one that prints garbage raises BadOutput.
@@ -49,20 +50,25 @@ class SingerSource:
 
     def __init__(self, spec: TapSpec, environ: Mapping[str, str], folder: Path) -> None:
         self._spec = spec
-        self._environ = dict(environ)
+        # The tap's environment is ours: without its bytecode every start would compile some hundred modules again.
+        self._environ = {name: value for name, value in environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
         self._folder = folder
         self._files: Path | None = None
         self._process: subprocess.Popen[bytes] | None = None
         self._stderr: deque[str] = deque(maxlen=_STDERR_LINES)
+        self._argv = [str(spec.program), "--config", str(self._write("config.json", spec.config))]
+        try:
+            self._discovering = None if spec.catalog else self._start([*self._argv, "--discover"])
+        except InvalidSpec:
+            self._forget_files()
+            raise
 
     def read(self, bookmark: Any | None) -> Iterator[SourceItem]:
-        """Discover if no catalog was given, then run the tap from ``bookmark`` (its newest STATE)."""
+        """Run the tap from ``bookmark`` (its newest STATE), with the catalog given or discovered."""
         spec = self._spec
-        config = self._write("config.json", spec.config)
-        catalog = self._write(
-            "catalog.json", select_streams(spec.catalog or self._discover(config), spec.streams)
-        )
-        argv = [str(spec.program), "--config", str(config), "--catalog", str(catalog)]
+        catalog = self._discovered(*self._discovering) if self._discovering else spec.catalog or {}
+        path = self._write("catalog.json", select_streams(catalog, spec.streams))
+        argv = [*self._argv, "--catalog", str(path)]
         if bookmark is not None:
             argv += ["--state", str(self._write("state.json", bookmark))]
         process, listening = self._start(argv)
@@ -91,9 +97,7 @@ class SingerSource:
                 process.wait()
         self._forget_files()
 
-    def _discover(self, config: Path) -> dict[str, Any]:
-        argv = [str(self._spec.program), "--config", str(config), "--discover"]
-        process, listening = self._start(argv)
+    def _discovered(self, process: subprocess.Popen[bytes], listening: threading.Thread) -> dict[str, Any]:
         try:
             printed, _none = process.communicate(timeout=_DISCOVER_TIMEOUT_S)
         except subprocess.TimeoutExpired as error:
