@@ -11,6 +11,7 @@ from typing import Any, TypeVar, cast
 
 import fastavro
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, Producer, TopicPartition
+from confluent_kafka.admin import AdminClient
 
 T = TypeVar("T")
 
@@ -78,9 +79,14 @@ class Kafka:
     """A plain Kafka client that reads committed records and decodes Avro by the registry's schemas."""
 
     def __init__(self, bootstrap: str, registry: Callable[[], Http]) -> None:
-        self._settings = {"bootstrap.servers": bootstrap, "log_level": 3}
+        self._settings: dict[str, str | int | float | bool] = {"bootstrap.servers": bootstrap, "log_level": 3}
         self._registry = registry
         self._schemas: dict[int, Any] = {}
+
+    def topics(self, suffix: str) -> list[str]:
+        """Return the names of all topics that end so."""
+        known = AdminClient(self._settings).list_topics(timeout=10).topics
+        return sorted(name for name in known if name.endswith(suffix))
 
     def records(self, topic: str) -> list[tuple[bytes, bytes, dict[str, bytes]]]:
         """Return key, value and headers of all committed records of a topic, up to its end of now."""
