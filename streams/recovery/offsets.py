@@ -48,16 +48,6 @@ def sequence_in(metadata: str) -> int:
     return int(metadata.rpartition("|")[2] or 0)
 
 
-def _answer(future: Future[_T]) -> _T:
-    """Return what the broker says. Silence is an error of Kafka's like the others."""
-    try:
-        return future.result(_TIMEOUT_S)
-    except TimeoutError:
-        raise KafkaException(
-            KafkaError(KafkaError._TIMED_OUT, f"no answer within {_TIMEOUT_S:.0f} s")
-        ) from None
-
-
 class Broker:
     """Blocking questions to the broker, each bounded in time; safe from several threads.
 
@@ -101,7 +91,7 @@ class Broker:
         """Return which member (its client id) owns each shard, as the group's coordinator sees it."""
         future = self._admin.describe_consumer_groups([self._group], request_timeout=_TIMEOUT_S)[self._group]
         owners: dict[int, str] = {}
-        for member in _answer(future).members:
+        for member in self._answer(future).members:
             if member.assignment is not None:
                 owners |= {part.partition: member.client_id for part in member.assignment.topic_partitions}
         return owners
@@ -142,7 +132,7 @@ class Broker:
     def identity(self, topics: Sequence[str]) -> str:
         """Return the ids of topics: another text once one of them was deleted and made anew."""
         described = self._admin.describe_topics(TopicCollection(list(topics)), request_timeout=_TIMEOUT_S)
-        return " ".join(str(_answer(described[topic]).topic_id) for topic in topics)
+        return " ".join(str(self._answer(described[topic]).topic_id) for topic in topics)
 
     def settled(
         self,
@@ -183,12 +173,29 @@ class Broker:
 
     def _members(self) -> frozenset[str]:
         future = self._admin.describe_consumer_groups([self._group], request_timeout=_TIMEOUT_S)[self._group]
-        return frozenset(member.client_id for member in _answer(future).members)
+        return frozenset(member.client_id for member in self._answer(future).members)
 
     def _writers(self) -> list[str]:
         asked = [ConsumerGroupTopicPartitions(self._group)]
-        found = _answer(self._admin.list_consumer_group_offsets(asked)[self._group])
+        found = self._answer(self._admin.list_consumer_group_offsets(asked)[self._group])
         return [written_by(entry.metadata or "") for entry in found.topic_partitions]
+
+    def _answer(self, future: Future[_T]) -> _T:
+        """Return what the broker says; silence is an error of Kafka's like the others.
+
+        After an error the admin client is made anew: librdkafka's goes on asking who led the partition before, under the
+        epoch of then (``FENCED_LEADER_EPOCH``), for minutes.
+        """
+        try:
+            return future.result(_TIMEOUT_S)
+        except TimeoutError:
+            self._admin = AdminClient(dict(self._kafka))
+            raise KafkaException(
+                KafkaError(KafkaError._TIMED_OUT, f"no answer within {_TIMEOUT_S:.0f} s")
+            ) from None
+        except KafkaException:
+            self._admin = AdminClient(dict(self._kafka))
+            raise
 
     def _committed(
         self, isolation: str, partitions: Sequence[tuple[str, int]], timeout_s: float
@@ -206,7 +213,7 @@ class Broker:
         isolation = IsolationLevel.READ_COMMITTED if committed else IsolationLevel.READ_UNCOMMITTED
         asked = {TopicPartition(topic, partition): spec for topic, partition in partitions}
         answers = self._admin.list_offsets(asked, isolation_level=isolation, request_timeout=_TIMEOUT_S)
-        return {(tp.topic, tp.partition): _answer(future).offset for tp, future in answers.items()}
+        return {(tp.topic, tp.partition): self._answer(future).offset for tp, future in answers.items()}
 
     def _consumer(self, isolation: str) -> Consumer:
         existing: Consumer | None = getattr(self._local, isolation, None)
