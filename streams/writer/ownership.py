@@ -281,7 +281,7 @@ class Ownership:
                 self.problem = f"shard {shard.number}: {error}"
                 _log.warning("%s; trying again in %.1f s", self.problem, pause)
                 await asyncio.sleep(pause)
-                pause = min(pause * 2, 10.0)
+                pause = min(pause * 2, 1.0 if isinstance(error, KafkaException) else 10.0)
         else:
             return
         if loaded is None or not wanted():
