@@ -235,6 +235,7 @@ class Broker:
             "fetch.wait.max.ms": fetch_wait_ms,
             "queued.min.messages": 100_000,
             "queued.max.messages.kbytes": 16_384,  # a load's memory, beside what it builds
+            "fetch.queue.backoff.ms": 5,  # when they are there; stock, it would then pause for a second
         }
         consumer = Consumer(settings)
         # A topic that a consumer has never heard of costs it a second before the first record comes (2.16).
