@@ -271,3 +271,20 @@ def test_an_id_in_several_chunks_is_held_until_the_last_is_dropped() -> None:
     saved.forget(0)
 
     assert saved.older == {b"b" * 16: (1,)}
+
+
+def test_answers_given_again_are_no_outcomes_of_their_own() -> None:
+    """Whether the first answer stands before the tail or in it, what is loaded counts it once."""
+    log, chance = Log(), random.Random(9)
+    early, late = (str(uuid.UUID(int=number)) for number in (98, 99))
+    log.commit(deposit(3, 0, early))
+    _work(log, chance, 40)
+    _swept(log, chance)
+    log.bench.slice.saved.recalled = {number: {} for number in log.bench.slice.saved.chunks}
+    index = log.load(with_snapshots=False).index
+    log.bench.slice.saved.recalled[0] = index
+    log.commit(deposit(4, 0, late))
+    staged = log.commit(deposit(3, 0, early), deposit(4, 0, late), deposit(3, 0, early))
+
+    assert staged.duplicates == 3
+    assert _told(log.load()) == _told(log.load(with_snapshots=False)) == _told(log.bench.slice)
