@@ -1,7 +1,8 @@
-"""The load step: from the dataset before it into a sink, from wherever this step stopped."""
+"""The load step: from the dataset before it into a sink or a Singer target, from wherever this step stopped."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from connectors.runners.bookmark import BookmarkHolder
@@ -13,11 +14,19 @@ from connectors.sdk.sink import Load, Sink
 
 _BATCHES = {"postgres": 10_000, "http": 500}
 _BATCH_MAX = 100_000
+_TARGET_BATCH = 1_000
 
 
 def work(task: Task, report: Report) -> dict[str, Any]:
     """Load everything between the stored position and the end of the dataset before; return the output object."""
     upstream = Upstream.of(task.upstream, task.step)
+    if "target" in task.spec:
+        _load_by_target(task, report, upstream)
+        return {
+            "target": task.spec["target"],
+            "records": report.counts.written,
+            "ends": _text(upstream.ends),
+        }
     sink, size = make_sink(task)
     try:
         load = Load(
@@ -72,12 +81,7 @@ def _load_with_bookmark(task: Task, report: Report, sink: Sink, upstream: Upstre
     """Load into a sink that keeps no position: it is this step's bookmark, moved after each batch was taken."""
     place = task.place()
     with _holding(BookmarkHolder(place, task.lease)) as holder:
-        known = holder.begin("", {}, task.full_refresh).bookmark
-        here = {"topic_id": upstream.topic_id, "generation": upstream.generation}
-        stored: Mapping[str, int] = {}
-        if isinstance(known, Mapping) and {name: known.get(name) for name in here} == here:
-            stored = known["next"]
-        positions = {int(partition): offset for partition, offset in stored.items()}
+        here, positions = _stored(holder, upstream, task.full_refresh)
         reader = DatasetReader(place, upstream, positions)
         following = dict(reader.positions)
         for batch in reader.batches(size):
@@ -85,6 +89,50 @@ def _load_with_bookmark(task: Task, report: Report, sink: Sink, upstream: Upstre
             following[batch.partition] = batch.end
             holder.advance({**here, "next": _text(following)}, {}, 0)
         holder.finish({**here, "next": _text(following)}, {}, 0)
+
+
+def _load_by_target(task: Task, report: Report, upstream: Upstream) -> None:
+    """Load by a Singer target: this step's bookmark follows the states that the target confirms."""
+    from connectors.builtin.singer.installation import install
+    from connectors.builtin.singer.target import SingerTarget
+
+    requirement = str(task.spec["target"])
+    path = install(requirement, Path(task.plugins_dir))
+    place = task.place()
+    with _holding(BookmarkHolder(place, task.lease)) as holder:
+        here, positions = _stored(holder, upstream, task.full_refresh)
+        reader = DatasetReader(place, upstream, positions)
+        following = dict(reader.positions)
+        name, config = requirement.partition("==")[0], task.spec.get("config") or {}
+        target = SingerTarget(name, path, config, task.environ, task.project)
+        try:
+            for schema in upstream.streams.values():
+                target.declare(schema)
+            kept: Any = None
+            for batch in reader.batches(_TARGET_BATCH):
+                following[batch.partition] = batch.end
+                report.counts.read += len(batch.records)
+                report.counts.size += sum(len(record.value) for record in batch.records)
+                target.write(batch, _text(following))
+                report.counts.written += len(batch.records)
+                if (safe := target.safe) is not None and safe != kept:
+                    kept = safe
+                    holder.advance({**here, "next": safe}, {}, 0)
+            target.finish()
+        finally:
+            target.close()
+        holder.finish({**here, "next": _text(following)}, {}, 0)
+
+
+def _stored(
+    holder: BookmarkHolder, upstream: Upstream, full_refresh: bool
+) -> tuple[dict[str, str], dict[int, int]]:
+    """Return what the position belongs to, and the position of this step in this dataset (nothing: its beginning)."""
+    known = holder.begin("", {}, full_refresh).bookmark
+    here = {"topic_id": upstream.topic_id, "generation": upstream.generation}
+    if isinstance(known, Mapping) and {name: known.get(name) for name in here} == here:
+        return here, {int(partition): offset for partition, offset in known["next"].items()}
+    return here, {}
 
 
 @contextmanager

@@ -210,15 +210,10 @@ def _extract(found: Findings, path: str, value: object) -> None:
 
 
 def _load(found: Findings, path: str, value: object) -> None:
-    block = found.mapping(path, value, ("sink", "config"))
+    block = found.mapping(path, value, ("sink", "target", "config"))
     if block is None:
         return
-    if "sink" in block:
-        found.text(f"{path}.sink", block["sink"])
-    else:
-        found.add(f"{path}.sink", "is missing", "write sink: postgres, or sink: http")
-    if "config" in block:
-        found.mapping(f"{path}.config", block["config"], None)
+    found.exactly_one(path, block, "sink", "target", "sink: postgres, or target: target-jsonl==0.1.4")
 
 
 def _transform(found: Findings, path: str, value: object) -> None:

@@ -2,30 +2,24 @@
 
 import os
 import select
-import shutil
 import subprocess
-import sys
-import tempfile
 import threading
-from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import orjson
 
 from connectors.builtin.singer.messages import parse
-from connectors.sdk.errors import BadOutput, InvalidSpec, ProgramFailed
+from connectors.builtin.singer.program import Program
+from connectors.sdk.errors import BadOutput, InvalidSpec
 from connectors.sdk.record import Idle, SourceItem
 
 LINE_BYTES_MAX = 16 << 20
 _READ_BYTES = 1 << 18
 _IDLE_S = 0.5
-_STDERR_LINES = 10
-_STDERR_CHARS = 1_500
 _DISCOVER_TIMEOUT_S = 300
-_STOP_S = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,98 +44,51 @@ class SingerSource:
 
     def __init__(self, spec: TapSpec, environ: Mapping[str, str], folder: Path) -> None:
         self._spec = spec
-        # The tap's environment is ours: without its bytecode every start would compile some hundred modules again.
-        self._environ = {name: value for name, value in environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
-        self._folder = folder
-        self._files: Path | None = None
-        self._process: subprocess.Popen[bytes] | None = None
-        self._stderr: deque[str] = deque(maxlen=_STDERR_LINES)
-        self._argv = [str(spec.program), "--config", str(self._write("config.json", spec.config))]
+        self._program = Program(spec.name, spec.program, environ, folder)
+        self._config = ("--config", str(self._program.write("config.json", spec.config)))
         try:
-            self._discovering = None if spec.catalog else self._start([*self._argv, "--discover"])
+            self._discovering = None if spec.catalog else self._program.start(*self._config, "--discover")
         except InvalidSpec:
-            self._forget_files()
+            self._program.forget_files()
             raise
 
     def read(self, bookmark: Any | None) -> Iterator[SourceItem]:
         """Run the tap from ``bookmark`` (its newest STATE), with the catalog given or discovered."""
-        spec = self._spec
-        catalog = self._discovered(*self._discovering) if self._discovering else spec.catalog or {}
-        path = self._write("catalog.json", select_streams(catalog, spec.streams))
-        argv = [*self._argv, "--catalog", str(path)]
+        spec, program = self._spec, self._program
+        catalog = self._discovered(self._discovering) if self._discovering else spec.catalog or {}
+        path = program.write("catalog.json", select_streams(catalog, spec.streams))
+        arguments = [*self._config, "--catalog", str(path)]
         if bookmark is not None:
-            argv += ["--state", str(self._write("state.json", bookmark))]
-        process, listening = self._start(argv)
-        for line in self._lines(process):
+            arguments += ["--state", str(program.write("state.json", bookmark))]
+        for line in self._lines(program.start(*arguments)):
             if line is None:
                 yield Idle()
                 continue
-            self._forget_files()
+            program.forget_files()
             item = parse(line, spec.name) if line.strip() else None
             if item is not None:
                 yield item
-        code = process.wait()
-        listening.join(_STOP_S)
-        if code:
-            raise ProgramFailed(f"{spec.name} ended with exit code {code}: {self._last_words()}")
+        program.ended()
 
     def close(self) -> None:
         """End the tap if it still runs: SIGTERM, after 5 s SIGKILL. Delete its files."""
-        process = self._process
-        if process is not None and process.poll() is None:
-            process.terminate()
-            try:
-                process.wait(_STOP_S)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
-        self._forget_files()
+        self._program.stop()
 
-    def _discovered(self, process: subprocess.Popen[bytes], listening: threading.Thread) -> dict[str, Any]:
-        try:
-            printed, _none = process.communicate(timeout=_DISCOVER_TIMEOUT_S)
-        except subprocess.TimeoutExpired as error:
-            raise ProgramFailed(
-                f"{self._spec.name} --discover took more than {_DISCOVER_TIMEOUT_S} s"
-            ) from error
-        listening.join(_STOP_S)
-        if process.returncode:
-            raise ProgramFailed(
-                f"{self._spec.name} --discover ended with exit code {process.returncode}: {self._last_words()}"
-            )
+    def _discovered(self, process: subprocess.Popen[bytes]) -> dict[str, Any]:
+        assert process.stdout is not None
+        name = self._spec.name
+        overdue = threading.Timer(_DISCOVER_TIMEOUT_S, process.kill)
+        overdue.start()
+        printed = process.stdout.read()
+        overdue.cancel()
+        self._program.ended(" --discover")
         try:
             catalog = orjson.loads(printed)
         except orjson.JSONDecodeError as error:
-            raise BadOutput(f"{self._spec.name} --discover printed no catalog: {printed[:200]!r}") from error
+            raise BadOutput(f"{name} --discover printed no catalog: {printed[:200]!r}") from error
         if not isinstance(catalog, dict) or not isinstance(catalog.get("streams"), list):
-            raise BadOutput(
-                f"{self._spec.name} --discover printed a catalog without streams: {printed[:200]!r}"
-            )
+            raise BadOutput(f"{name} --discover printed a catalog without streams: {printed[:200]!r}")
         return catalog
-
-    def _start(self, argv: list[str]) -> tuple[subprocess.Popen[bytes], threading.Thread]:
-        try:
-            process = subprocess.Popen(
-                argv,
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
-                env=self._environ,
-                cwd=self._folder,
-            )
-        except OSError as error:
-            raise InvalidSpec(f"{self._spec.name} cannot be started: {error.strerror}") from error
-        self._process = process
-        listening = threading.Thread(target=self._listen, args=(process.stderr,), daemon=True)
-        listening.start()
-        return process, listening
-
-    def _listen(self, stream: IO[bytes]) -> None:
-        for raw in stream:
-            line = raw.decode("utf-8", "replace").rstrip()
-            self._stderr.append(line)
-            sys.stderr.write(f"{line}\n")
-            sys.stderr.flush()
 
     def _lines(self, process: subprocess.Popen[bytes]) -> Iterator[bytes | None]:
         """Yield lines, and None whenever the tap has been silent for half a second."""
@@ -162,24 +109,6 @@ class SingerSource:
                 raise BadOutput(f"{self._spec.name} printed a line of more than {LINE_BYTES_MAX >> 20} MiB")
         if rest:
             yield rest
-
-    def _last_words(self) -> str:
-        return (
-            " | ".join(line for line in self._stderr if line)[-_STDERR_CHARS:] or "it said nothing on stderr"
-        )
-
-    def _write(self, name: str, content: Any) -> Path:
-        if self._files is None:
-            self._files = Path(tempfile.mkdtemp(prefix="flexcore-tap-"))
-        path = self._files / name
-        with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
-            file.write(orjson.dumps(content))
-        return path
-
-    def _forget_files(self) -> None:
-        if self._files is not None:
-            shutil.rmtree(self._files, ignore_errors=True)
-            self._files = None
 
 
 def select_streams(catalog: Mapping[str, Any], wanted: Sequence[str]) -> dict[str, Any]:
