@@ -65,8 +65,9 @@ tests: install
 bench: install         ## figures with peers side by side
 	@$(BIN)/python -m tests.performance
 
-chaos: install         ## fault runs with the checker
-	@$(BIN)/pytest -q -s tests/chaos
+CHAOS ?= --minutes 30 --faults 300
+chaos: install         ## fault runs with the checker; CHAOS="--minutes 5 --seed 7" for another one
+	@$(BIN)/python -m tests.chaos $(CHAOS)
 
 dev: $(PRODUCT)        ## a stack that stays up until Ctrl-C
 	@$(BIN)/flexcore dev up
