@@ -9,8 +9,10 @@ from uuid import uuid4
 from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 
+from app.admission import Admission
 from app.errors import Problem, problem
 from app.openapi import docs_page, openapi_document
+from app.ports import Limits
 from app.routes import Route, definitions
 from app.security import guard
 from app.telemetry import HTTP_REQUESTS, HTTP_SECONDS
@@ -26,10 +28,13 @@ _BY_STATUS: Mapping[int, str] = {
 }
 
 
-def create_api(routes: Iterable[Route], body_bytes_max: int) -> web.Application:
+def create_api(routes: Iterable[Route], limits: Limits) -> web.Application:
     """Return the application that serves ``routes`` and describes them at ``/v1/openapi.json`` and ``/docs``."""
-    api = web.Application(middlewares=[_observed, _problems, _guarded], client_max_size=body_bytes_max)
     described = (*routes, *SELF_DESCRIPTION)
+    bounded = _bounded(Admission(limits, described))
+    api = web.Application(
+        middlewares=[_observed, _problems, _guarded, bounded], client_max_size=limits.body_bytes_max
+    )
     api[DOCUMENT] = openapi_document(described)
     api.add_routes(definitions(described))
     return api
@@ -93,6 +98,14 @@ def _translated(error: web.HTTPException, request: web.Request) -> Problem:
 async def _guard_middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
     guard(request)
     return await handler(request)
+
+
+def _bounded(admission: Admission) -> Middleware:
+    async def bound(request: web.Request, handler: Handler) -> web.StreamResponse:
+        with admission.admitted(request):
+            return await handler(request)
+
+    return web.middleware(bound)
 
 
 async def _observe_middleware(request: web.Request, handler: Handler) -> web.StreamResponse:

@@ -15,9 +15,12 @@ from confluent_kafka import KafkaError, KafkaException
 from app.adapters.data_dir import DataDir
 from app.adapters.kafka_commands import KafkaCommands
 from app.adapters.nodes import NodesBoard
+from app.adapters.owned import OwnedStates
+from app.adapters.peers import HttpPeers
 from app.adapters.quarantine import KafkaRedriver
 from app.adapters.record_reader import RecordReader
 from app.adapters.time_travel import TimeTravel
+from app.adapters.user_events import KafkaUserEvents
 from app.adapters.view_store import ViewStore
 from app.api import create_api
 from app.commands.routes import write_routes
@@ -32,7 +35,7 @@ from app.registry.store import RegistryStore
 from app.routes import Route
 from app.telemetry import configure_logging, expose
 from app.views.ports import ViewDependencies
-from app.views.routes import read_routes
+from app.views.routes import owner_routes, read_routes
 from app.vitals import Vitals, ask_kafka
 from connectors.notifier.notifier import Notifier, NotifierSettings
 from connectors.runners.settings import RunnerSettings
@@ -96,7 +99,20 @@ class _Composition:
         self._listener: Listener | None = None
         self._live = Vitals(config.kafka, config.get("REGISTRY_URL"))
         self._rebuilding: asyncio.Task[Any] | None = None
+        self._watching: asyncio.Task[None] | None = None
         self._board = NodesBoard(config.kafka, self._topics.named(NODES), self._describe)
+        self._limits = Limits(
+            in_flight_max=config.get("IN_FLIGHT_MAX"),
+            reads_max=config.get("READS_MAX"),
+            streams_max=config.get("STREAMS_MAX"),
+            body_bytes_max=config.get("BODY_BYTES_MAX"),
+        )
+        kinds = [aggregate.name for aggregate in self._aggregates]
+        self._memory = OwnedStates(name, config.get("SHARDS"), kinds, lambda: self._live.worker)
+        self._peers = HttpPeers(self._board)
+        self._user_events = KafkaUserEvents(
+            config.kafka, self._topics, config.get("SHARDS"), config.get("REPLICATION")
+        )
         self._unexpose = expose({}, {})
 
     def parts(self) -> list[Part]:
@@ -181,9 +197,10 @@ class _Composition:
 
     async def _listen(self) -> None:
         port = self._config.get("HTTP_PORT")
-        api = create_api(self._routes(), self._config.get("BODY_BYTES_MAX"))
+        api = create_api(self._routes(), self._limits)
         self._listener = Listener(api, port, "FLEXCORE_HTTP_PORT")
         await self._listener.start()
+        self._watching = asyncio.create_task(self._health.watch())
         self._place.publish(
             {
                 "name": self._name,
@@ -198,15 +215,22 @@ class _Composition:
         self._unexpose()
         if self._listener is not None:
             await self._listener.stop()
+        await self._peers.close()
+        await self._user_events.close()
+        if self._watching is not None:
+            self._watching.cancel()
 
     def _routes(self) -> list[Route]:
         health = HealthDependencies(
             self._live.pings(self._roles, bool(self._config.get("POSTGRES_URL"))), self._describe, self._board
         )
-        routes = list(Health(health).routes())
+        self._health = Health(health)
+        routes = list(self._health.routes())
         if self._live.client is not None and self._live.store is not None:
             routes += write_routes(self._writes(self._live.client, self._live.store))
             routes += self._reads(self._live.store)
+        elif "worker" in self._roles:
+            routes += owner_routes(self._memory, self._peers, self._limits)
         return routes
 
     def _writes(self, client: CommandClient, store: ViewStore) -> WriteDependencies:
@@ -216,8 +240,9 @@ class _Composition:
             bus=KafkaCommands(client),
             resources=store,
             redriver=KafkaRedriver(config.kafka, self._topics, config.get("SHARDS"), names),
+            events=self._user_events,
             vocabulary={aggregate.name: vocabulary(aggregate).commands for aggregate in self._aggregates},
-            limits=Limits(config.get("IN_FLIGHT_MAX"), config.get("BODY_BYTES_MAX")),
+            limits=self._limits,
         )
 
     async def _open_store(self) -> None:
@@ -234,8 +259,10 @@ class _Composition:
             store=store,
             records=RecordReader(config.kafka, self._topics, config.get("SHARDS")),
             history=TimeTravel(store, self._aggregates),
-            cluster=self._board,
+            memory=self._memory,
+            peers=self._peers,
             rebuild=self._rebuild if folds_views else None,
+            limits=self._limits,
         )
         return read_routes(needs)
 

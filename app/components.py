@@ -24,6 +24,7 @@ _LISTED: Mapping[str, str] = {
     "QuarantineList": "Quarantined",
     "ViewList": "View",
     "LogList": "Log",
+    "UserEventList": "UserEvent",
     "RecordList": "Record",
 }
 _BODIES: Mapping[str, type[msgspec.Struct]] = {
@@ -122,7 +123,9 @@ def _ref(name: str) -> Schema:
 
 _MAYBE_NUMBER: Schema = {"type": ["integer", "null"]}
 _MAYBE_TEXT: Schema = {"type": ["string", "null"]}
-_PART = _object({"name": _TEXT, "status": {"enum": ["ok", "failing"]}, "detail": _MAYBE_TEXT})
+_PART = _object(
+    {"name": _TEXT, "status": {"enum": ["ok", "failing"]}, "detail": _MAYBE_TEXT, "since": _NUMBER}
+)
 _NODE: Mapping[str, Schema] = {
     "node": _TEXT,
     "url": _TEXT,
@@ -131,6 +134,17 @@ _NODE: Mapping[str, Schema] = {
     "shards": {"type": "array", "items": _NUMBER},
     "pid": _NUMBER,
 }
+_CLOUD_EVENT = _object(
+    {
+        **dict.fromkeys(("id", "source", "type"), _TEXT),
+        "specversion": {"const": "1.0"},
+        **dict.fromkeys(
+            ("subject", "time", "datacontenttype", "dataschema", "partitionkey", "data_base64"), _TEXT
+        ),
+        "data": {},
+    },
+    ["id", "source", "type", "specversion"],
+)
 _OTHERS: Mapping[str, Schema] = {
     "Any": {"description": "Any JSON value"},
     "PipelineFile": _object(
@@ -193,6 +207,14 @@ _OTHERS: Mapping[str, Schema] = {
             "value": {},
         }
     ),
+    "CloudEvent": {
+        **_CLOUD_EVENT,
+        "description": "CloudEvents 1.0, structured; more attributes are extensions",
+    },
+    "CloudEventBatch": {"type": "array", "items": _ref("CloudEvent")},
+    "UserEvent": _object(
+        {"id": _TEXT, "name": _TEXT, "topic": _TEXT, "partition": _NUMBER, "offset": _NUMBER}
+    ),
     "Log": _object({"at": _NUMBER, "step": _TEXT, "attempt": _NUMBER, "stream": _TEXT, "line": _TEXT}),
     "View": _object(
         {
@@ -211,13 +233,17 @@ _OTHERS: Mapping[str, Schema] = {
             "aggregate": _TEXT,
             "id": _TEXT,
             "version": _NUMBER,
-            "at": _NUMBER,
+            "at": {
+                **_NUMBER,
+                "description": "When its last event happened; only of a state folded from history",
+            },
             "shard": _NUMBER,
             "position": _TEXT,
             "owner": _MAYBE_TEXT,
             "last_event": _object({"event_id": _TEXT, "type": _TEXT, "actor": _TEXT}),
             "state": {"type": "object"},
-        }
+        },
+        ["aggregate", "id", "version", "shard", "position", "owner", "state"],
     ),
     "Pending": _object({"command_id": _TEXT, "status": {"enum": ["pending", "accepted"]}}),
     "Redrive": _object(

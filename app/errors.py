@@ -79,6 +79,9 @@ FAILURES: Mapping[str, Failure] = {
         405, EXIT_USAGE, "The route does not know this method", "use one of the Allow header"
     ),
     "not_acceptable": Failure(406, EXIT_USAGE, "The answer has no such form", "ask for application/json"),
+    "not_owner": Failure(
+        421, EXIT_FAILED, "Another node owns it now", "ask any node; it finds the owner by itself"
+    ),
     "too_large": Failure(413, EXIT_USAGE, "The body is too large", "send less in one request"),
     "unsupported_media_type": Failure(
         415, EXIT_USAGE, "The body's type is not understood", "set Content-Type: application/json"

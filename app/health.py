@@ -1,6 +1,7 @@
 """Is the node alive, is it ready, and if not: what is missing. Also ``/metrics`` and ``GET /v1/cluster``."""
 
 import asyncio
+import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -8,10 +9,13 @@ from typing import Any
 from aiohttp import web
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
+from app.adapters.system_clock import now_ms
 from app.ports import Cluster, Ping
 from app.routes import Route
 
+_log = logging.getLogger(__name__)
 _PING_TIMEOUT_S = 2.0
+_WATCH_S = 2.0
 _TAG = "health"
 
 
@@ -29,6 +33,7 @@ class Health:
 
     def __init__(self, needs: HealthDependencies) -> None:
         self._needs = needs
+        self._since: dict[str, tuple[bool, int]] = {}
 
     def routes(self) -> tuple[Route, ...]:
         """Return the routes of this page."""
@@ -43,6 +48,12 @@ class Health:
             Route("GET", "/v1/cluster", self.cluster, "getCluster", "The nodes and the shards they own", "cluster",
                   response="Cluster"),
         )  # fmt: skip
+
+    async def watch(self) -> None:
+        """Ask every part every two seconds, until cancelled: so ``since`` is true, and changes are in the log."""
+        while True:
+            await self._checks()
+            await asyncio.sleep(_WATCH_S)
 
     async def live(self, _request: web.Request) -> web.Response:
         """Answer, which is all there is to say."""
@@ -67,13 +78,20 @@ class Health:
         members = sorted(
             (dict(member) for member in self._needs.cluster.members()), key=lambda member: member["node"]
         )
-        owners = {shard: member["node"] for member in members for shard in member.get("shards", ())}
+        # Of two that claim a shard, the newer word is true: a killed node is believed for some seconds more.
+        by_age = sorted(members, key=lambda member: member.get("at", 0))
+        owners = {shard: member["node"] for member in by_age for shard in member.get("shards", ())}
         shards = [{"shard": shard, "owner": owners[shard]} for shard in sorted(owners)]
         return web.json_response({"nodes": members, "shards": shards})
 
     def _report(self, checks: Mapping[str, str | None]) -> dict[str, Any]:
         parts = [
-            {"name": name, "status": "failing" if wrong else "ok", "detail": wrong}
+            {
+                "name": name,
+                "status": "failing" if wrong else "ok",
+                "detail": wrong,
+                "since": self._since[name][1],
+            }
             for name, wrong in checks.items()
         ]
         missing = [name for name, wrong in checks.items() if wrong]
@@ -87,7 +105,21 @@ class Health:
     async def _checks(self) -> dict[str, str | None]:
         names = list(self._needs.pings)
         found = await asyncio.gather(*(self._ask(self._needs.pings[name]) for name in names))
-        return dict(zip(names, found, strict=True))
+        checks = dict(zip(names, found, strict=True))
+        for name, wrong in checks.items():
+            self._note(name, wrong)
+        return checks
+
+    def _note(self, name: str, wrong: str | None) -> None:
+        """Remember since when a part is as it is, and log the change."""
+        before = self._since.get(name)
+        if before is not None and before[0] == bool(wrong):
+            return
+        self._since[name] = (bool(wrong), now_ms())
+        if wrong:
+            _log.warning("%s does not work: %s", name, wrong)
+        elif before is not None:
+            _log.info("%s works again, after %.1f s", name, (now_ms() - before[1]) / 1000)
 
     async def _ask(self, ping: Ping) -> str | None:
         try:

@@ -59,13 +59,11 @@ def _operation(route: Route) -> dict[str, Any]:
         "responses": {str(status): _response(route, status) for status in route.statuses},
     }
     operation["responses"]["default"] = {"$ref": "#/components/responses/Problem"}
-    if route.body:
-        content: dict[str, Any] = {"application/json": {"schema": _ref(route.body)}}
-        if route.body == "PipelineFile":
-            content["application/yaml"] = {"schema": _ref(route.body)}
+    bodies = route.bodies or ({"application/json": route.body} if route.body else {})
+    if bodies:
         operation["requestBody"] = {
             "required": route.body not in ("Empty", "Reason", "Rerun", "StartRun"),
-            "content": content,
+            "content": {media_type: {"schema": _ref(name)} for media_type, name in bodies.items()},
         }
     return operation
 

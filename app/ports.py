@@ -67,6 +67,25 @@ class Redriver(Protocol):
         """
 
 
+@dataclass(frozen=True, slots=True)
+class UserEvent:
+    """A CloudEvent for the topic ``user-events.<name>``; attributes as text, ``datacontenttype`` among them."""
+
+    name: str
+    attributes: Mapping[str, str]
+    data: bytes | None
+
+
+class EventSink(Protocol):
+    """Takes events of users' own."""
+
+    async def publish(self, tenant: str, events: Sequence[UserEvent]) -> list[Row]:
+        """Write all, and return ``id``, ``name``, ``topic``, ``partition``, ``offset`` of each, in their order.
+
+        At least once: raises ``unavailable``, ``overloaded`` or ``too_large`` when not all were taken, some may be.
+        """
+
+
 class Cluster(Protocol):
     """What the nodes say about themselves."""
 
@@ -75,10 +94,61 @@ class Cluster(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class Held:
+    """What a node holds of an aggregate, as of ``position``.
+
+    ``stale``: the node does not own the shard yet; there may be newer, and version 0 may mean not loaded.
+    """
+
+    version: int
+    position: int
+    stale: bool
+    state: Any
+
+
+class Memory(Protocol):
+    """The states of the shards that this node owns, is taking over, or follows as a standby."""
+
+    @property
+    def node(self) -> str:
+        """Return the name of this node."""
+
+    def shard_of(self, tenant: str, kind: str, aggregate_id: str) -> int:
+        """Return the aggregate's shard; raises ``not_found`` for an unknown kind."""
+
+    def held(self, tenant: str, kind: str, aggregate_id: str) -> Held | None:
+        """Return what is held, or None when the shard is not this node's. ``state`` is the domain's own value."""
+
+    def shown(self, state: Any) -> Any:
+        """Return a state as JSON data."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What another node answered."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+
+class Peers(Protocol):
+    """The nodes by what they say, and the others asked."""
+
+    def owners(self, shard: int) -> Sequence[tuple[str, str]]:
+        """Return name and URL of the nodes that say they own the shard, the newest word first."""
+
+    async def get(self, url: str, path: str, headers: Mapping[str, str], timeout_s: float) -> Reply | None:
+        """Read ``path`` there; None when that node does not answer."""
+
+
+@dataclass(frozen=True, slots=True)
 class Limits:
     """Bounds of the edge: requests beyond them are refused, never queued."""
 
     in_flight_max: int = 1_000
+    reads_max: int = 1_000
+    streams_max: int = 100
     body_bytes_max: int = 1 << 20
     wait_default_s: float = 5.0
     wait_max_s: float = 60.0
@@ -92,5 +162,6 @@ class WriteDependencies:
     bus: CommandBus
     resources: Resources
     redriver: Redriver
+    events: EventSink
     vocabulary: Mapping[str, Mapping[str, type]]
     limits: Limits = field(default_factory=Limits)

@@ -1,7 +1,7 @@
 """What a route of the HTTP API declares about itself; the router and the OpenAPI document are both made from it."""
 
-from collections.abc import Awaitable, Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 from typing import Literal
 
 from aiohttp import web
@@ -28,7 +28,8 @@ class Route:
 
     ``response`` and ``body`` name a component schema of the OpenAPI document (None: no such body); ``statuses``
     are the statuses the operation answers besides the errors every operation may answer. ``media_type`` is the
-    answer's content type.
+    answer's content type. ``bodies`` (content type → schema) stands in place of ``body`` where it may have other
+    types than JSON.
     """
 
     method: Literal["GET", "POST", "PUT", "PATCH", "DELETE"]
@@ -40,6 +41,7 @@ class Route:
     query: tuple[Query, ...] = ()
     response: str | None = None
     body: str | None = None
+    bodies: Mapping[str, str] = field(default_factory=dict)
     statuses: tuple[int, ...] = (200,)
     media_type: str = "application/json"
 

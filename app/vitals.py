@@ -33,6 +33,7 @@ class Vitals:
     worker: "Worker | None" = None
     projector: "Projector | None" = None
     runner: "Runner | None" = None
+    _admin: AdminClient | None = None
     notifier: "Notifier | None" = None
 
     def pings(self, roles: Sequence[str], projects: bool) -> dict[str, Ping]:
@@ -51,7 +52,11 @@ class Vitals:
     async def _ping_kafka(self) -> str | None:
         hosts = self.kafka["bootstrap.servers"]
         try:
-            await asyncio.to_thread(ask_kafka, self.kafka, 1.5)
+            if (
+                self._admin is None
+            ):  # kept: one that is made anew each time says hello to every broker each time
+                self._admin = AdminClient({**self.kafka, "log_level": 2})
+            await asyncio.to_thread(self._admin.list_topics, timeout=1.5)
         except KafkaException as error:
             return f"Kafka at {hosts} does not answer: {error.args[0].str()}"
         return None
@@ -77,9 +82,11 @@ class Vitals:
             return "not started"
         shards = self.worker.engine.ownership
         if waiting := [number for number, phase in shards.phases().items() if phase != "ready"]:
-            return f"shards {waiting} are being taken over" + (
-                f": {shards.problem}" if shards.problem else ""
+            done = shards.progress()
+            told = ", ".join(
+                f"{number} ({done[number]:.0%})" if number in done else f"{number}" for number in waiting
             )
+            return f"shards being taken over: {told}" + (f"; {shards.problem}" if shards.problem else "")
         return shards.problem
 
     async def _ping_projector(self) -> str | None:
@@ -108,6 +115,7 @@ class Vitals:
             gauges["shard_ready"] = lambda: {
                 str(n): float(phase == "ready") for n, phase in worker.engine.ownership.phases().items()
             }
+            gauges["worker_buffered"] = lambda: {"records": float(worker.engine.ownership.buffered)}
         if (projector := self.projector) is not None:
             gauges["projector_lag"] = projector.lag
         if (runner := self.runner) is not None:

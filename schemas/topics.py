@@ -52,6 +52,10 @@ class Topics:
         """Where a dataset's rejected records go."""
         return f"{self.dataset(tenant, pipeline, step)}.quarantine"
 
+    def user_events(self, name: str) -> str:
+        """Events of users' own."""
+        return f"{self.prefix}user-events.{name}"
+
     def named(self, name: str) -> str:
         """A topic that exists once: NODES, RUN_LOGS, MANIFEST, SCHEMAS."""
         return f"{self.prefix}{name}"

@@ -70,6 +70,12 @@ def aggregate_topics(topics: Topics, aggregate: str, shards: int) -> tuple[Topic
     )
 
 
+def user_events(topics: Topics, name: str, shards: int) -> TopicSpec:
+    """Return a topic of users' own events; it is made when it is first written to."""
+    config = _config("delete", retention_ms=COMMANDS_RETENTION_MS, max_message_bytes=TOPIC_BYTES_MAX)
+    return TopicSpec(topics.user_events(name), shards, config)
+
+
 def platform_topics(
     topics: Topics, aggregates: Sequence[str], queues: Sequence[str], shards: int
 ) -> tuple[TopicSpec, ...]:

@@ -11,7 +11,7 @@ from typing import Any
 
 from app.adapters.system_clock import now_ms
 from app.errors import not_found
-from app.ports import Order, Row
+from app.ports import Order, Row, UserEvent
 from schemas.partitioning import partition_of
 from schemas.topics import key_of
 from streams.domain.aggregate import Aggregate, Message, Rejected, Send
@@ -33,6 +33,7 @@ class MemoryPlatform:
     ) -> None:
         self.answering = True
         self.received: list[Order] = []
+        self.events = MemoryEvents()
         self._aggregates = {aggregate.name: aggregate for aggregate in aggregates}
         self._reactors = reactors
         self._shards = shards
@@ -187,6 +188,28 @@ class MemoryRedriver:
         if source not in self._records:
             raise not_found("quarantined record", "/".join(map(str, source)))
         return self._records[source]
+
+
+class MemoryEvents:
+    """A :class:`app.ports.EventSink` that keeps what it is given."""
+
+    def __init__(self) -> None:
+        self.taken: list[tuple[str, UserEvent]] = []
+
+    async def publish(self, tenant: str, events: Sequence[UserEvent]) -> list[Row]:
+        """Keep the events; their offsets count from 0."""
+        begin = len(self.taken)
+        self.taken += [(tenant, event) for event in events]
+        return [
+            {
+                "id": event.attributes["id"],
+                "name": event.name,
+                "topic": f"user-events.{event.name}",
+                "partition": 0,
+                "offset": begin + number,
+            }
+            for number, event in enumerate(events)
+        ]
 
 
 def _meta(aggregate: str, message: Message, event: Any, version: int, sequence: int, shard: int) -> Meta:

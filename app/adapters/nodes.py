@@ -1,4 +1,4 @@
-"""What nodes say about themselves: a compacted topic, written every two seconds, read by every API node."""
+"""What nodes say about themselves: a compacted topic, written every two seconds and at once when shards moved."""
 
 import json
 import threading
@@ -11,6 +11,7 @@ from confluent_kafka import OFFSET_BEGINNING, Consumer, Producer, TopicPartition
 from app.adapters.system_clock import now_ms
 
 EVERY_S = 2.0
+_TURN_S = 0.1
 _SILENT_AFTER_MS = 8_000
 _FORGOTTEN_AFTER_MS = 86_400_000
 
@@ -18,7 +19,8 @@ _FORGOTTEN_AFTER_MS = 86_400_000
 class NodesBoard:
     """Publishes this node and follows all of them, in one thread. A :class:`app.ports.Cluster`.
 
-    ``describe`` is called on the thread, every two seconds. Kafka away is not an error: the newest words stay.
+    ``describe`` is called on the thread, ten times a second; what has changed is published at once, so that reads
+    find a shard's new owner. Kafka away is not an error: the newest words stay.
     """
 
     def __init__(
@@ -59,15 +61,16 @@ class NodesBoard:
         producer = Producer({**self._kafka, "linger.ms": 0, "acks": "all", "delivery.timeout.ms": 5_000})
         consumer = Consumer({**self._kafka, "group.id": "flexcore.nodes", "enable.auto.commit": False})
         consumer.assign([TopicPartition(self._topic, 0, OFFSET_BEGINNING)])
-        due = 0.0
+        due, said = 0.0, None
         try:
             while not self._stopping.is_set():
-                if time.monotonic() >= due:
-                    due = time.monotonic() + EVERY_S
-                    word = {**self._describe(), "at": now_ms()}
-                    producer.produce(self._topic, json.dumps(word).encode(), str(word["node"]).encode(), 0)
+                word = self._describe()
+                if time.monotonic() >= due or word != said:
+                    due, said = time.monotonic() + EVERY_S, word
+                    text = json.dumps({**word, "at": now_ms()}).encode()
+                    producer.produce(self._topic, text, str(word["node"]).encode(), 0)
                 producer.poll(0)
-                for record in consumer.consume(100, 0.2):
+                for record in consumer.consume(100, _TURN_S):
                     if record.error() is None:
                         self.hear(record.key(), record.value())
             producer.produce(self._topic, None, str(self._describe()["node"]).encode(), 0)

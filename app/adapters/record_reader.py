@@ -23,19 +23,24 @@ _TIMEOUT_S = 5.0
 _SCANNED_MAX = 200_000
 _CHUNK = 1_000
 _AT_ONCE_MAX = 4
+_WAITING_MAX = 32
 # Lines are sent behind the events of their step: look a little beyond on both sides.
 _SLACK_MS = 60_000
 _PARTITION_EOF = -191
 
 
 class RecordReader:
-    """Reads committed records with consumers of its own, in threads, four requests at once. Joins no group."""
+    """Reads committed records with consumers of its own, in threads, four requests at once. Joins no group.
+
+    Beyond 32 that wait, requests are refused (``overloaded``).
+    """
 
     def __init__(self, kafka: Mapping[str, str], topics: Topics, shards: int) -> None:
         self._kafka = dict(kafka)
         self._topics = topics
         self._shards = shards
         self._free = asyncio.Semaphore(_AT_ONCE_MAX)
+        self._waiting = 0
 
     def dataset(self, tenant: str, pipeline: str, step: str) -> str:
         """Return the name of a dataset's topic."""
@@ -92,8 +97,21 @@ class RecordReader:
         return await self._in_thread(read)
 
     async def _in_thread(self, work: Callable[[Consumer], T]) -> T:
-        async with self._free:
+        if self._waiting >= _WAITING_MAX:
+            raise problem(
+                "overloaded",
+                f"{self._waiting} requests wait for records from Kafka already.",
+                headers={"Retry-After": "1"},
+            )
+        self._waiting += 1
+        try:
+            await self._free.acquire()
+        finally:
+            self._waiting -= 1
+        try:
             return await asyncio.to_thread(self._work, work)
+        finally:
+            self._free.release()
 
     def _work(self, work: Callable[[Consumer], T]) -> T:
         consumer = Consumer(

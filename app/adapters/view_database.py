@@ -7,6 +7,7 @@ from typing import Any
 import psycopg
 from sqlalchemy import Executable, func, select, text
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+from sqlalchemy.exc import TimeoutError as PoolBusy
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.pool import AsyncAdaptedQueuePool
 
@@ -16,6 +17,7 @@ from streams.projections.view import View
 from streams.projections.views import CHECKPOINT, VIEW_TABLE
 
 _POOL_SIZE = 8
+_POOL_WAIT_S = 10
 _STATEMENT_TIMEOUT = "-c statement_timeout=30000 -c idle_in_transaction_session_timeout=30000"
 _MISSING = (psycopg.errors.UndefinedTable, psycopg.errors.InvalidSchemaName)
 
@@ -32,7 +34,7 @@ class ViewDatabase:
             poolclass=AsyncAdaptedQueuePool,
             pool_size=_POOL_SIZE,
             max_overflow=0,
-            pool_timeout=10,
+            pool_timeout=_POOL_WAIT_S,
             isolation_level="AUTOCOMMIT",
             execution_options={"schema_translate_map": {None: schema_name}},
         )
@@ -57,7 +59,7 @@ class ViewDatabase:
     async def rows(self, statement: Executable, values: Mapping[str, Any] | None = None) -> list[Row]:
         """Return the rows; none when the tables are not there (being made anew).
 
-        Raises ``unavailable`` when the database does not answer; a connection that broke meanwhile is tried anew once.
+        Raises ``overloaded`` when no connection is free in time, ``unavailable`` when the database does not answer; a connection that broke meanwhile is tried anew once.
         """
         for attempt in (1, 2):
             try:
@@ -69,6 +71,12 @@ class ViewDatabase:
                     return []
                 if attempt == 2 or not error.connection_invalidated:
                     raise _away(error.orig or error) from error
+            except PoolBusy as error:
+                raise problem(
+                    "overloaded",
+                    f"All {_POOL_SIZE} connections to the read store were busy for {_POOL_WAIT_S} s.",
+                    headers={"Retry-After": "1"},
+                ) from error
             except (SQLAlchemyError, OSError, psycopg.Error) as error:
                 raise _away(error) from error
         raise AssertionError("unreachable")

@@ -8,7 +8,7 @@ import click
 from app.cli.failure import Failed
 from app.cli.output import show_data, show_list, show_one
 from app.cli.session import Session, Verb, noun
-from app.errors import EXIT_CONFLICT, EXIT_USAGE
+from app.errors import EXIT_CONFLICT, EXIT_NOT_FOUND, EXIT_USAGE
 
 pipeline = noun("pipeline", "Define what is moved, and how.")
 _FIELDS = (
@@ -97,6 +97,55 @@ def graph(session: Session, name: str) -> None:
             kind = next((kind for kind in ("extract", "transform", "load", "command") if kind in step), "")
             after = f"  ← {', '.join(step['after'])}" if step.get("after") else ""
             click.echo(f"{'  ' * number}{'└ ' if number else ''}{step_name} ({kind}){after}")
+
+
+@pipeline.command(
+    "diff",
+    cls=Verb,
+    example="flexcore pipeline diff copy --from 3 --to 5\nflexcore pipeline diff copy -f copy.yaml",
+)
+@click.argument("name")
+@click.option("--from", "old", type=click.IntRange(1), help="The number of a version [the one before --to].")
+@click.option("--to", "new", type=click.IntRange(1), help="The number of a version [the newest].")
+@click.option("-f", "--file", help="Compare the newest version with a file instead.")
+@click.pass_obj
+def diff(session: Session, name: str, old: int | None, new: int | None, file: str | None) -> None:
+    """Show what changed between two versions, or what a file would change, place by place."""
+    if file is not None and (old or new):
+        raise Failed(
+            "a file is compared with the newest version",
+            hint="leave out --from and --to",
+            exit_code=EXIT_USAGE,
+        )
+    from app.cli.changes import changes
+
+    if file is not None:
+        after = _read(file)
+        _refuse_mistakes(file, after)
+        before = session.api.get(f"/v1/pipelines/{name}").body["definition"]
+    else:
+        versions = _versions(session, name)
+        new = new or max(versions)
+        old = old or max((number for number in versions if number < new), default=new)
+        for number in (old, new):
+            if number not in versions:
+                known = ", ".join(map(str, sorted(versions)))
+                raise Failed(
+                    f"there is no version {number}", hint=f"one of {known}", exit_code=EXIT_NOT_FOUND
+                )
+        before, after = versions[old], versions[new]
+    show_list(session.output, changes(before, after), ("path", "before", "after"), name="path")
+
+
+def _versions(session: Session, name: str) -> dict[int, Any]:
+    """Return every version's definition by its number, from the events."""
+    import json
+
+    query = {"aggregate": "pipeline", "id": name, "type": "PipelineApplied"}
+    bodies = [item["body"] for item in session.api.items("/v1/events", query, 10_000)]
+    if not bodies:
+        raise Failed(f"no pipeline {name!r}", hint="flexcore pipeline list", exit_code=EXIT_NOT_FOUND)
+    return {body["number"]: json.loads(body["definition"]) for body in bodies}
 
 
 @pipeline.command("pause", cls=Verb, example="flexcore pipeline pause copy --reason holidays")

@@ -28,7 +28,8 @@ class PipelineCommands:
     def routes(self) -> tuple[Route, ...]:
         """Return the routes of this noun."""
         one = "/v1/pipelines/{name}"
-        applied = partial(Route, tag=_TAG, body="PipelineFile", response="Pipeline", statuses=(200, 201, 202))
+        files = dict.fromkeys(("application/json", "application/yaml"), "PipelineFile")
+        applied = partial(Route, tag=_TAG, bodies=files, response="Pipeline", statuses=(200, 201, 202))
         changed = partial(Route, tag=_TAG, response="Pipeline", statuses=(200, 202))
         started = partial(Route, tag="runs", body="StartRun", response="Run", statuses=(201, 202))
         summary = "Create a pipeline, or give it a new version"

@@ -8,12 +8,13 @@ from app.commands.quarantine import QuarantineCommands
 from app.commands.runs import RunCommands
 from app.commands.schedules import ScheduleCommands
 from app.commands.submit import Submitter
+from app.commands.user_events import UserEvents
 from app.ports import WriteDependencies
 from app.routes import Route
 
 
 def write_routes(needs: WriteDependencies) -> tuple[Route, ...]:
-    """Return the routes of all nouns; they share one bound on writes in flight."""
+    """Return the routes of all nouns."""
     submitter = Submitter(needs)
     return (
         *PipelineCommands(needs, submitter).routes(),
@@ -22,5 +23,6 @@ def write_routes(needs: WriteDependencies) -> tuple[Route, ...]:
         *AlertCommands(needs, submitter).routes(),
         *BookmarkCommands(needs, submitter).routes(),
         *QuarantineCommands(needs).routes(),
+        *UserEvents(needs).routes(),
         *AnyCommand(needs, submitter).routes(),
     )

@@ -1,6 +1,6 @@
 """From a parsed request to an answer: one command, its outcome, and the resource as it is after it.
 
-The semantics every write shares (``Idempotency-Key``, ``Prefer``, ``If-Match``, bounded admission) are here and
+The semantics every write shares (``Idempotency-Key``, ``Prefer``, ``If-Match``) are here and
 nowhere else; a handler only says which command it is and what to read afterwards.
 """
 
@@ -31,32 +31,24 @@ class Preference:
 
 
 class Submitter:
-    """Sends orders for requests, at most ``in_flight_max`` at once, and answers them."""
+    """Sends orders for requests, and answers them. How many there are at once is bounded by ``app.admission``."""
 
     def __init__(self, needs: WriteDependencies) -> None:
         self._needs = needs
         self._in_flight: dict[tuple[str, ...], tuple[dict[str, Any], int]] = {}
-        self._count = 0
 
     async def outcome(self, request: web.Request, order: Order, preference: Preference) -> Row | None:
         """Return the accepted outcome, or None when it has not come in time.
 
-        Raises the outcome's problem when it was rejected or failed; ``overloaded`` without sending when too many
-        writes wait; ``body_mismatch`` when the same id is on its way with another body.
+        Raises the outcome's problem when it was rejected or failed; ``body_mismatch`` without sending when the same
+        id is on its way with another body.
         """
-        limits = self._needs.limits
-        if self._count >= limits.in_flight_max:
-            retry = {"Retry-After": str(limits.retry_after_s)}
-            raise problem(
-                "overloaded", f"{self._count} writes wait for their outcome already.", headers=retry
-            )
         who = principal(request)
         key = (who.tenant, order.aggregate, order.aggregate_id, order.command_id)
         body, waiting = self._in_flight.get(key, (order.body, 0))
         if body != order.body:
             raise problem("body_mismatch", "This key is on its way with another body.")
         self._in_flight[key] = (body, waiting + 1)
-        self._count += 1
         try:
             found = await self._needs.bus.ask(
                 replace(
@@ -69,7 +61,6 @@ class Submitter:
                 preference.wait_s,
             )
         finally:
-            self._count -= 1
             body, waiting = self._in_flight.pop(key)
             if waiting > 1:
                 self._in_flight[key] = (body, waiting - 1)

@@ -21,6 +21,7 @@ _log = logging.getLogger(__name__)
 
 CONTENT_TYPE = "application/vnd.schemaregistry.v1+json"
 _THREADS = 4
+_OPEN_MAX = 256
 _BODY_BYTES_MAX = 4 << 20
 
 T = TypeVar("T")
@@ -71,6 +72,7 @@ class _Routes:
     def __init__(self, store: RegistryStore, threads: ThreadPoolExecutor) -> None:
         self._store = store
         self._threads = threads
+        self._open = 0
 
     def all(self) -> list[web.RouteDef]:
         subject, versions = "/subjects/{subject}", "/subjects/{subject}/versions"
@@ -101,7 +103,13 @@ class _Routes:
         ]
 
     async def _run(self, call: Callable[[], T]) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._threads, call)
+        if self._open >= _OPEN_MAX:
+            raise RegistryFailure(failures.OVERLOADED, f"{self._open} requests are open already; try again")
+        self._open += 1
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._threads, call)
+        finally:
+            self._open -= 1
 
     # ---------------------------------------------------------------- about itself
     async def root(self, _request: web.Request) -> web.Response:

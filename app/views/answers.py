@@ -10,7 +10,7 @@ import orjson
 from aiohttp import web
 
 from app.errors import not_found, problem
-from app.ports import Row
+from app.ports import Limits, Row
 from app.routes import Query
 from app.views.ports import Page, Positions, ViewDependencies
 
@@ -34,7 +34,7 @@ async def fresh(request: web.Request, needs: ViewDependencies, view: str) -> Non
     if token is None:
         return
     for (aggregate, shard), sequence in positions_of(token).items():
-        if not await needs.store.wait_for(aggregate, shard, sequence, _wait_s(request, needs)):
+        if not await needs.store.wait_for(aggregate, shard, sequence, wait_s(request, needs.limits)):
             raise problem("not_yet", f"The view {view} has not reached {aggregate}:{shard}:{sequence} yet.")
 
 
@@ -144,10 +144,11 @@ def _none_match(request: web.Request) -> list[str]:
     return request.headers.get("If-None-Match", "").split(",")
 
 
-def _wait_s(request: web.Request, needs: ViewDependencies) -> float:
+def wait_s(request: web.Request, limits: Limits) -> float:
+    """Return how long the caller waits, in seconds; raises ``bad_request`` for what is no time."""
     text = request.query.get("wait")
     if text is None:
-        return needs.limits.wait_default_s
+        return limits.wait_default_s
     if not (found := re.fullmatch(r"(\d{1,6}(?:\.\d{1,3})?)s?", text)):
         raise problem("bad_request", f"wait is {text[:40]!r}; it must be seconds, such as 5.")
-    return min(float(found[1]), needs.limits.wait_max_s)
+    return min(float(found[1]), limits.wait_max_s)

@@ -26,6 +26,7 @@ from app.views.answers import (
 from app.views.ports import Positions, ViewDependencies
 
 _HEARTBEAT_S = 10.0
+_TAKEN_S = 30.0
 _PER_SHARD_MAX = 50
 _WANTED = (
     Query("aggregate", "Only of this kind of aggregate"),
@@ -103,7 +104,8 @@ class EventViews:
         """Send events as they happen, until the client leaves.
 
         Each has the positions reached so far as its id, so that nothing is sent twice or left out after a
-        reconnection. A slow client is sent less often, not less: what it has not read waits in the read store.
+        reconnection. A slow client is sent less often, not less: what it has not read waits in the read store. One
+        that reads nothing for half a minute is let go.
         """
         tenant, filters = principal(request).tenant, _filters(request)
         reached = await self._begin(request)
@@ -111,7 +113,7 @@ class EventViews:
             headers={"Content-Type": "text/event-stream", "Cache-Control": "no-store"}
         )
         await response.prepare(request)
-        await response.write(b"retry: 1000\n" + _heartbeat(reached))
+        await _write(request, response, b"retry: 1000\n" + _heartbeat(reached))
         try:
             while True:
                 now = await self._needs.store.positions()
@@ -119,11 +121,11 @@ class EventViews:
                 for row in rows:
                     shard = (row["aggregate"], row["shard"])
                     reached[shard] = max(reached.get(shard, 0), row["sequence"])
-                    await response.write(_sent(row, reached))
+                    await _write(request, response, _sent(row, reached))
                 if whole:
                     reached.update({shard: max(reached.get(shard, 0), end) for shard, end in now.items()})
                     if not await self._needs.store.changed(now, _HEARTBEAT_S):
-                        await response.write(_heartbeat(reached))
+                        await _write(request, response, _heartbeat(reached))
         except (ConnectionResetError, asyncio.CancelledError):
             return response
 
@@ -147,6 +149,17 @@ class EventViews:
                 )
         rows = list(heapq.merge(*parts, key=lambda row: row["at"]))
         return rows, all(len(part) < _PER_SHARD_MAX for part in parts)
+
+
+async def _write(request: web.Request, response: web.StreamResponse, data: bytes) -> None:
+    """Write, and wait until the client has room for more. Raises ``ConnectionResetError`` when it takes nothing."""
+    try:
+        async with asyncio.timeout(_TAKEN_S):
+            await response.write(data)
+    except TimeoutError:
+        if request.transport is not None:
+            request.transport.abort()
+        raise ConnectionResetError("the client reads nothing") from None
 
 
 def _filters(request: web.Request) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from app.ports import Cluster, Limits, Row
+from app.ports import Limits, Memory, Peers, Row
 
 Page = tuple[list[Row], str | None]
 Positions = dict[tuple[str, int], int]
@@ -157,6 +157,7 @@ class ViewDependencies:
     store: ViewReader
     records: Records
     history: History
-    cluster: Cluster
+    memory: Memory
+    peers: Peers
     rebuild: Rebuild | None = None
     limits: Limits = field(default_factory=Limits)

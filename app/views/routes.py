@@ -1,5 +1,6 @@
 """Every route that reads."""
 
+from app.ports import Limits, Memory, Peers
 from app.routes import Route
 from app.views.aggregates import AggregateViews
 from app.views.alerts import AlertViews
@@ -16,6 +17,11 @@ from app.views.schedules import ScheduleViews
 from app.views.views import ViewViews
 
 
+def owner_routes(memory: Memory, peers: Peers, limits: Limits) -> tuple[Route, ...]:
+    """Return the one route of a node that owns shards, but has no read store."""
+    return AggregateViews(memory, peers, limits).routes()
+
+
 def read_routes(needs: ViewDependencies) -> tuple[Route, ...]:
     """Return the routes of all nouns."""
     return (
@@ -27,7 +33,7 @@ def read_routes(needs: ViewDependencies) -> tuple[Route, ...]:
         *BookmarkViews(needs).routes(),
         *DatasetViews(needs).routes(),
         *CommandViews(needs).routes(),
-        *AggregateViews(needs).routes(),
+        *AggregateViews(needs.memory, needs.peers, needs.limits, needs).routes(),
         *EventViews(needs).routes(),
         *QuarantineViews(needs).routes(),
         *ViewViews(needs).routes(),

@@ -185,6 +185,7 @@ class Fold:
                 self._written += 1
             self._source_offset = max(self._source_offset, source)
         self._event_sequence = last
+        self.slice.position = max(self.mark.position, last)  # what is read meanwhile says how old it is
 
     def outcomes(self, records: Sequence[Record]) -> None:
         """Remember answers. One that was given again is the same answer, and takes no sequence."""

@@ -14,6 +14,7 @@ from streams.recovery.fold import BrokenLog, Fold, Partition
 from streams.recovery.offsets import Broker
 from streams.recovery.snapshots import Unusable
 from streams.shards.record import Record
+from streams.shards.shard import Slice
 
 _log = logging.getLogger(__name__)
 _LOOK_EVERY_S = 3.0
@@ -66,6 +67,12 @@ class Standbys:
         """Return the shards that are followed."""
         with self._lock:
             return sorted(self._followed)
+
+    def piece(self, aggregate: str, shard: int) -> Slice | None:
+        """Return what is followed of a slice, or None. It is being folded: what is there is true, but not the newest."""
+        followed = self._followed.get(shard)  # without the lock, which is held while a batch is folded
+        fold = followed.folds.get(aggregate) if followed else None
+        return fold.slice if fold else None
 
     def take(self, shard: int) -> Followed | None:
         """Give a followed shard away to who takes it over; it is followed no more."""

@@ -36,11 +36,15 @@ class Batch:
 
 
 class Read(NamedTuple):
-    """The state of one aggregate; ``stale``: there may be a newer one, and version 0 may mean not yet loaded."""
+    """The state of one aggregate, as of ``position`` (the last event sequence of its shard).
+
+    ``stale``: there may be a newer one, and version 0 may mean not yet loaded.
+    """
 
     version: int
     state: Any
     stale: bool
+    position: int
 
 
 class Flow(Protocol):
@@ -123,7 +127,8 @@ class Ownership:
         if (piece := slices.get(aggregate)) is None:
             return None
         entry = piece.states.get(key)
-        return Read(entry.version, entry.state, stale) if entry else Read(0, piece.aggregate.initial, stale)
+        version, state = (entry.version, entry.state) if entry else (0, piece.aggregate.initial)
+        return Read(version, state, stale, piece.position)
 
     # ---------------------------------------------------------------- membership (from the transport)
     def bind(self, flow: Flow) -> None:
@@ -287,6 +292,7 @@ class Ownership:
         if loaded is None or not wanted():
             return
         self._loading.pop(shard.number, None)
+        self.problem = None  # the broker has answered; what else is wrong says so again
         self._counters.loads += 1
         shard.slices, kept = loaded
         self._counters.kept += kept == len(shard.slices)

@@ -7,10 +7,11 @@ import pytest
 
 from app.api import SELF_DESCRIPTION
 from app.commands.routes import write_routes
-from app.config import PREFIX, SETTINGS
+from app.config import PREFIX
 from app.errors import TABLE
 from app.health import Health
 from app.ports import Limits, WriteDependencies
+from app.settings import SETTINGS
 from app.views.ports import ViewDependencies
 from app.views.routes import read_routes
 
@@ -21,8 +22,8 @@ def routes_table() -> list[str]:
     """Return the rows of every route, by path."""
     nothing = cast(Any, None)  # routes are declared without asking anybody anything
     routes = [
-        *write_routes(WriteDependencies(nothing, nothing, nothing, {}, Limits())),
-        *read_routes(ViewDependencies(nothing, nothing, nothing, nothing)),
+        *write_routes(WriteDependencies(nothing, nothing, nothing, nothing, {}, Limits())),
+        *read_routes(ViewDependencies(nothing, nothing, nothing, nothing, nothing)),
         *Health(nothing).routes(),
         *SELF_DESCRIPTION,
     ]

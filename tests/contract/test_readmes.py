@@ -10,7 +10,7 @@ import click
 import pytest
 
 from app.cli.main import cli
-from app.config import SETTINGS
+from app.settings import SETTINGS
 from schemas import topics as topic_names
 
 ROOT = Path(__file__).parents[2]

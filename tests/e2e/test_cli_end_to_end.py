@@ -83,6 +83,49 @@ def test_the_trace_of_a_run_says_who_what_when_and_why(node: NodeProcess, applie
     assert "@" in trace[0][1]
 
 
+def test_versions_are_compared_place_by_place(node: NodeProcess, tmp_path: Path) -> None:
+    """Two versions from the log, or the newest one and a file."""
+    node.apply("compared", [{"name": "one", "command": {"argv": ["true"]}}])
+    node.apply("compared", [{"name": "one", "command": {"argv": ["false"]}}], timeout="1h")
+    rows = json.loads(node.cli("pipeline", "diff", "compared", "-o", "json"))
+    assert sorted(rows, key=lambda row: row["path"]) == [
+        {"path": "spec.steps[one].command.argv", "before": '["true"]', "after": '["false"]'},
+        {"path": "spec.timeout", "before": "", "after": "1h"},
+    ]
+    file = tmp_path / "compared.yaml"
+    file.write_text(
+        "{apiVersion: flexcore/v1, kind: Pipeline, metadata: {name: compared}, spec: {timeout: 1h, steps: "
+        "[{name: one, command: {argv: ['false']}}, {name: two, command: {argv: ['true']}}]}}"
+    )
+    assert "spec.steps[two]" in node.cli("pipeline", "diff", "compared", "-f", str(file))
+    assert "no version 9" in node.cli("pipeline", "diff", "compared", "--to", "9", code=3)
+
+
+def test_past_slots_get_their_runs_once(node: NodeProcess) -> None:
+    """A backfill starts a run for each slot; done again, it starts none."""
+    schedule = {"cron": "0 6 * * *", "timezone": "UTC"}
+    node.apply("filled", [{"name": "one", "command": {"argv": ["true"]}}], schedule=schedule)
+    eventually(lambda: node.call("GET", "/v1/schedules/filled").status == 200, 20, node.log)
+    span = (
+        "schedule",
+        "backfill",
+        "filled",
+        "--from",
+        "2026-11-01",
+        "--to",
+        "2026-11-03T06:00:00Z",
+        "-o",
+        "json",
+    )
+    assert [row["result"] for row in json.loads(node.cli(*span, "--dry-run"))] == ["would be started"] * 2
+    rows = json.loads(node.cli(*span))
+    assert [row["result"] for row in rows] == ["started", "started"]
+    run = node.ended(rows[0]["run"])
+    assert (run["status"], run["slot"]) == ("succeeded", 1_793_512_800_000)
+    assert {row["result"] for row in json.loads(node.cli(*span))} == {"had its run"}
+    assert len(node.ok("GET", "/v1/runs?pipeline=filled")["items"]) == 2
+
+
 def test_what_programs_print_is_kept(node: NodeProcess, applied: str) -> None:
     """Logs by step, as long as they are kept."""
     run_id = node.cli("run", "start", applied, "-o", "name").strip()

@@ -4,8 +4,11 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 import urllib.request
+from collections import Counter
+from typing import Any
 
 import psycopg
 
@@ -21,6 +24,11 @@ def refused(node: NodeProcess, **settings: str) -> str:
     assert done.returncode in (1, 2)
     assert "Traceback" not in done.stderr
     return done.stderr
+
+
+def spread(node: NodeProcess) -> list[int]:
+    """Return how many shards each owner has, as far as this node knows."""
+    return sorted(Counter(entry["owner"] for entry in node.ok("GET", "/v1/cluster")["shards"]).values())
 
 
 def test_a_node_ends_in_time_while_it_is_working_and_goes_on_after(own: NodeProcess) -> None:
@@ -60,6 +68,49 @@ def test_a_killed_node_continues_what_it_held(own: NodeProcess) -> None:
     own.start()
     assert own.ended(run_id, 60)["status"] == "succeeded"
     assert '"whole": true' in own.cli("event", "verify", "-o", "json")
+    assert own.stop() == 0
+
+
+def test_a_read_does_not_notice_that_a_shard_moves(own: NodeProcess) -> None:
+    """Two nodes; one is told to end under reads and writes. Every read by token is answered, and none is stale."""
+    other = NodeProcess(own.folder / "other", own.settings)
+    own.start()
+    other.start()
+    eventually(lambda: spread(own) == [4, 4], 40, own.log)
+    names = [f"p{number}" for number in range(12)]
+    for name in names:
+        own.apply(name, [{"name": "one", "command": {"argv": ["true"]}}])
+    done, wrong, answered = threading.Event(), list[Any](), [0]
+
+    def follow(name: str) -> None:
+        paused = False
+        while not done.is_set():
+            paused = not paused
+            verb, wanted = ("pause", "paused") if paused else ("resume", "active")
+            write = own.call("POST", f"/v1/pipelines/{name}/{verb}", {}, Prefer="wait=25")
+            position = write.headers.get("Flexcore-Position", "")
+            path = f"/v1/aggregates/pipeline/{name}?min-position={position}&wait=25"
+            read = own.call("GET", path)
+            if write.status != 200 or read.status != 200 or read.body["state"]["status"] != wanted:
+                wrong.append((name, verb, write.status, write.body, read.status, read.body))
+                return
+            answered[0] += 1
+
+    threads = [threading.Thread(target=follow, args=(name,)) for name in names]
+    for thread in threads:
+        thread.start()
+    time.sleep(2)
+    before = answered[0]
+    assert other.stop() == 0
+    eventually(lambda: spread(own) == [8], 30, own.log)
+    after = answered[0]
+    time.sleep(2)
+    done.set()
+    for thread in threads:
+        thread.join(60)
+    assert not wrong, wrong[:2]
+    assert before > 20
+    assert answered[0] > after + 20
     assert own.stop() == 0
 
 

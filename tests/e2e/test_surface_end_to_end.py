@@ -6,7 +6,7 @@ import urllib.request
 import uuid
 from typing import Any
 
-from confluent_kafka import Producer
+from confluent_kafka import Consumer, Producer, TopicPartition
 from openapi_spec_validator import OpenAPIV31SpecValidator
 
 from schemas.partitioning import partition_of
@@ -168,3 +168,27 @@ def test_the_cluster_knows_who_owns_what(node: NodeProcess) -> None:
     assert [member["node"] for member in cluster["nodes"]] == ["one"]
     assert cluster["nodes"][0]["status"] == "alive"
     assert {entry["owner"] for entry in cluster["shards"]} == {"one"}
+
+
+def test_events_of_users_become_records_of_a_topic(node: NodeProcess, settings: dict[str, str]) -> None:
+    """Over HTTP to a topic made at need; any Kafka client reads CloudEvents in binary mode."""
+    event = {
+        "specversion": "1.0", "id": "e-1", "source": "/shop", "type": "com.shop.order", "subject": "o-1", "data": {"n": 1},
+    }  # fmt: skip
+    headers = {"Content-Type": "application/cloudevents-batch+json"}
+    sent = node.call("POST", "/v1/user-events", [event, {**event, "id": "e-2"}], **headers)
+    assert (sent.status, [item["id"] for item in sent.body["items"]]) == (200, ["e-1", "e-2"])
+    place = sent.body["items"][1]
+    consumer = Consumer({"bootstrap.servers": settings["FLEXCORE_KAFKA_BOOTSTRAP"], "group.id": "reader"})
+    consumer.assign([TopicPartition(place["topic"], place["partition"], place["offset"])])
+    record = consumer.poll(20)
+    consumer.close()
+    assert record is not None
+    told = dict(record.headers() or [])
+    assert (record.key(), json.loads(record.value() or b"")) == (b"default/o-1", {"n": 1})
+    assert (told["ce_id"], told["ce_type"], told["content-type"]) == (
+        b"e-2",
+        b"com.shop.order",
+        b"application/json",
+    )
+    assert place["partition"] == partition_of(b"default/o-1", 8)

@@ -103,14 +103,14 @@ async def test_pipelines_are_listed_until_deleted(stack: ViewStack) -> None:
 async def test_an_aggregate_travels_in_time(stack: ViewStack) -> None:
     """The domain's own fold, up to a version or a time; before the first event there was nothing."""
     position = a_run(stack.log, "run-1")
-    now = await stack.get(f"/v1/aggregates/run/run-1?min-position={position}&wait=20")
+    now = await stack.get(f"/v1/aggregates/run/run-1?stale-ok=true&min-position={position}&wait=20")
     assert (now["version"], now["owner"], now["position"]) == (4, "node-a", position)
     then = await stack.get(f"/v1/aggregates/run/run-1?version=1&min-position={position}")
     assert then["version"] == 1
     assert then["state"] != now["state"]
     by_time = await stack.get(f"/v1/aggregates/run/run-1?at={then['at'] + 1}&min-position={position}")
     assert by_time["version"] == 2
-    for path in ("run/run-1?version=9&", "run/run-1?at=2000-01-01T00:00:00Z&", "run/other?", "house/1?"):
+    for path in ("run/run-1?version=9&", "run/run-1?at=2000-01-01T00:00:00Z&", "run/other?stale-ok=true&", "house/1?"):
         await stack.get(f"/v1/aggregates/{path}min-position={position}", 404)
     await stack.get("/v1/aggregates/run/run-1?version=1&at=1", 400)
 

@@ -12,10 +12,13 @@ from typing import Any
 
 from aiohttp.test_utils import TestClient, TestServer
 
+from app.adapters.owned import OwnedStates
+from app.adapters.peers import HttpPeers
 from app.adapters.record_reader import RecordReader
 from app.adapters.time_travel import TimeTravel
 from app.adapters.view_store import ViewStore
 from app.api import create_api
+from app.ports import Limits
 from app.views.ports import ViewDependencies
 from app.views.routes import read_routes
 from streams.agents.project import Projector
@@ -36,7 +39,7 @@ DEFINITION = json.dumps(
 
 class _OneNode:
     def members(self) -> Sequence[Mapping[str, Any]]:
-        return [{"node": "node-a", "status": "alive", "shards": [0, 1, 2, 3]}]
+        return [{"node": "node-a", "url": "http://127.0.0.1:9", "status": "alive", "shards": [0, 1, 2, 3]}]
 
 
 @dataclass
@@ -90,11 +93,12 @@ async def open_stack(bootstrap: str, topic_prefix: str, database: str) -> AsyncI
         store=store,
         records=RecordReader(log.kafka, log.topics, log.shards),
         history=TimeTravel(store, builtin()),
-        cluster=_OneNode(),
+        memory=OwnedStates("node-b", log.shards, [aggregate.name for aggregate in builtin()], lambda: None),
+        peers=HttpPeers(_OneNode()),
         rebuild=rebuild,
     )
     await projector.start()
-    async with TestClient(TestServer(create_api(read_routes(needs), 1 << 20))) as api:
+    async with TestClient(TestServer(create_api(read_routes(needs), Limits()))) as api:
         yield ViewStack(log, database, projector, store, api)
     await projector.stop()
     await store.close()

@@ -44,9 +44,10 @@ async def serving(
         bus=platform,
         resources=platform,
         redriver=redriver or MemoryRedriver(),
+        events=platform.events,
         vocabulary={aggregate.name: vocabulary(aggregate).commands for aggregate in aggregates},
         limits=limits,
     )
-    api = create_api(write_routes(needs), limits.body_bytes_max)
+    api = create_api(write_routes(needs), limits)
     async with TestClient(TestServer(api)) as client:
         yield client, platform

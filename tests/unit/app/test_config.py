@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from app.config import SETTINGS, ConfigError, load
+from app.config import ConfigError, load
+from app.settings import SETTINGS
 
 
 def test_the_environment_wins_over_the_file_over_defaults(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from app.adapters.nodes import NodesBoard
 from app.adapters.system_clock import now_ms
 from app.api import create_api
 from app.health import Health, HealthDependencies
-from app.ports import Ping
+from app.ports import Limits, Ping
 from app.telemetry import expose
 from tests.unit.app.api_client import Client
 
@@ -38,7 +38,7 @@ def answering(text: str | None) -> Ping:
 @asynccontextmanager
 async def serving(pings: Mapping[str, Ping], *words: Mapping[str, Any]) -> AsyncIterator[Client]:
     health = Health(HealthDependencies(pings, lambda: {"node": "one"}, Members(*words)))
-    async with TestClient(TestServer(create_api(health.routes(), 1 << 20))) as client:
+    async with TestClient(TestServer(create_api(health.routes(), Limits()))) as client:
         yield client
 
 
@@ -48,13 +48,39 @@ async def test_ready_names_what_is_missing() -> None:
         answer = await client.get("/health/ready")
         report = await answer.json()
         assert (answer.status, report["status"], report["missing"]) == (503, "not_ready", ["read_store"])
-        assert report["parts"][1] == {
-            "name": "read_store",
-            "status": "failing",
-            "detail": "PostgreSQL is away",
-        }
+        part = report["parts"][1]
+        assert (part["name"], part["status"], part["detail"]) == (
+            "read_store",
+            "failing",
+            "PostgreSQL is away",
+        )
         assert (await client.get("/health")).status == 200
         assert (await client.get("/health/live")).status == 200
+
+
+async def test_health_says_since_when_and_logs_the_change(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A part that fails has failed since it was first seen so, whoever asks how often; its return is logged too."""
+    now, wrong = [1_000], ["broken"]
+
+    async def ping() -> str | None:
+        return wrong[0] or None
+
+    monkeypatch.setattr("app.health.now_ms", lambda: now[0])
+    caplog.set_level("INFO", "app.health")
+    async with serving({"registry": ping}) as client:
+
+        async def since() -> tuple[str, int]:
+            (part,) = (await (await client.get("/health")).json())["parts"]
+            return part["status"], part["since"]
+
+        assert await since() == ("failing", 1_000)
+        now[0] = 4_000
+        assert await since() == ("failing", 1_000)
+        wrong[0] = ""
+        assert await since() == ("ok", 4_000)
+    assert caplog.messages == ["registry does not work: broken", "registry works again, after 3.0 s"]
 
 
 async def test_ready_is_200_when_every_part_works() -> None:
