@@ -1,33 +1,32 @@
-"""``python -m tests.performance``: throughput and latency of the write path beside its peers, on one broker, in one run.
+"""``python -m tests.performance``: the write path beside its peers, on one broker, in one run.
 
-Every contestant decides the same commands with the same codec: Avro commands, state, dedupe, an event with envelope and
-headers, an outcome. Stock Faust does it at least once, the others exactly once.
+Every contestant does the same work on the same commands: Avro in, state, dedupe, an event with envelope and 15 headers,
+an outcome. Every run goes through a gate; a wrong result makes the exit status 1. A report is written at the end.
 """
 
 import argparse
 import os
-import platform
-import statistics
-import subprocess
 import sys
 import tempfile
-import time
-import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
-from importlib.metadata import version
+from datetime import UTC, datetime
 from pathlib import Path
 
 from deploy.local.kafka import KafkaCluster
 from deploy.local.paths import cache_dir
-from tests.performance.load import DEPOSITED, Work, codec_of_all, make_topics, produce, watch
+from tests.performance import machine, report
+from tests.performance.contestants import ALL, ready
+from tests.performance.load import Work
+from tests.performance.session import Session
+from tests.performance.targets import targets
 
-CONTESTANTS = {
-    "flexcore": "tests.performance.ours",
-    "bare librdkafka": "tests.performance.bare",
-    "stock Faust": "tests.performance.stock_faust",
-}
+_MODES = ("drain", "breakdown", "paced", "kill", "recovery", "growth")
+_SHORT = {"commands": 60_000, "rounds": 1, "seconds": 5.0, "rates": "200,1000,5000"}
+_REFERENCE = {
+    "commands": 600_000, "rounds": 5, "seconds": 10.0, "rates": "200,1000,2000,5000,10000,20000,40000"
+}  # fmt: skip
+_RESULTS = Path(__file__).parent / "results"
 
 
 @contextmanager
@@ -45,126 +44,64 @@ def broker(external: str | None) -> Iterator[str]:
             cluster.stop()
 
 
-def drain(name: str, work: Work) -> tuple[float, float]:
-    """Let a contestant drain a full topic; return commands/s between the first and the last outcome, and CPU µs each."""
-    make_topics(work)
-    produce(work)
-    process = subprocess.Popen(
-        [sys.executable, "-m", CONTESTANTS[name], work.bootstrap, work.prefix, str(work.commands)],
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    at = watch(work.bootstrap, f"{work.prefix}.account.outcomes", work.shards, work.commands, 300)
-    out = process.communicate(timeout=60)[0]
-    if len(at) != work.commands:
-        raise SystemExit(f"{name}: {len(at)} outcomes of {work.commands} commands: not a result")
-    cpu = float(out.split("CPU ")[1].split()[0])
-    if "|" in out:
-        print(f"    {name}: {out.split('|')[1].strip()}")
-    return (len(at) - 1) / max(at[-1] - at[0], 1e-9), 1e6 * cpu / work.commands
-
-
-def paced(name: str, work: Work, rate: float) -> list[float]:
-    """Feed a contestant at a fixed rate (open loop); return the ms from the producer's clock to visible, per event."""
-    make_topics(work)
-    codec, _ = codec_of_all()
-    process = subprocess.Popen(
-        [sys.executable, "-m", CONTESTANTS[name], work.bootstrap, work.prefix, str(work.commands)],
-        stdout=subprocess.DEVNULL,
-    )
-    time.sleep(4)
-    feeder = subprocess.Popen(
-        [sys.executable, "-c", f"from tests.performance.load import Work, produce; produce({work!r}, {rate})"]
-    )
-    latencies: list[float] = []
-
-    def seen(value: bytes) -> None:
-        latencies.append(time.time() * 1e3 - codec.decode(value)[1]["sent_at"] / 1e3)
-
-    # About nine in ten commands are accepted; the watch ends with the load.
-    watch(
-        work.bootstrap,
-        f"{work.prefix}.account.events",
-        work.shards,
-        work.commands,
-        work.commands / rate + 6,
-        seen,
-    )
-    feeder.wait(30)
-    process.terminate()
-    process.wait(30)
-    return sorted(latencies[len(latencies) // 10 :])
-
-
-def main() -> None:
-    """Run it and print the figures."""
+def options() -> argparse.Namespace:
+    """Return what the command line asks for."""
+    names = ",".join(contestant.name for contestant in ALL)
     parser = argparse.ArgumentParser(prog="python -m tests.performance", description=__doc__)
-    parser.add_argument("--commands", type=int, default=100_000, help="per drain; stock Faust gets a tenth")
-    parser.add_argument(
-        "--rounds", type=int, default=3, help="interleaved; the median is told with min and max"
-    )
-    parser.add_argument("--rate", type=float, default=1000.0, help="commands/s of the paced run")
-    parser.add_argument("--seconds", type=float, default=15.0, help="length of the paced run")
+    parser.add_argument("--reference", action="store_true", help="the full run, an hour and more")
+    parser.add_argument("--commands", type=int, help="per drain; stock Faust gets a tenth")
+    parser.add_argument("--rounds", type=int, help="interleaved; the median is told with minimum and maximum")
+    parser.add_argument("--rates", help="commands/s of the paced mode, rising")
+    parser.add_argument("--seconds", type=float, help="length of each rate")
+    parser.add_argument("--modes", default=",".join(_MODES), help="default: %(default)s")
+    parser.add_argument("--contestants", default=names, help="default: %(default)s")
     parser.add_argument("--kafka", default=os.environ.get("FLEXCORE_TEST_KAFKA"), help="default: start one")
-    options = parser.parse_args()
-    packages = ("confluent-kafka", "faust-streaming", "fastavro")
-    versions = ", ".join(f"{name} {version(name)}" for name in packages)
-    print(
-        f"Python {platform.python_version()}, {versions}; {os.cpu_count()} cores, shared by broker, load and worker"
+    parser.add_argument("--results", type=Path, help="where the report goes; default: .flexcore/bench")
+    told = parser.parse_args()
+    parser.set_defaults(**(_REFERENCE if told.reference else _SHORT))
+    told = parser.parse_args()
+    told.results = told.results or (_RESULTS if told.reference else Path(".flexcore") / "bench")
+    told.modes = [mode for mode in _MODES if mode in told.modes.split(",")]
+    return told
+
+
+def main() -> int:
+    """Run it, write the report, and return the exit status."""
+    told = options()
+    contestants, skipped = ready(told.contestants.split(","))
+    for title, reason in skipped.items():
+        print(f"{title} does not take part: {reason}", flush=True)
+    at = datetime.now(UTC).isoformat(timespec="minutes").replace("+00:00", "Z")
+    with broker(told.kafka) as bootstrap:
+        base = Work(bootstrap, "", told.commands)
+        rates = [float(rate) for rate in told.rates.split(",")]
+        session = Session(base, contestants, told.rounds, rates, told.seconds)
+        what = (
+            f"{base.commands:,} commands, {base.shards} partitions, {base.aggregates:,} aggregates, {told.rounds} rounds in"
+            f" turns, {told.seconds:g} s at each rate."
+        )
+        print(what, flush=True)
+        for mode in told.modes:
+            getattr(session, mode)()
+    page = report.write(
+        told.results,
+        {
+            "at": at,
+            "what": what,
+            "results": session.results,
+            "problems": session.problems,
+            "observed": session.observed,
+            "skipped": skipped,
+            "hardware": machine.hardware(),
+            "versions": machine.versions(),
+            "settings": machine.SETTINGS,
+        },
     )
-    with broker(options.kafka) as bootstrap:
-        base = Work(bootstrap, "", options.commands)
-        print(
-            f"{base.shards} partitions, {base.aggregates} aggregates, Avro commands, {DEPOSITED}", flush=True
-        )
-        drains(base, options.rounds)
-        latencies(base, options.rate, options.seconds)
-
-
-def fresh(base: Work, commands: int) -> Work:
-    """Return the same work on topics of its own."""
-    return replace(base, prefix=f"bench-{uuid.uuid4().hex[:8]}", commands=commands)
-
-
-def drains(base: Work, rounds: int) -> None:
-    """Let every contestant drain a full topic, in turns, and report."""
-    rates: dict[str, list[float]] = {name: [] for name in CONTESTANTS}
-    costs: dict[str, list[float]] = {name: [] for name in CONTESTANTS}
-    for number in range(rounds):
-        for name in CONTESTANTS:
-            count = base.commands // 10 if name == "stock Faust" else base.commands
-            rate, cpu = drain(name, fresh(base, count))
-            rates[name].append(rate)
-            costs[name].append(cpu)
-            print(f"  round {number + 1}: {name:16} {rate:10,.0f} commands/s {cpu:8.1f} us CPU", flush=True)
-    report(rates, costs)
-
-
-def latencies(base: Work, rate: float, seconds: float) -> None:
-    """Report how long commands take from the producer's clock until their event is visible to read_committed."""
-    for name in ("flexcore", "bare librdkafka"):
-        found = paced(name, fresh(base, int(rate * seconds)), rate)
-        p50, p95, p99 = (found[int(len(found) * share)] for share in (0.5, 0.95, 0.99))
-        print(
-            f"{name:16} at {rate:,.0f}/s, produce to visible: p50 {p50:.1f} p95 {p95:.1f} p99 {p99:.1f} ms"
-            f" ({len(found)} events; pause between commits 2 ms, linger 1 ms, lz4)",
-            flush=True,
-        )
-
-
-def report(rates: dict[str, list[float]], costs: dict[str, list[float]]) -> None:
-    """Print medians with their spread, and the ratios that hold on any machine."""
-    print(f"\n{'drain':16} {'median/s':>10} {'min':>10} {'max':>10} {'us CPU':>8}")
-    for name, found in rates.items():
-        print(
-            f"{name:16} {statistics.median(found):10,.0f} {min(found):10,.0f} {max(found):10,.0f}"
-            f" {statistics.median(costs[name]):8.1f}"
-        )
-    ours = statistics.median(rates["flexcore"])
-    for name in ("stock Faust", "bare librdkafka"):
-        print(f"flexcore / {name}: {ours / statistics.median(rates[name]):.2f}x")
-    print(flush=True)
+    for target in targets(session.results):
+        print(target.told(), flush=True)
+    print(f"report: {page}", flush=True)
+    return 1 if session.problems else 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -4,13 +4,15 @@ One transaction a batch; state in a dict; no membership check, no recovery, no d
 What it costs is what the job itself costs in Python: ``python -m tests.performance.bare BOOTSTRAP PREFIX COMMANDS``.
 """
 
-import sys
 import time
 from typing import Any
 
 from confluent_kafka import Consumer, Producer, TopicPartition
 
-from tests.performance.job import Job
+from schemas.topics import Topics
+from tests.performance.invocation import Invocation, parse
+from tests.performance.job import Job, Memory
+from tests.performance.wire import outputs
 
 _SETTINGS: dict[str, Any] = {"enable.sparse.connections": False, "socket.nagle.disable": True, "log_level": 3}
 
@@ -25,6 +27,7 @@ def clients(bootstrap: str, prefix: str) -> tuple[Consumer, Producer]:
             "isolation.level": "read_committed",
             "auto.offset.reset": "earliest",
             "queued.min.messages": 20_000,
+            "fetch.queue.backoff.ms": 5,
             **_SETTINGS,
         }
     )
@@ -46,15 +49,14 @@ def clients(bootstrap: str, prefix: str) -> tuple[Consumer, Producer]:
     return consumer, producer
 
 
-def run(bootstrap: str, prefix: str, commands: int, shards: int = 4) -> None:
-    """Process ``commands`` commands and end."""
-    begun = time.process_time()
-    job = Job(prefix, "bare", shards)
-    consumer, producer = clients(bootstrap, prefix)
-    topic = f"{prefix}.account.commands"
-    consumer.assign([TopicPartition(topic, number, 0) for number in range(shards)])
-    done = 0
-    while done < commands:
+def run(told: Invocation) -> None:
+    """Process the commands and end."""
+    memory = Memory(Job(outputs(told.prefix, "bare"), told.prefix, f"{told.prefix}/bare"))
+    consumer, producer = clients(told.bootstrap, told.prefix)
+    topic = Topics(told.prefix).commands("account")
+    consumer.assign([TopicPartition(topic, number, 0) for number in range(told.shards)])
+    done = transactions = 0
+    while done < told.commands:
         first = consumer.poll(0.1)
         if first is None:
             continue
@@ -64,9 +66,8 @@ def run(bootstrap: str, prefix: str, commands: int, shards: int = 4) -> None:
         for record in batch:
             part, offset = record.partition(), record.offset()
             offsets[part] = offset + 1
-            produced = job.do(
-                record.key(), record.value(), record.headers(), part, offset, record.timestamp()[1]
-            )
+            source = (part, offset, record.timestamp()[1])
+            produced = memory.do(record.key(), record.value(), record.headers(), source)
             for name, value, key, partition, headers in produced:
                 producer.produce(name, value, key, partition, headers=headers)  # type: ignore[arg-type]  # list is invariant
         producer.send_offsets_to_transaction(
@@ -76,9 +77,10 @@ def run(bootstrap: str, prefix: str, commands: int, shards: int = 4) -> None:
         )
         producer.commit_transaction(10)
         done += len(batch)
+        transactions += 1
         time.sleep(0.002)
-    print(f"CPU {time.process_time() - begun:.3f}", flush=True)
+    told.report(transactions=transactions)
 
 
 if __name__ == "__main__":
-    run(sys.argv[1], sys.argv[2], int(sys.argv[3]))
+    run(parse())

@@ -1,4 +1,4 @@
-"""The work itself, for the contestants that are not the product: the same codec, records and checks, in a dict."""
+"""The work itself, for the contestants in Python that are not the product: the same codec, records and checks."""
 
 from typing import Any
 
@@ -8,47 +8,68 @@ from streams.domain.aggregate import Message
 from streams.writer.command import Command, body_hash
 from streams.writer.encoding import Encoder, Produced
 from tests.performance.account import AGGREGATE, Account, Deposit, decide, evolve
-from tests.performance.load import codec_of_all
+from tests.performance.wire import codec_of_all
 
 
 class Job:
-    """Decides commands one by one: dedupe by id, state by key, an event with envelope and headers, an outcome."""
+    """Decides commands one by one: an event with envelope and headers, and an outcome. Who calls it keeps the state."""
 
-    def __init__(self, prefix: str, writer: str, shards: int) -> None:
+    def __init__(self, topics: Topics, cluster: str, writer: str) -> None:
         self._codec, catalogue = codec_of_all()
-        self._encoder = Encoder(AGGREGATE, catalogue, self._codec, Topics(prefix), prefix, writer)
-        self._states: dict[bytes, tuple[int, Account]] = {}
-        self._seen: set[bytes] = set()
-        self._sequences = dict.fromkeys(range(shards), 0)
+        self._encoder = Encoder(AGGREGATE, catalogue, self._codec, topics, cluster, writer)
+        self._sequences: dict[int, int] = {}
 
     def do(
-        self, key: bytes, value: bytes, headers: Any, part: int, offset: int, at_ms: int
-    ) -> list[Produced]:
-        """Return what a command causes; nothing for one that was there before."""
-        command_id = dict(headers)["command-id"].decode()
+        self,
+        key: bytes,
+        value: bytes,
+        command_id: bytes,
+        source: tuple[int, int, int],
+        version: int,
+        state: Account,
+    ) -> tuple[list[Produced], int, Account]:
+        """Return what a command causes, and version and state after it. ``source``: partition, offset, append time."""
+        part, offset, at_ms = source
         _, body = self._codec.decode(value)
-        if key + command_id.encode() in self._seen:
-            return []
-        self._seen.add(key + command_id.encode())
         tenant, _, name = key.decode().partition("/")
-        message = Message(Deposit(**body), tenant, name, command_id, at_ms, "anonymous", command_id)
-        raw_id = command_id.encode()
-        digest = body_hash("Deposit", message.body)
-        command = Command(message, "Deposit", digest, None, raw_id, b"", raw_id, b"anonymous", None)
+        told_id = command_id.decode()
+        message = Message(Deposit(**body), tenant, name, told_id, at_ms, "anonymous", told_id)
+        digest = body_hash("Deposit", body)
+        command = Command(message, "Deposit", digest, None, command_id, b"", command_id, b"anonymous", None)
         cause = self._encoder.cause(command, key, offset)
-        version, state = self._states.get(key) or (0, Account())
         decided = decide(message, state)
         out: list[Produced] = []
-        sequence = self._sequences[part] + 1
+        own = sequence = self._sequences.get(part, 0) + 1
         first = version + 1
         for index, event in enumerate(decided if isinstance(decided, tuple) else ()):
             version += 1
             sequence += 1
             state = evolve(state, event)
             out.append(self._encoder.event(event, key, part, version, sequence, index, cause)[1])
-        self._states[key] = (version, state)
         self._sequences[part] = sequence
         refused = None if isinstance(decided, tuple) else decided
         answer = Answer("rejected", refused.reason, refused.detail) if refused else ACCEPTED
-        out.append(self._encoder.outcome(cause, command, (first, version, part, sequence, sequence), answer))
+        versions = (0, 0) if refused else (first, version)
+        out.append(self._encoder.outcome(cause, command, (*versions, part, own, sequence), answer))
+        return out, version, state
+
+
+class Memory:
+    """State and dedupe in this process: a dict of accounts, a set of command ids. Gone with the process."""
+
+    def __init__(self, job: Job) -> None:
+        self._job = job
+        self._states: dict[bytes, tuple[int, Account]] = {}
+        self._seen: set[bytes] = set()
+
+    def do(self, key: bytes, value: bytes, headers: Any, source: tuple[int, int, int]) -> list[Produced]:
+        """Return what a command causes; nothing for one that was there before."""
+        command_id = dict(headers)["command-id"]
+        seen = key + command_id
+        if seen in self._seen:
+            return []
+        self._seen.add(seen)
+        version, state = self._states.get(key) or (0, Account())
+        out, version, state = self._job.do(key, value, command_id, source, version, state)
+        self._states[key] = (version, state)
         return out

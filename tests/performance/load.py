@@ -1,121 +1,132 @@
-"""The work that every contestant does, and how it is produced and measured from outside."""
+"""The work that every contestant does: which commands, on which topics, and how they get there."""
 
 import random
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Iterator
 from dataclasses import dataclass
 
-from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, Producer, TopicPartition
+from confluent_kafka import KafkaException, Producer
+from confluent_kafka.admin import AdminClient
+from confluent_kafka.cimpl import NewTopic
 
-from schemas.catalogue import Catalogue
-from schemas.codec import Codec
 from schemas.partitioning import partition_of
-from schemas.registry import MemoryRegistry
-from streams.domain.aggregate import Aggregate
+from schemas.topics import Topics
 from streams.provision import provision
 from streams.settings import WorkerSettings
+from streams.topics import aggregate_topics
 from tests.performance.account import AGGREGATE, SCHEMAS
+from tests.performance.watch import Progress
+from tests.performance.wire import DEPOSIT, codec_of_all, outputs
 
-DEPOSIT = "flexcore.account.Deposit"
-DEPOSITED = "flexcore.account.Deposited"
-OUTCOME = "flexcore.common.Outcome"
+OURS = "ours"
+_LEADERS_TIMEOUT_S = 30
 
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """How much, over what."""
+    """How many commands, over what; the same ``seed`` gives the same commands."""
 
     bootstrap: str
     prefix: str
     commands: int
     aggregates: int = 10_000
     shards: int = 4
+    seed: int = 1
 
 
-def codec_of_all() -> tuple[Codec, Catalogue]:
-    """Return a codec whose schema ids are the same in every process of the benchmark."""
-    catalogue = Catalogue.load().merged(Catalogue.load(SCHEMAS))
-    codec = Codec(MemoryRegistry(), catalogue)
-    for topic, name in (("commands", DEPOSIT), ("events", DEPOSITED), ("outcomes", OUTCOME)):
-        codec.encoder(f"account.{topic}-{name}", catalogue.schema(name))
-    return codec, catalogue
+def commands_of(work: Work) -> Iterator[tuple[int, int, bytes]]:
+    """Yield account, amount and command id of every command, in order. One in ten is not positive: refused."""
+    chance = random.Random(work.seed)
+    for _ in range(work.commands):
+        account, amount = chance.randrange(work.aggregates), chance.randint(-10, 90)
+        yield account, amount, str(uuid.UUID(int=chance.getrandbits(128), version=4)).encode()
 
 
-def make_topics(work: Work, aggregates: tuple[Aggregate, ...] = (AGGREGATE,)) -> None:
-    """Create the topics of the aggregate under the work's prefix."""
+def key_of_account(account: int) -> bytes:
+    """Return the key of an account's commands."""
+    return b"default/account-%d" % account
+
+
+def make_topics(work: Work, contestants: tuple[str, ...]) -> None:
+    """Create the commands topic and every contestant's events and outcomes, all by the product's own policies."""
     kafka = {"bootstrap.servers": work.bootstrap}
     provision(
         WorkerSettings(kafka, work.prefix, "bench", SCHEMAS, prefix=work.prefix, shards=work.shards),
-        aggregates,
+        (AGGREGATE,),
     )
+    wanted = []
+    used = {Topics(work.prefix).commands("account")}
+    for name in contestants:
+        topics = outputs(work.prefix, name)
+        own = {topics.events("account"), topics.outcomes("account")}
+        used |= own
+        if name != OURS:
+            wanted += [spec for spec in aggregate_topics(topics, "account", work.shards) if spec.name in own]
+    admin = AdminClient({**kafka, "log_level": 3})
+    new = [NewTopic(spec.name, spec.partitions, 1, config=spec.config) for spec in wanted]
+    for future in admin.create_topics(new).values() if new else ():
+        future.result(60)
+    for topic in used:
+        _await_leaders(work.bootstrap, topic, work.shards)
 
 
-def produce(work: Work, rate: float | None = None, seed: int = 1) -> float:
-    """Produce the commands, at ``rate`` a second (open loop) or as fast as possible; return the seconds it took."""
+def _await_leaders(bootstrap: str, topic: str, partitions: int) -> None:
+    """Return when every partition answers: a new topic's leaders may not know yet that they lead."""
+    deadline = time.monotonic() + _LEADERS_TIMEOUT_S
+    while True:
+        try:
+            Progress(bootstrap, topic, partitions).look()
+            return
+        except KafkaException:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.1)
+
+
+def drop_topics(work: Work) -> None:
+    """Delete every topic of the work, those that contestants made for themselves as well."""
+    admin = AdminClient({"bootstrap.servers": work.bootstrap, "log_level": 3})
+    names = [name for name in admin.list_topics(timeout=30).topics if work.prefix in name]
+    for future in admin.delete_topics(names).values() if names else ():
+        future.result(60)
+
+
+def produce(work: Work, rate: float | None = None) -> float:
+    """Produce the commands, at ``rate`` a second (open loop) or as fast as possible; return when the last was due.
+
+    With a rate, ``sent_at`` is when the command was due: what the producer itself is late counts as latency.
+    """
     codec, catalogue = codec_of_all()
     encode = codec.encoder(f"account.commands-{DEPOSIT}", catalogue.schema(DEPOSIT))
     producer = Producer(
-        {"bootstrap.servers": work.bootstrap, "linger.ms": 0.5 if rate else 20, "log_level": 3}
+        {
+            "bootstrap.servers": work.bootstrap,
+            "linger.ms": 0.5 if rate else 20,
+            "queue.buffering.max.messages": 400_000,
+            "enable.idempotence": True,  # a retry must not change the order: the truth depends on it
+            "socket.nagle.disable": True,
+            "log_level": 3,
+        }
     )
-    keys = [f"default/account-{number}".encode() for number in range(work.aggregates)]
+    keys = [key_of_account(number) for number in range(work.aggregates)]
     parts = [partition_of(key, work.shards) for key in keys]
-    chance = random.Random(seed)
-    topic = f"{work.prefix}.account.commands"
-    start = time.perf_counter()
-    for number in range(work.commands):
-        if rate and (wait := start + number / rate - time.perf_counter()) > 0:
-            time.sleep(wait)
-        which = chance.randrange(work.aggregates)
-        value = encode({"amount": chance.randint(-10, 90), "sent_at": time.time_ns() // 1000})
-        headers = [("command-id", str(uuid.UUID(int=chance.getrandbits(128), version=4)).encode())]
+    topic = Topics(work.prefix).commands("account")
+    start = due = time.time()
+    for number, (account, amount, command_id) in enumerate(commands_of(work)):
+        if rate:
+            due = start + number / rate
+            if (wait_s := due - time.time()) > 0:
+                time.sleep(wait_s)
+        value = encode({"amount": amount, "sent_at": int(due * 1e6)})
+        headers = [("command-id", command_id)]
         while True:
             try:
-                producer.produce(topic, value, keys[which], parts[which], headers=headers)  # type: ignore[arg-type]  # list is invariant
+                producer.produce(topic, value, keys[account], parts[account], headers=headers)  # type: ignore[arg-type]  # list is invariant
                 break
             except BufferError:
                 producer.poll(0.1)
         if number % 1000 == 0:
             producer.poll(0)
     producer.flush(60)
-    return time.perf_counter() - start
-
-
-def watch(
-    bootstrap: str,
-    topic: str,
-    partitions: int,
-    wanted: int,
-    timeout_s: float,
-    seen: Callable[[bytes], None] | None = None,
-) -> list[float]:
-    """Follow a topic as a read_committed client until ``wanted`` records are there; return when each became visible."""
-    consumer = Consumer(
-        {
-            "bootstrap.servers": bootstrap,
-            "group.id": "watch",
-            "enable.auto.commit": False,
-            "isolation.level": "read_committed",
-            "fetch.wait.max.ms": 5,
-            "log_level": 3,
-        }
-    )
-    consumer.assign([TopicPartition(topic, number, OFFSET_BEGINNING) for number in range(partitions)])
-    at: list[float] = []
-    deadline = time.monotonic() + timeout_s
-    try:
-        while len(at) < wanted and time.monotonic() < deadline:
-            first = consumer.poll(0.1)
-            if first is None:
-                continue
-            for record in (first, *consumer.consume(5000, 0)):
-                if (error := record.error()) is not None:
-                    if error.code() != KafkaError._PARTITION_EOF:
-                        raise RuntimeError(str(error))
-                    continue
-                at.append(time.time())
-                if seen is not None:
-                    seen(record.value() or b"")
-    finally:
-        consumer.close()
-    return at
+    return due

@@ -4,63 +4,55 @@
 """
 
 import asyncio
-import sys
-import tempfile
-import time
-from pathlib import Path
-from typing import Any
+import contextlib
+import signal
 
 import uvloop
 
-from schemas.registry import MemoryRegistry
+from schemas.catalogue import Catalogue
 from streams.settings import WorkerSettings
-from streams.worker import create_worker
-from tests.performance.account import AGGREGATE
-from tests.performance.load import DEPOSIT, DEPOSITED, OUTCOME, codec_of_all
+from streams.worker import Worker, create_worker
+from tests.performance.account import AGGREGATE, SCHEMAS
+from tests.performance.breakdown import Breakdown
+from tests.performance.invocation import Invocation, parse
+from tests.performance.wire import registry_of_all
 
 
-def _time(owner: Any, name: str, what: str, spent: dict[str, float]) -> None:
-    original = getattr(owner, name)
+def worker_of(told: Invocation) -> Worker:
+    """Return the worker that a node would run, for the benchmark's aggregate."""
+    catalogue = Catalogue.load().merged(Catalogue.load(SCHEMAS))
+    settings = WorkerSettings(
+        {"bootstrap.servers": told.bootstrap},
+        told.prefix,
+        told.node,
+        told.state,
+        prefix=told.prefix,
+        shards=told.shards,
+    )
+    return create_worker(settings, registry_of_all(catalogue), catalogue, [AGGREGATE], {})
 
-    def timed(*args: Any) -> Any:
-        start = time.perf_counter()
-        try:
-            return original(*args)
-        finally:
-            spent[what] = spent.get(what, 0.0) + time.perf_counter() - start
 
-    setattr(owner, name, timed)
-
-
-async def run(bootstrap: str, prefix: str, commands: int, shards: int = 4) -> None:
-    """Process ``commands`` commands and end."""
-    _, catalogue = codec_of_all()
-    registry = MemoryRegistry()
-    for topic, name in (("commands", DEPOSIT), ("events", DEPOSITED), ("outcomes", OUTCOME)):
-        registry.register(f"account.{topic}-{name}", catalogue.schema(name))
-    with tempfile.TemporaryDirectory() as folder:
-        settings = WorkerSettings(
-            {"bootstrap.servers": bootstrap}, prefix, "bench", Path(folder), prefix=prefix, shards=shards
-        )
-        worker = create_worker(settings, registry, catalogue, [AGGREGATE], {})
-        spent: dict[str, float] = {}
-        _time(worker.engine, "_decide", "decide and encode", spent)
-        _time(worker.engine._writer, "produce", "produce", spent)
-        _time(worker.engine, "_commit", "wait for the commit", spent)
-        _time(worker.engine, "_merge", "merge", spent)
-        begun = time.process_time()
-        await worker.app.start()
-        while worker.engine.counters.commands < commands:  # noqa: ASYNC110  # the engine counts, it does not signal
-            await asyncio.sleep(0.05)
-        counters = worker.engine.counters
-        parts = ", ".join(f"{what} {1e6 * seconds / commands:.1f}" for what, seconds in spent.items())
-        print(
-            f"CPU {time.process_time() - begun:.3f} | wall us a command: {parts};"
-            f" {commands / max(counters.transactions, 1):.0f} commands a transaction, {counters.aborts} aborted",
-            flush=True,
-        )
-        await worker.app.stop()
+async def run(told: Invocation) -> None:
+    """Process the commands and end."""
+    worker = worker_of(told)
+    counters = worker.engine.counters
+    breakdown = Breakdown(worker) if told.breakdown else None
+    ended = asyncio.Event()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, ended.set)
+    await worker.app.start()
+    while counters.commands < told.commands and not ended.is_set():
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(ended.wait(), 0.05)
+    parts = breakdown.stop(counters.commands) if breakdown else {}
+    told.report(
+        commands=counters.commands,
+        transactions=counters.transactions,
+        aborts=counters.aborts,
+        loads=counters.loads,
+        parts_us=parts,
+    )
+    await worker.app.stop()
 
 
 if __name__ == "__main__":
-    uvloop.run(run(sys.argv[1], sys.argv[2], int(sys.argv[3])))
+    uvloop.run(run(parse()))

@@ -4,35 +4,34 @@
 """
 
 import asyncio
-import sys
-import tempfile
-import time
 from typing import Any
 
 import faust
 
-from tests.performance.job import Job
+from schemas.topics import Topics
+from tests.performance.invocation import Invocation, parse
+from tests.performance.job import Job, Memory
+from tests.performance.wire import outputs
 
 
-async def run(bootstrap: str, prefix: str, commands: int, shards: int = 4) -> None:
-    """Process ``commands`` commands and end."""
+async def run(told: Invocation) -> None:
+    """Process the commands and end."""
     app = faust.App(
-        f"{prefix}.stock",
-        broker=f"kafka://{bootstrap}",
+        f"{told.prefix}.stock_faust",
+        broker=f"kafka://{told.bootstrap}",
         store="memory://",
         web_enabled=False,
         topic_disable_leader=True,
         topic_allow_declare=False,
-        datadir=tempfile.mkdtemp(),
+        datadir=str(told.state),
     )
     raw: dict[str, Any] = {
         "key_type": bytes, "value_type": bytes, "key_serializer": "raw", "value_serializer": "raw"
     }  # fmt: skip
-    source = app.topic(f"{prefix}.account.commands", **raw)
-    targets = {
-        name: app.topic(name, **raw) for name in (f"{prefix}.account.events", f"{prefix}.account.outcomes")
-    }
-    job = Job(prefix, "stock", shards)
+    own = outputs(told.prefix, "stock_faust")
+    source = app.topic(Topics(told.prefix).commands("account"), **raw)
+    targets = {name: app.topic(name, **raw) for name in (own.events("account"), own.outcomes("account"))}
+    memory = Memory(Job(own, told.prefix, f"{told.prefix}/stock_faust"))
     done = asyncio.Event()
     count = 0
 
@@ -40,21 +39,22 @@ async def run(bootstrap: str, prefix: str, commands: int, shards: int = 4) -> No
         nonlocal count
         async for event in stream.events():
             record = event.message
-            at_ms = int(record.timestamp * 1000)
-            produced = job.do(record.key, event.value, record.headers, record.partition, record.offset, at_ms)
-            for name, value, key, partition, headers in produced:
+            where = (record.partition, record.offset, int(record.timestamp * 1000))
+            for name, value, key, partition, headers in memory.do(
+                record.key, event.value, record.headers, where
+            ):
                 await targets[name].send(key=key, value=value, partition=partition, headers=headers)
             count += 1
-            if count >= commands:
+            if count >= told.commands:
                 done.set()
 
     app.agent(source, name="deposits")(deposits)
-    begun = time.process_time()
     await app.start()
     await done.wait()
-    print(f"CPU {time.process_time() - begun:.3f}", flush=True)
+    await app.producer.flush()
+    told.report()
     await app.stop()
 
 
 if __name__ == "__main__":
-    asyncio.run(run(sys.argv[1], sys.argv[2], int(sys.argv[3])))
+    asyncio.run(run(parse()))
