@@ -91,6 +91,7 @@ class Load:
         )
         self._topic = f"{self.prefix}.wallet.commands"
         self._begun = time.monotonic()
+        self._hushed_until = 0.0
         self._next: list[tuple[float, int]] = []
         self._ending = threading.Event()
         self._stopped = threading.Event()
@@ -110,6 +111,10 @@ class Load:
         self._next = [(self._begun + self._chance.random(), client) for client in range(self.clients)]
         heapq.heapify(self._next)
         self._thread.start()
+
+    def hush(self, seconds: float) -> None:
+        """Begin nothing new for so long; from any thread."""
+        self._hushed_until = time.monotonic() + seconds
 
     def end(self) -> None:
         """Begin nothing new; what is under way goes on."""
@@ -166,7 +171,7 @@ class Load:
     def _issue(self, client: int, now: float) -> None:
         chance = self._chance
         shard = client % self.shards
-        if self._left_alone(shard, now):
+        if now < self._hushed_until or self._left_alone(shard, now):
             heapq.heappush(self._next, (now + 0.3, client))
             return
         if self._done and chance.random() < 0.07:

@@ -13,14 +13,19 @@ from tests.chaos.cluster import Cluster
 from tests.chaos.plan import Fault
 
 _HOLD_WAIT_S = 2.0
+_SETTLED_S = 0.4
+_BACK_S = 4.0
 _AWAKE_S = 0.8  # a thawed worker hears that it has lost its shards before its held batch goes on
 
 
 class Nemesis:
     """``run`` returns when every fault of the plan is done and undone; ``faults.jsonl`` tells when each was."""
 
-    def __init__(self, cluster: Cluster, faults: list[Fault], file: Path) -> None:
+    def __init__(
+        self, cluster: Cluster, faults: list[Fault], file: Path, hush: Callable[[float], None]
+    ) -> None:
         self._cluster = cluster
+        self._hush = hush
         self._faults = faults
         self._file = file
         self._undo: list[tuple[float, int, Callable[[], None]]] = []
@@ -75,6 +80,10 @@ class Nemesis:
             self._later(lasts, _Start(fault.target, worker))
         elif kind == "freeze":
             self._freeze(worker, lasts)
+        elif kind == "freeze-idle":
+            # Nothing but timers is written until it has its shards back: their offsets are then what they were.
+            self._hush(lasts + _BACK_S)
+            self._later(_SETTLED_S, lambda: self._freeze(worker, lasts - _SETTLED_S))
         elif kind in ("freeze-decided", "freeze-written"):
             return self._freeze_holding(fault, worker)
         elif kind in ("lost-answer", "refused", "clock"):

@@ -10,6 +10,7 @@ WORKER = {
     "freeze": (8, 1.0, 9.5),
     "freeze-decided": (5, 6.8, 9.0),
     "freeze-written": (5, 6.8, 9.0),
+    "freeze-idle": (2, 7.5, 9.0),
     "terminate": (7, 0.2, 4.0),
     "lost-answer": (8, 0.1, 0.5),
     "refused": (8, 0.1, 0.5),

@@ -83,7 +83,7 @@ def _under_fire(
     )
     load.start()
     say(f"{len(faults)} faults over {run.seconds:.0f} s begin")
-    nemesis = Nemesis(cluster, faults, folder / "faults.jsonl")
+    nemesis = Nemesis(cluster, faults, folder / "faults.jsonl", load.hush)
     last = [time.monotonic()]
 
     def alive() -> None:
