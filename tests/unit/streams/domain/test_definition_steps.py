@@ -123,10 +123,12 @@ def test_an_extract_names_one_source() -> None:
     }
 
 
-def test_a_load_names_its_sink() -> None:
+def test_a_load_names_one_sink_or_singer_target() -> None:
     """And configures it by a mapping."""
     step: dict[str, Any] = {"name": "b", "after": ["a"], "load": {"config": 3}}
-    assert set(step_problems(step, extract("a"))) == {"spec.steps[1].load.sink", "spec.steps[1].load.config"}
+    assert set(step_problems(step, extract("a"))) == {"spec.steps[1].load", "spec.steps[1].load.config"}
+    step["load"] = {"sink": "postgres", "target": "target-jsonl==0.1.4"}
+    assert "exactly one of sink and target" in step_problems(step, extract("a"))["spec.steps[1].load"]
     step["load"] = {"sink": ""}
     assert set(step_problems(step, extract("a"))) == {"spec.steps[1].load.sink"}
 
