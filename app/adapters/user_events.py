@@ -132,6 +132,8 @@ class KafkaUserEvents:
         for future in (admin.create_topics(new, operation_timeout=_TIMEOUT_S) if new else {}).values():
             try:
                 future.result(_TIMEOUT_S)
+            except TimeoutError:
+                raise _refused(KafkaError(KafkaError._TIMED_OUT, "no answer in time")) from None
             except KafkaException as error:
                 if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
                     raise _refused(error.args[0]) from error

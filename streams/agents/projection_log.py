@@ -1,12 +1,14 @@
 """What the log looks like from outside: topic ids, partitions, and where each partition begins and ends."""
 
 from collections.abc import Iterable, Mapping
-from typing import Any, NamedTuple
+from concurrent.futures import Future
+from typing import Any, NamedTuple, TypeVar
 
 from confluent_kafka import IsolationLevel, KafkaError, KafkaException, TopicCollection, TopicPartition
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.admin._listoffsets import OffsetSpec
 
+T = TypeVar("T")
 Spot = tuple[str, int]
 TIMEOUT_S = 10.0
 
@@ -33,7 +35,8 @@ class Log:
     """Blocking questions to the brokers; each raises ``KafkaException`` when they do not answer in time."""
 
     def __init__(self, kafka: Mapping[str, str]) -> None:
-        self._admin = AdminClient({**kafka, "enable.sparse.connections": "false"})
+        self._kafka: dict[str, str | int | float | bool] = {**kafka, "enable.sparse.connections": "false"}
+        self._admin = AdminClient(self._kafka)
 
     def topics(self, names: Iterable[str]) -> dict[str, TopicInfo]:
         """Return what is known of these topics; those that do not exist are missing."""
@@ -41,7 +44,7 @@ class Log:
         futures = self._admin.describe_topics(TopicCollection(list(names)), request_timeout=TIMEOUT_S)
         for name, future in futures.items():
             try:
-                description: Any = future.result(TIMEOUT_S)
+                description: Any = self._answer(future)
             except KafkaException as error:
                 if error.args[0].code() != KafkaError.UNKNOWN_TOPIC_OR_PART:
                     raise
@@ -64,7 +67,24 @@ class Log:
         futures = self._admin.list_offsets(
             asked, isolation_level=IsolationLevel.READ_COMMITTED, request_timeout=TIMEOUT_S
         )
-        return {(tp.topic, tp.partition): future.result(TIMEOUT_S).offset for tp, future in futures.items()}
+        return {(tp.topic, tp.partition): self._answer(future).offset for tp, future in futures.items()}
+
+    def _answer(self, future: Future[T]) -> T:
+        """Return what the brokers say; silence is an error of Kafka's like the others.
+
+        After an error the client is made anew: librdkafka's goes on asking who led before, for minutes.
+        """
+        try:
+            return future.result(TIMEOUT_S)
+        except TimeoutError:
+            self._admin = AdminClient(self._kafka)
+            raise KafkaException(
+                KafkaError(KafkaError._TIMED_OUT, f"no answer within {TIMEOUT_S:.0f} s")
+            ) from None
+        except KafkaException as error:
+            if error.args[0].code() != KafkaError.UNKNOWN_TOPIC_OR_PART:
+                self._admin = AdminClient(self._kafka)
+            raise
 
 
 def consumer_settings(kafka: Mapping[str, str], group: str) -> dict[str, Any]:

@@ -120,6 +120,7 @@ def test_past_slots_get_their_runs_once(node: NodeProcess) -> None:
     assert [row["result"] for row in json.loads(node.cli(*span, "--dry-run"))] == ["would be started"] * 2
     rows = json.loads(node.cli(*span))
     assert [row["result"] for row in rows] == ["started", "started"]
+    eventually(lambda: node.call("GET", f"/v1/runs/{rows[0]['run']}").status == 200, 20, node.log)
     run = node.ended(rows[0]["run"])
     assert (run["status"], run["slot"]) == ("succeeded", 1_793_512_800_000)
     assert {row["result"] for row in json.loads(node.cli(*span))} == {"had its run"}

@@ -48,7 +48,7 @@ def test_kafka_away(
         time.sleep(8)  # longer than the worker's session
     finally:
         own_kafka.resume()
-    eventually(lambda: missing(node) == [], 40, node.log)
+    eventually(lambda: missing(node) == [], 60, lambda: str(node.ok("GET", "/health")["parts"]))
     again = node.call("POST", "/v1/pipelines/kept/pause", {}, Prefer="wait=20", Idempotency_Key="the-one")
     assert (again.status, again.body["status"], again.body["version"]) == (200, "paused", 2)
     assert '"whole": true' in node.cli("event", "verify", "-o", "json")

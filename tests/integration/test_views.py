@@ -110,7 +110,12 @@ async def test_an_aggregate_travels_in_time(stack: ViewStack) -> None:
     assert then["state"] != now["state"]
     by_time = await stack.get(f"/v1/aggregates/run/run-1?at={then['at'] + 1}&min-position={position}")
     assert by_time["version"] == 2
-    for path in ("run/run-1?version=9&", "run/run-1?at=2000-01-01T00:00:00Z&", "run/other?stale-ok=true&", "house/1?"):
+    for path in (
+        "run/run-1?version=9&",
+        "run/run-1?at=2000-01-01T00:00:00Z&",
+        "run/other?stale-ok=true&",
+        "house/1?",
+    ):
         await stack.get(f"/v1/aggregates/{path}min-position={position}", 404)
     await stack.get("/v1/aggregates/run/run-1?version=1&at=1", 400)
 
