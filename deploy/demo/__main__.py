@@ -29,6 +29,7 @@ def main() -> int:
     begun = time.monotonic()
     stack = Stack(options.folder.resolve())
     directory = Directory(unavailable=3)
+    held = False
     table = Table("what", "checked", "seconds", title="customer-data-synchronization", title_justify="left")
     try:
         _play("a stack of two nodes", lambda: _prepare(stack, directory), table)
@@ -46,6 +47,7 @@ def main() -> int:
             story.verify,
         ):
             _play((chapter.__doc__ or "").splitlines()[0], chapter, table)
+        held = True
     except CheckFailed as failed:
         _console.print(f"[red]The demo failed:[/red] {failed}")
         _console.print(f"The logs of the stack are in {stack.folder / 'stack' / 'logs'}")
@@ -55,7 +57,7 @@ def main() -> int:
     finally:
         directory.close()
         if not options.keep:
-            stack.stop()
+            stack.stop(wipe=held)
     Console(highlight=False, width=110).print(table)
     print(f"Every figure above was checked by clients from outside. {time.monotonic() - begun:.0f} s in all.")
     return 0

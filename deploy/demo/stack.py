@@ -41,9 +41,9 @@ class Stack:
             "dev", "up", "--nodes", "2", "--restart", "--detach", "--data-dir", str(self._data), show=True
         )
 
-    def stop(self) -> None:
-        """Stop everything and remove its data."""
-        self.flexcore("dev", "down", "--wipe", "--data-dir", str(self._data), allowed=(0, 1, 3))
+    def stop(self, wipe: bool) -> None:
+        """Stop everything; with ``wipe`` its data and logs go too."""
+        self.flexcore("dev", "down", *["--wipe"] * wipe, "--data-dir", str(self._data), allowed=(0, 1, 3))
 
     def secret(self, name: str, value: str) -> None:
         """Put a secret where the pipeline file refers to it."""
