@@ -4,6 +4,7 @@ A timer of the process's own CPU time interrupts the main thread 500 times a CPU
 threads of librdkafka belong to the client that was being made when they appeared: fetch or produce.
 """
 
+import contextlib
 import signal
 import threading
 from collections import Counter
@@ -86,6 +87,7 @@ def _threads() -> dict[str, float]:
     """Return CPU seconds of each thread of this process, by the system's id of it."""
     found = {}
     for task in Path("/proc/self/task").iterdir():
-        # In nanoseconds, where the kernel keeps it; `stat` would tell hundredths of a second.
-        found[task.name] = int((task / "schedstat").read_text(encoding="ascii").split()[0]) / 1e9
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # it has just ended
+            # In nanoseconds, where the kernel keeps it; `stat` would tell hundredths of a second.
+            found[task.name] = int((task / "schedstat").read_text(encoding="ascii").split()[0]) / 1e9
     return found

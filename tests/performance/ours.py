@@ -43,6 +43,8 @@ async def run(told: Invocation) -> None:
     while counters.commands < told.commands and not ended.is_set():
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(ended.wait(), 0.05)
+        if worker.app.crashed:
+            raise SystemExit("the worker ended by itself")
     parts = breakdown.stop(counters.commands) if breakdown else {}
     told.report(
         commands=counters.commands,
