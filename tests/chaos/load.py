@@ -25,6 +25,7 @@ from tests.support.truth import Seen
 _PATIENCE_S = 8.0
 _QUIET_S = 7.0  # a shard is left alone for so long at a time
 _WALLETS = 60
+_HUSH_HOLD_MS = 7500  # after a frozen worker's session
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +114,17 @@ class Load:
         self._thread.start()
 
     def hush(self, seconds: float) -> None:
-        """Begin nothing new for so long; from any thread."""
+        """Begin nothing new for so long, after a few holds whose timers fall into the silence; from any thread."""
+        last = [
+            ask
+            for shard, names in self._wallets.items()
+            for name in names[:2]
+            for ask in (
+                self._ask("Deposit", name, shard, {"amount": 9}),
+                self._ask("Hold", name, shard, {"amount": 1, "for_ms": _HUSH_HOLD_MS}),
+            )
+        ]
+        self._probes = last[::-1]  # taken from the end
         self._hushed_until = time.monotonic() + seconds
 
     def end(self) -> None:

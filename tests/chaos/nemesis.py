@@ -13,9 +13,11 @@ from tests.chaos.cluster import Cluster
 from tests.chaos.plan import Fault
 
 _HOLD_WAIT_S = 2.0
-_SETTLED_S = 0.4
+_SETTLED_S = 1.0
 _BACK_S = 4.0
-_AWAKE_S = 0.8  # a thawed worker hears that it has lost its shards before its held batch goes on
+_AWAKE_S = (
+    3.0  # a thawed worker hears that it has lost its shards, and may be back, before its held batch goes on
+)
 
 
 class Nemesis:

@@ -90,18 +90,28 @@ def no_index(_worker: Worker) -> None:
 
 
 def late_membership(worker: Worker) -> None:
-    """The group's metadata is asked for when the offsets are sent, instead of kept with the batch."""
+    """The group's metadata is asked for when the offsets are sent, and a revocation waits for open transactions only: what
+    was decided as one member is written as the next.
+    """
     writer: Any = worker.engine._writer
     consumer: Any = worker.app.consumer
-    send_offsets, poll = writer.send_offsets, consumer._poll
-    client: list[Any] = []
+    ownership: Any = worker.engine.ownership
+    send_offsets, run_calls, release = writer.send_offsets, consumer._run_calls, ownership.release
+    latest: list[Any] = []
 
-    def noting(found: Any, topics: list[str]) -> None:
-        client[:] = [found]
-        poll(found, topics)
+    def noting(client: Any) -> None:  # only the poll thread may speak to the client
+        latest[:] = [client.consumer_group_metadata()]
+        run_calls(client)
 
-    consumer._poll = noting
-    writer.send_offsets = lambda offsets, _: send_offsets(offsets, client[0].consumer_group_metadata())
+    def hasty(numbers: Any) -> None:
+        busy = ownership._busy
+        if not writer._open:
+            ownership._busy = []
+        release(numbers)
+        ownership._busy = busy
+
+    consumer._run_calls, ownership.release = noting, hasty
+    writer.send_offsets = lambda offsets, _: send_offsets(offsets, latest[0])
 
 
 def overlay_leak(worker: Worker) -> None:
