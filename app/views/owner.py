@@ -82,7 +82,7 @@ class OwnerReads:
             "version": held.version,
             "shard": shard,
             "position": f"{kind}:{shard}:{held.position}",
-            "owner": self._memory.node,
+            "owner": self.name(shard) if held.stale else self._memory.node,
             "state": self._memory.shown(held.state),
         }
         response = one(request, row, kind, aggregate_id)

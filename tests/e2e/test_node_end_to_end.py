@@ -73,6 +73,7 @@ def test_a_killed_node_continues_what_it_held(own: NodeProcess) -> None:
 
 def test_a_read_does_not_notice_that_a_shard_moves(own: NodeProcess) -> None:
     """Two nodes; one is told to end under reads and writes. Every read by token is answered, and none is stale."""
+    own.settings = {**own.settings, "FLEXCORE_STANDBYS": "1"}
     other = NodeProcess(own.folder / "other", own.settings)
     own.start()
     other.start()
@@ -80,6 +81,14 @@ def test_a_read_does_not_notice_that_a_shard_moves(own: NodeProcess) -> None:
     names = [f"p{number}" for number in range(12)]
     for name in names:
         own.apply(name, [{"name": "one", "command": {"argv": ["true"]}}])
+    me = own.ok("GET", "/health")["node"]
+    theirs = next(n for n in names if own.ok("GET", f"/v1/aggregates/pipeline/{n}")["owner"] != me)
+    path = f"/v1/aggregates/pipeline/{theirs}?stale-ok=true"
+    eventually(
+        lambda: "last_event" not in own.ok("GET", path), 30, own.log
+    )  # the standby's memory, not the view
+    near = own.call("GET", path)
+    assert (near.headers["Flexcore-Stale"], near.body["version"]) == ("true", 1)
     done, wrong, answered = threading.Event(), list[Any](), [0]
 
     def follow(name: str) -> None:

@@ -164,21 +164,22 @@ async def test_a_node_asked_by_another_answers_for_itself_or_not_at_all() -> Non
 
 
 @pytest.mark.parametrize(
-    ("mine", "owner", "marked"),
+    ("mine", "version", "owner", "marked"),
     [
-        (held(2, 8, stale=True), "one", "true"),
-        (held(2, 8), "one", None),
-        (held(0, 8, stale=True), "two", None),
+        (held(2, 8, stale=True), 2, "two", "true"),
+        (held(2, 8), 2, "one", None),
+        (held(0, 8, stale=True), 3, "two", None),
     ],
-    ids=["being loaded", "owned", "not loaded yet"],
+    ids=["followed or being loaded", "owned", "not loaded yet"],
 )
-async def test_stale_ok_takes_what_is_near(mine: Held, owner: str, marked: str | None) -> None:
-    """A shard being taken over answers marked; what is not loaded yet is no answer, and a position still binds."""
+async def test_stale_ok_takes_what_is_near(mine: Held, version: int, owner: str, marked: str | None) -> None:
+    """A followed shard answers marked; what is not loaded yet is no answer, and a position still binds."""
     async with pair() as nodes:
         nodes.one.now, nodes.two.now = mine, held(3, 9)
         nodes.board.say("two", nodes.url_two, 1, 3)
         answer = await nodes.client.get(f"{PATH}?stale-ok=true")
-        assert (answer.status, (await answer.json())["owner"]) == (200, owner)
+        body = await answer.json()
+        assert (answer.status, body["version"], body["owner"]) == (200, version, owner)
         assert answer.headers.get("Flexcore-Stale") == marked
         if mine.stale:
             newer = await nodes.client.get(f"{PATH}?stale-ok=true&min-position=account:3:9")
