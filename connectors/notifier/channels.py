@@ -6,14 +6,16 @@
 - ``smtp://user:password@host:port/?from=…&to=…``: a mail; ``smtps://`` speaks TLS from the start.
 """
 
+import base64
+import contextlib
+import http.client
+import json
 import smtplib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from email.message import EmailMessage
 from typing import Any
 from urllib.parse import SplitResult, parse_qs, unquote, urlsplit
-
-import httpx
 
 _TIMEOUT_S = 10.0
 
@@ -51,13 +53,22 @@ def deliver(url: str, notice: Notice) -> None:
 
 
 def _post(url: str, notice: Notice, body: Mapping[str, Any]) -> None:
+    place = urlsplit(url)
+    kind = http.client.HTTPSConnection if place.scheme == "https" else http.client.HTTPConnection
+    target = (place.path or "/") + (f"?{place.query}" if place.query else "")
+    headers = {"Content-Type": "application/json", "Idempotency-Key": notice.id}
+    if place.username:
+        pair = f"{unquote(place.username)}:{unquote(place.password or '')}"
+        headers["Authorization"] = f"Basic {base64.b64encode(pair.encode()).decode()}"
     try:
-        answer = httpx.post(url, json=body, headers={"Idempotency-Key": notice.id}, timeout=_TIMEOUT_S)
-    except (httpx.HTTPError, httpx.InvalidURL) as error:
+        with contextlib.closing(kind(place.hostname or "", place.port, timeout=_TIMEOUT_S)) as connection:
+            connection.request("POST", target, json.dumps(body), headers)
+            answer = connection.getresponse()
+    except (OSError, http.client.HTTPException, ValueError) as error:
         raise Undelivered(f"no answer: {type(error).__name__}: {error}") from error
-    if not answer.is_success:
-        refused = 400 <= answer.status_code < 500 and answer.status_code not in (408, 425, 429)
-        raise Undelivered(f"answered {answer.status_code} {answer.reason_phrase}", final=refused)
+    if not 200 <= answer.status < 300:
+        refused = 400 <= answer.status < 500 and answer.status not in (408, 425, 429)
+        raise Undelivered(f"answered {answer.status} {answer.reason}", final=refused)
 
 
 def _mail(place: SplitResult, notice: Notice) -> None:
