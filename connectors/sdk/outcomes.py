@@ -34,7 +34,9 @@ class OutcomeFollower:
             "enable.auto.commit": False,
             "isolation.level": "read_committed",
             "enable.sparse.connections": False,
-            "fetch.wait.max.ms": 100,
+            # The assignment stays, so a long wait delays nothing; each empty answer costs the broker a look at every
+            # partition.
+            "fetch.wait.max.ms": 500,
             "fetch.error.backoff.ms": 20,
             "topic.metadata.refresh.interval.ms": 60_000,
         }
