@@ -67,10 +67,12 @@ def staircase(
     try:
         if not step(_WARM_UP_RATE, _WARM_UP_S, _START_TIMEOUT_S):
             raise RuntimeError(f"{contestant.title} did not start: {running.complaint()}")
-        for rate in rates:
+        for number, rate in enumerate(rates):
             latencies = step(rate, seconds, BEHIND_MAX_S)
             steps.append(_step(rate, latencies))
             if not steps[-1].followed:
+                # Higher rates would find the backlog of this one: they count as not followed, untried.
+                steps += [_step(higher, []) for higher in rates[number + 1 :]]
                 _settle(consumer)
                 break
     finally:

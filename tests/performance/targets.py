@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from math import inf
 from statistics import median
 from typing import Any
 
@@ -56,16 +57,17 @@ def _drain(drain: dict[str, Any]) -> Iterator[Target]:
 def _paced(paced: dict[str, Any]) -> Iterator[Target]:
     for rate, name, wanted in (("5000", "kafka_streams", 0.5), ("200", "bare", 1.3)):
         ours, peer = (paced.get(title, {}).get(rate) for title in (_OURS, _TITLES[name]))
-        if ours and peer and any(ours["followed"]):
-            value = _of(ours, "p95") / _of(peer, "p95") if any(peer["followed"]) else 0.0
+        if ours and peer:
+            value = _of(ours, "p95") / _of(peer, "p95")
             yield Target(f"p95 at {int(rate):,}/s, times {_TITLES[name]}", value, wanted, most=True)
 
 
 def _of(step: dict[str, Any], name: str) -> float:
-    kept: list[float] = [
-        value for value, followed in zip(step[name], step["followed"], strict=True) if followed
+    """Return the median over all rounds; one in which it fell behind counts as endless, not as absent."""
+    found: list[float] = [
+        value if followed else inf for value, followed in zip(step[name], step["followed"], strict=True)
     ]
-    return median(kept)
+    return median(found)
 
 
 def bytes_per_aggregate(growth: dict[str, Any]) -> list[float]:
