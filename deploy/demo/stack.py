@@ -79,9 +79,8 @@ class Stack:
             timeout=240,
         )
         if done.returncode not in allowed:
-            raise CheckFailed(
-                f"flexcore {' '.join(words)} ended with {done.returncode}: {(done.stderr or done.stdout or '').strip()[-800:]}"
-            )
+            said = "it says why above" if show else (done.stderr or done.stdout).strip()[-800:]
+            raise CheckFailed(f"flexcore {' '.join(words)} ended with {done.returncode}: {said}")
         return done.stdout
 
     def status(self) -> dict[str, Any]:
