@@ -64,10 +64,9 @@ def main() -> int:
 
 
 def _prepare(stack: Stack, directory: Directory) -> Figures:
-    stack.start()
+    status = stack.start()
     stack.make_warehouse()
     stack.secret("directory-url", directory.url)
-    status = stack.status()
     return [
         ("nodes", ", ".join(node["name"] for node in status["nodes"])),
         ("Kafka", status["kafka"]["bootstrap"]),

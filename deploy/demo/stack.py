@@ -25,12 +25,12 @@ class Stack:
         self.folder = folder
         self.project = folder / "project"
         self.customers = folder / "customers.jsonl"
-        self.crm_url = self.bootstrap = ""
+        self.crm_url = self.views_url = self.bootstrap = ""
         self._data = folder / "stack"
         self._client = Http("")
 
-    def start(self) -> None:
-        """Start Kafka, PostgreSQL and the nodes, in a folder wiped of earlier demos."""
+    def start(self) -> dict[str, Any]:
+        """Start Kafka, PostgreSQL and the nodes, in a folder wiped of earlier demos; return where they listen."""
         if self._data.exists():
             self.flexcore("dev", "down", "--wipe", "--data-dir", str(self._data), allowed=(0, 1, 3))
         shutil.rmtree(self.project, ignore_errors=True)
@@ -40,6 +40,9 @@ class Stack:
         self.flexcore(
             "dev", "up", "--nodes", "2", "--restart", "--detach", "--data-dir", str(self._data), show=True
         )
+        status = self.status()
+        self.bootstrap, self.views_url = status["kafka"]["bootstrap"], status["postgres"]["url"]
+        return status
 
     def stop(self, wipe: bool) -> None:
         """Stop everything; with ``wipe`` its data and logs go too."""
@@ -51,12 +54,10 @@ class Stack:
 
     def make_warehouse(self) -> None:
         """Create the database that the pipeline loads into; it is not the one of the platform's views."""
-        status = self.status()
-        self.bootstrap, url = status["kafka"]["bootstrap"], status["postgres"]["url"]
-        with psycopg.connect(url, autocommit=True) as connection:
+        with psycopg.connect(self.views_url, autocommit=True) as connection:
             connection.execute("DROP DATABASE IF EXISTS warehouse WITH (FORCE)")
             connection.execute("CREATE DATABASE warehouse")
-        base, _, query = url.partition("?")
+        base, _, query = self.views_url.partition("?")
         self.crm_url = base.rsplit("/", 1)[0] + "/warehouse" + (f"?{query}" if query else "")
         self.secret("crm-url", self.crm_url)
 
@@ -138,7 +139,7 @@ class Stack:
             found = self.http().get(f"/v1/runs/{run}")
             return found if found and found["status"] in _ENDED else None
 
-        found = eventually(over, f"run {run} has not ended", timeout_s, 0.25)
+        found = eventually(over, f"run {run} has not ended", timeout_s)
         errors = [f"{step['name']}: {step['error']}" for step in found["steps"] if step["error"]]
         check(found["status"] == status, f"run {run} {found['status']}, not {status}: {errors}")
         return found

@@ -208,7 +208,7 @@ class Story:
             None not in before.values(),
             f"no answer for {[path for path, body in before.items() if body is None]}",
         )
-        with psycopg.connect(self.stack.status()["postgres"]["url"], autocommit=True) as connection:
+        with psycopg.connect(self.stack.views_url, autocommit=True) as connection:
             old = _schema(connection)
             connection.execute("DROP SCHEMA flexcore CASCADE")
             dropped = time.monotonic()
