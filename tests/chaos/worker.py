@@ -60,11 +60,16 @@ def fail_on_demand(worker: Worker, folder: Path) -> None:
     """Put the faults inside the process in place."""
     writer: Any = worker.engine._writer
     engine: Any = worker.engine
-    begin, send_offsets, commit = writer.begin, writer.send_offsets, writer.commit
+    send, send_offsets, commit = engine._send, writer.send_offsets, writer.commit
 
-    def held_begin() -> None:
-        _wait_while(folder / "hold-begin")
-        begin()
+    async def held_send(work: Any) -> None:
+        hold, holding = folder / "hold-begin", folder / "holding"
+        if hold.exists():
+            holding.touch()
+            while hold.exists():  # noqa: ASYNC110 - a file is all that the run and its worker share
+                await asyncio.sleep(0.01)
+            holding.unlink(missing_ok=True)
+        await send(work)
 
     def refused_send(offsets: Any, membership: Any) -> None:
         if _taken(folder / "refused"):
@@ -80,7 +85,7 @@ def fail_on_demand(worker: Worker, folder: Path) -> None:
             writer._open = True
             raise KafkaException(KafkaError(KafkaError._TIMED_OUT, "on demand, after it was committed"))
 
-    writer.begin, writer.send_offsets, writer.commit = held_begin, refused_send, held_commit
+    engine._send, writer.send_offsets, writer.commit = held_send, refused_send, held_commit
     clock = folder / "clock"
 
     def wrong_clock() -> float:
