@@ -72,7 +72,7 @@ chaos: install         ## fault runs with the checker; CHAOS="--minutes 5 --seed
 dev: $(PRODUCT)        ## a stack that stays up until Ctrl-C
 	@$(BIN)/flexcore dev up
 
-COMPILE := $(BIN)/pip-compile --quiet --generate-hashes --allow-unsafe --strip-extras --no-header --no-annotate \
+COMPILE := $(BIN)/pip-compile --quiet --generate-hashes --allow-unsafe --no-strip-extras --no-header --no-annotate \
   --no-emit-index-url --no-emit-trusted-host --no-emit-find-links
 
 lock: install          ## both locks anew from pyproject.toml
