@@ -184,7 +184,7 @@ class Broker:
         """Return what the broker says; silence is an error of Kafka's like the others.
 
         After an error the admin client is made anew: librdkafka's goes on asking who led the partition before, under the
-        epoch of then (``FENCED_LEADER_EPOCH``), for minutes.
+        epoch of then (``FENCED_LEADER_EPOCH``).
         """
         try:
             return future.result(_TIMEOUT_S)
