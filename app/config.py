@@ -104,6 +104,7 @@ class Config:
             session_timeout_ms=self.get("SESSION_TIMEOUT_MS"),
             heartbeat_interval_ms=self.get("SESSION_TIMEOUT_MS") // 8,
             standbys=self.get("STANDBYS"),
+            audit_key=self.get("AUDIT_KEY"),
             group_protocol=self.get("GROUP_PROTOCOL"),
             group_instance_id=self.get("GROUP_INSTANCE_ID") or None,
             queues=self.get("QUEUES"),

@@ -157,6 +157,12 @@ SETTINGS: tuple[Setting, ...] = (
         _whole(1_000, 1_800_000),
         "a worker that was not heard of for so long is dead; brokers refuse less than group.min.session.timeout.ms",
     ),
+    Setting(
+        "AUDIT_KEY",
+        "",
+        _folder,
+        "file of the key (Ed25519, PEM) that signs checkpoints; default: one made in the data directory",
+    ),
     Setting("GROUP_INSTANCE_ID", "", _dotted_name, "static membership of this node's worker; empty: dynamic"),
     Setting(
         "LOG_LEVEL", "info", _one_of("debug", "info", "warning", "error"), "how much is logged, to stderr"

@@ -11,6 +11,7 @@ TRACEPARENT = "traceparent"
 NODES = "nodes"
 RUN_LOGS = "run.logs"
 MANIFEST = "manifest"
+AUDIT = "audit"
 SCHEMAS = "_schemas"
 
 
@@ -57,7 +58,7 @@ class Topics:
         return f"{self.prefix}user-events.{name}"
 
     def named(self, name: str) -> str:
-        """A topic that exists once: NODES, RUN_LOGS, MANIFEST, SCHEMAS."""
+        """A topic that exists once: NODES, RUN_LOGS, MANIFEST, AUDIT, SCHEMAS."""
         return f"{self.prefix}{name}"
 
 

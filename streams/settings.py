@@ -10,7 +10,8 @@ class WorkerSettings:
     """Settings of one worker process.
 
     ``kafka`` goes to librdkafka as it is (``bootstrap.servers``, security). ``node`` is unique in the cluster and
-    stable across restarts of the same data directory: the transactional id is ``<cluster>/node/<node>``.
+    stable across restarts of the same data directory: the transactional id is ``<cluster>/node/<node>``. ``audit_key`` is
+    the file of the key that signs checkpoints; None: one of the node's own, made in its data directory.
     """
 
     kafka: Mapping[str, str]
@@ -34,6 +35,7 @@ class WorkerSettings:
     index_entries_max: int = 1_000_000
     snapshot_tail_records: int = 20_000
     standbys: int = 0
+    audit_key: Path | None = None
     queues: tuple[str, ...] = ("default",)
     buffer_records_max: int = 20_000
 

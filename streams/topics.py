@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from schemas.topics import MANIFEST, NODES, RUN_LOGS, Topics
+from schemas.topics import AUDIT, MANIFEST, NODES, RUN_LOGS, Topics
 
 _DAY_MS = 86_400_000
 TOPIC_BYTES_MAX = 4 << 20
@@ -89,5 +89,6 @@ def platform_topics(
         TopicSpec(topics.named(RUN_LOGS), shards, _config("delete", retention_ms=COMMANDS_RETENTION_MS)),
         TopicSpec(topics.named(NODES), 1, _config("compact")),
         TopicSpec(topics.named(MANIFEST), 1, _config("compact")),
+        TopicSpec(topics.named(AUDIT), shards, _config("compact", min_compaction_lag_ms=_DAY_MS)),
     ]
     return (*per_aggregate, *per_queue, *once)

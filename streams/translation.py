@@ -6,7 +6,7 @@ from typing import Any
 
 from schemas.catalogue import Catalogue
 from schemas.parsing import Schema
-from schemas.topics import Topics
+from schemas.topics import AUDIT, Topics
 from streams.domain.aggregate import Aggregate
 
 _PLAIN = Topics()  # subjects are named without the topic prefix
@@ -40,6 +40,8 @@ def subjects(aggregates: Iterable[Aggregate], catalogue: Catalogue) -> list[tupl
             found += [(f"{topic(words.aggregate)}-{name}", catalogue.schema(name)) for name in fullnames]
         outcome = "flexcore.common.Outcome"
         found.append((f"{_PLAIN.outcomes(words.aggregate)}-{outcome}", catalogue.schema(outcome)))
+    for name in ("flexcore.common.Checkpoint", "flexcore.common.AuditKey"):
+        found.append((f"{AUDIT}-{name}", catalogue.schema(name)))
     return found
 
 

@@ -14,8 +14,9 @@ from yarl import URL
 from schemas.catalogue import Catalogue
 from schemas.codec import Codec
 from schemas.registry import SchemaRegistry
-from schemas.topics import Topics
+from schemas.topics import AUDIT, Topics
 from streams.agents import decide
+from streams.checkpoints import CheckpointEncoder, Signer
 from streams.domain.aggregate import Aggregate
 from streams.recovery.load import Loader
 from streams.recovery.offsets import Broker
@@ -23,6 +24,7 @@ from streams.recovery.standby import Standbys
 from streams.settings import WorkerSettings
 from streams.transport.consumer import BatchConsumer
 from streams.transport.transport import LibrdkafkaTransport, NoTables, QuietMonitor
+from streams.writer.checkpoints import Checkpoints
 from streams.writer.decide import Decider, Reactor
 from streams.writer.decoding import Decoder
 from streams.writer.encoding import EffectEncoder, Encoder
@@ -117,7 +119,10 @@ def create_worker(
     aggregates: Sequence[Aggregate],
     reactors: Mapping[type, Reactor],
 ) -> Worker:
-    """Wire a worker; nothing connects before its app starts. Blocking: registers the schemas of what it writes."""
+    """Wire a worker; nothing connects before its app starts. Blocking: registers the schemas of what it writes.
+
+    Raises ``BadKey`` when checkpoints cannot be signed.
+    """
     settings.data_dir.mkdir(parents=True, exist_ok=True)
     topics = Topics(settings.prefix)
     codec = Codec(registry, catalogue)
@@ -142,7 +147,11 @@ def create_worker(
     loader = Loader(broker, aggregates, catalogue, codec, topics)
     stable_ends = partial(broker.ends, committed=True)
     snapshots = Snapshots(topics, loader.states, stable_ends, settings.snapshot_tail_records)
-    engine = Engine(settings, topics, deciders, writer, loader, snapshots)
+    key_file = settings.data_dir / "audit-key.pem"
+    signer = Signer.own(key_file) if settings.audit_key is None else Signer.load(settings.audit_key)
+    encoder = CheckpointEncoder(signer, catalogue, codec)
+    checkpoints = Checkpoints(topics.named(AUDIT), encoder, writer_id)
+    engine = Engine(settings, topics, deciders, writer, loader, snapshots, checkpoints)
     standbys = Standbys(broker, writer_id, settings.standbys, loader.follow)
     loader.take_followed = standbys.take
     names = [topics.commands(aggregate.name) for aggregate in aggregates]

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import click
@@ -9,6 +10,7 @@ import click
 from app.cli.output import local_time, show_data, show_list, show_one
 from app.cli.session import Session, Verb, noun
 
+_FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
 event = noun("event", "The log of everything that was decided; audit and proof.")
 _COLUMNS = ("at", "actor", "type", "aggregate", "aggregate_id", "version")
 _WIDE = ("event_id", "command_id", "causation_id", "correlation_id", "position")
@@ -51,12 +53,36 @@ def tail(session: Session, aggregate: str | None, type_: str | None) -> None:
 
 @event.command("verify", cls=Verb, example="flexcore event verify -o json")
 @click.option("--registry", help="Schema registry [FLEXCORE_REGISTRY_URL; else a node's].", metavar="URL")
+@click.option(
+    "--keys",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="Trust only these public keys (`flexcore audit keys -o jsonl`) [those on the audit topic].",
+)
+@click.option("--export", "folder", type=_FOLDER, help="Check this export instead; needs no Kafka.")
 @click.pass_obj
-def verify(session: Session, registry: str | None) -> int:
+def verify(session: Session, registry: str | None, keys: Path | None, folder: Path | None) -> int:
     """Prove that the log is whole: reads Kafka itself, checks every record, exits 1 naming the first bad one."""
+    if folder is not None:
+        from app.cli.export import verify_export
+
+        return verify_export(session, folder, keys)
     from app.cli.proof import verify as prove
 
-    return prove(session, registry)
+    return prove(session, registry, keys)
+
+
+@event.command(
+    "export", cls=Verb, example="flexcore event export backup\nflexcore event export again --at backup"
+)
+@click.argument("folder", type=click.Path(file_okay=False, path_type=Path))
+@click.option("--at", type=click.Path(exists=True, path_type=Path), help="Up to where that export has come.")
+@click.option("--registry", help="Schema registry [FLEXCORE_REGISTRY_URL; else a node's].", metavar="URL")
+@click.pass_obj
+def export(session: Session, folder: Path, at: Path | None, registry: str | None) -> int:
+    """Write the log as CloudEvents, JSON lines with a manifest; the same positions give the same bytes."""
+    from app.cli.export import export as write
+
+    return write(session, registry, folder, at)
 
 
 def _print(output: str, found: Mapping[str, Any]) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 from confluent_kafka import (
     Consumer,
+    ConsumerGroupTopicPartitions,
     IsolationLevel,
     KafkaError,
     KafkaException,
@@ -20,7 +21,8 @@ from app.cli.failure import Failed
 from app.errors import EXIT_TIMEOUT
 from schemas.codec import Codec
 from schemas.errors import FlexcoreSchemaError
-from streams.verify import LogRecord
+from schemas.topics import Topics
+from streams.proof.record import LogRecord
 
 _TIMEOUT_S = 30.0
 _BATCH = 1_000
@@ -74,6 +76,12 @@ class Log:
             (spot.topic, spot.partition): future.result(_TIMEOUT_S).offset for spot, future in answers.items()
         }
 
+    def committed(self, group: str, spots: Sequence[Spot]) -> dict[Spot, str]:
+        """Return the metadata committed with a group's offsets, where there is any."""
+        asked = ConsumerGroupTopicPartitions(group, [TopicPartition(*spot) for spot in spots])
+        found = self.admin.list_consumer_group_offsets([asked])[group].result(_TIMEOUT_S)
+        return {(one.topic, one.partition): one.metadata for one in found.topic_partitions if one.metadata}
+
     def read(self, topics: Mapping[str, int], starts: Mapping[Spot, int] | None = None) -> Iterator[Message]:
         """Yield every committed record written until now, each once over all calls; from ``starts`` where given.
 
@@ -88,6 +96,27 @@ class Log:
         if waiting:
             yield from self._consume(waiting)
 
+    def partition(self, topic: str, number: int) -> Iterator[LogRecord]:
+        """Yield every committed record of one partition written until now."""
+        spot = (topic, number)
+        start, end = self.offsets([spot], EARLIEST)[spot], self.offsets([spot], LATEST)[spot]
+        self.next[spot] = start
+        if end > start:
+            yield from map(self.decoded, self._consume({spot: end}))
+
+    def aggregates(self, topics: Topics, known: Mapping[str, int]) -> dict[str, int]:
+        """Return the aggregates that have a log, with the number of their shards. Raises :class:`Failed` for none."""
+        found = {
+            name.removeprefix(topics.prefix).removesuffix(".events"): count
+            for name, count in known.items()
+            if name.startswith(topics.prefix) and name.endswith(".events")
+        }
+        if not found:
+            where = f"topics beginning with {topics.prefix!r}" if topics.prefix else "topics"
+            hint = "flexcore dev up, or set FLEXCORE_TOPIC_PREFIX"
+            raise Failed(f"there is no log among the {where}", hint=hint)
+        return found
+
     def _consume(self, waiting: dict[Spot, int]) -> Iterator[Message]:
         consumer = Consumer(
             {
@@ -98,6 +127,7 @@ class Log:
                 "isolation.level": "read_committed",
             }
         )
+        consumer.list_topics(timeout=_TIMEOUT_S)  # a topic it has never heard of would cost it a second
         consumer.assign(
             [TopicPartition(topic, partition, self.next[topic, partition]) for topic, partition in waiting]
         )
@@ -129,12 +159,13 @@ class Log:
         except FlexcoreSchemaError as error:
             name, body = str(error), {}
         raw: Any = message.headers() or []
-        headers = {key: value.decode("utf-8", "replace") if value else "" for key, value in raw}
+        headers = {key: value or b"" for key, value in raw}
         return LogRecord(
             message.topic() or "",
             message.partition() or 0,
             message.offset() or 0,
             message.key() or b"",
+            message.value() or b"",
             headers,
             name,
             body,

@@ -1,61 +1,78 @@
 """``flexcore event verify``: the log is read from Kafka and every law of it is checked."""
 
-from collections.abc import Mapping
-from typing import Any
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from app.cli.failure import Failed
 from app.cli.log import EARLIEST, LATEST, Log, Spot, progress
 from app.cli.output import is_terminal, say, show_data, show_table
 from app.cli.session import Session
 from app.errors import EXIT_FAILED, EXIT_OK
-from schemas.topics import Topics
+from schemas.topics import AUDIT, Topics
 from streams.aggregates import builtin
+from streams.checkpoints import key_id_of
+from streams.proof.verifier import Generation, Verifier
+from streams.recovery.offsets import sequence_in
 from streams.translation import from_record, vocabulary
-from streams.verify import Check, Generation, Verifier
+
+if TYPE_CHECKING:
+    from schemas.registry import HttpRegistry
 
 _ROUNDS = 3
 
 
-def verify(session: Session, registry_url: str | None) -> int:
+def verify(session: Session, registry_url: str | None, keys: Path | None) -> int:
     """Read, check, print; return 0 when every law holds, else 1 with the first record that breaks one."""
     from schemas.codec import Codec
-    from schemas.registry import HttpRegistry
 
     config = session.config
     config.require_kafka()
-    registry = HttpRegistry(registry_url or _registry_url(session))
-    log = Log(config.kafka, Codec(registry))
-    proof = _Proof(log, Topics(config.get("TOPIC_PREFIX")))
-    checks = proof.run()
-    return _show(session, proof.verifier, checks)
+    log = Log(config.kafka, Codec(registry_of(session, registry_url)))
+    trusted = trusted_keys(keys)
+    proof = _Proof(log, Topics(config.get("TOPIC_PREFIX")), config.get("CLUSTER"), trusted)
+    proof.run()
+    return show(session, proof.verifier)
+
+
+def trusted_keys(file: Path | None) -> dict[str, bytes] | None:
+    """Return the public keys of a file that ``audit keys -o jsonl`` has made, by id; None for no file. Raises
+    :class:`Failed`.
+    """
+    if file is None:
+        return None
+    try:
+        found = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines() if line]
+        keys = [bytes.fromhex(one["public_key"]) for one in found]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise Failed(f"{file} holds no public keys: {error}", hint="flexcore audit keys -o jsonl") from None
+    return {key_id_of(key): key for key in keys}
 
 
 class _Proof:
     """One reading of everything, and as much of it again as was written meanwhile."""
 
-    def __init__(self, log: Log, topics: Topics) -> None:
+    def __init__(
+        self, log: Log, topics: Topics, cluster: str, trusted: Mapping[str, bytes] | None = None
+    ) -> None:
         self._log = log
+        self._cluster = cluster
         self._topics = topics
         all_topics = log.topics()
-        self._partitions = {
-            name.removeprefix(topics.prefix).removesuffix(".events"): count
-            for name, count in all_topics.items()
-            if name.startswith(topics.prefix) and name.endswith(".events")
-        }
-        if not self._partitions:
-            where = f"topics beginning with {topics.prefix!r}" if topics.prefix else "topics"
-            raise Failed(
-                f"there is no log among the {where}", hint="flexcore dev up, or set FLEXCORE_TOPIC_PREFIX"
-            )
+        self._partitions = log.aggregates(topics, all_topics)
         self._all_topics = all_topics
-        self.verifier = Verifier(_fold(), self._partitions)
+        self.verifier = Verifier(todays_fold(), self._partitions, trusted)
         self._rejected_advances: set[str] = set()
         self._count = 0
         self._tell = progress(is_terminal(), say)
 
-    def run(self) -> list[Check]:
+    def run(self) -> None:
         """Read and judge."""
         self._note_forgotten()
+        self._note_promises()
         self._read()
         ceilings = self.verifier.ceilings()
         for _ in range(_ROUNDS):
@@ -63,9 +80,23 @@ class _Proof:
                 break
             # A transaction may have been read in halves: all that was written before a number is there by now.
             self._read()
-        self.verifier.judge_numbers(ceilings)
+        self.verifier.judge(ceilings)
         self._datasets()
-        return self.verifier.report()
+
+    def _note_promises(self) -> None:
+        """What checkpoints vouch for, and what was committed with the offsets, must be in the log."""
+        audit = self._topics.named(AUDIT)
+        if audit in self._all_topics:
+            for message in self._log.read({audit: self._all_topics[audit]}):
+                self.verifier.audit(self._log.decoded(message))
+        self.verifier.arrange()
+        commands = {
+            (self._topics.commands(aggregate), shard): (aggregate, shard)
+            for aggregate, count in self._partitions.items()
+            for shard in range(count)
+        }
+        for spot, metadata in self._log.committed(f"{self._cluster}.worker", list(commands)).items():
+            self.verifier.promise(*commands[spot], sequence_in(metadata))
 
     def _note_forgotten(self) -> None:
         outcomes = [
@@ -164,7 +195,7 @@ class _Proof:
         return extra
 
 
-def _fold() -> Any:
+def todays_fold() -> Any:
     """Return today's rules as one function; events of aggregates that are not ours are taken as they are."""
     known = {aggregate.name: (aggregate, vocabulary(aggregate).events) for aggregate in builtin()}
 
@@ -182,6 +213,13 @@ def _fold() -> Any:
     return evolve
 
 
+def registry_of(session: Session, url: str | None) -> "HttpRegistry":
+    """Return a client of the schema registry. Raises :class:`Failed` when none is known."""
+    from schemas.registry import HttpRegistry
+
+    return HttpRegistry(url or _registry_url(session))
+
+
 def _registry_url(session: Session) -> str:
     if url := session.config.get("REGISTRY_URL") or (session.config.stack.get("registry") or {}).get("url"):
         return str(url)
@@ -191,13 +229,20 @@ def _registry_url(session: Session) -> str:
     raise Failed("no schema registry is known", hint="--registry http://HOST:PORT (FLEXCORE_REGISTRY_URL)")
 
 
-def _show(session: Session, verifier: Verifier, checks: list[Check]) -> int:
+def show(session: Session, verifier: Verifier, complaints: Sequence[str] = ()) -> int:
+    """Print the verdict; ``complaints`` are about what is not a record. Returns the exit code."""
+    findings = verifier.findings
+    checks, faults, first = list(findings.checks.values()), findings.faults, findings.first
     broken = [check for check in checks if check.wrong]
+    counts = dict(sorted(Counter(fault.kind for fault in faults).items()))
     if session.output in ("json", "jsonl", "yaml"):
         result = {
-            "whole": not broken,
+            "whole": not broken and not complaints,
             "events": verifier.events,
             "outcomes": verifier.outcomes,
+            "faults": counts,
+            "redacted": findings.redacted,
+            "first": None if first is None else asdict(first),
             "checks": [
                 {"name": check.name, "law": check.law, "examined": check.examined, "wrong": check.wrong,
                  "first": check.first or None}
@@ -212,7 +257,14 @@ def _show(session: Session, verifier: Verifier, checks: list[Check]) -> int:
         ]
         show_table(("check", "law", "examined", "wrong"), rows)
         totals = f"{sum(verifier.events.values()):,} events, {sum(verifier.outcomes.values()):,} outcomes"
-        say(f"{totals}: {'no gap, no duplicate' if not broken else 'the log is not whole'}")
+        told = ", ".join(f"{count} {kind}" for kind, count in counts.items())
+        say(f"{totals}: {'no gap, no duplicate' if not broken else f'the log is not whole: {told}'}")
+        if findings.redacted:
+            say(f"{len(findings.redacted)} redacted, each with reason and approver (-o json lists them)")
+        if first is not None:
+            say(f"first bad record, {first.kind}: {first.topic}/{first.partition}/{first.offset} {first.key}")
     for check in broken:
         say(f"error: {check.first} ({check.law})")
-    return EXIT_FAILED if broken else EXIT_OK
+    for complaint in complaints:
+        say(f"error: {complaint}")
+    return EXIT_FAILED if broken or complaints else EXIT_OK

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from itertools import islice, takewhile
 from typing import Any
 
+from schemas.chain import CHAIN, REDACTED, START
 from schemas.codec import HEADER_BYTES, Codec
 from schemas.numbers import odd
 from schemas.topics import Topics
@@ -15,6 +16,7 @@ from streams.shards.identity import uuid_bytes
 from streams.shards.record import Record
 from streams.shards.saved import ANSWERS_KEPT, Chunk, Mark, Remembered
 from streams.shards.shard import Entry, Slice
+from streams.shards.trail import Tail, Vouched
 from streams.translation import from_record
 
 _log = logging.getLogger(__name__)
@@ -40,6 +42,13 @@ def remember(index: dict[bytes, Remembered], body: Mapping[str, Any], value: byt
         index[key] = Remembered(body["body_hash"], value)
 
 
+def _event(kind: type, body: dict[str, Any]) -> Any:
+    try:
+        return kind(**body)
+    except TypeError:
+        return from_record(kind, body)
+
+
 class Fold:
     """Rebuilds one slice. Call :meth:`snapshots`, then :meth:`open`, then :meth:`events` and :meth:`outcomes` (and
     :meth:`snapshots` again, to follow a log that somebody is writing), then :meth:`finish`.
@@ -62,7 +71,9 @@ class Fold:
         self.opened = False
         self._covered: dict[bytes, int] = {}  # what was taken from a snapshot: its events are passed over
         self._snapshotted: dict[bytes, int] = {}
-        self._written = 0
+        self.tail = Tail()
+        self._ahead: dict[bytes, dict[int, tuple[Any, bytes]]] = {}
+        self._written = self._passed_over = 0
         self._event_sequence = 0
         self._outcome_sequence = 0
         self._source_offset = -1
@@ -119,7 +130,7 @@ class Fold:
         for key, value in found.items():
             if b"/" in key:
                 if states is not None and (read := states.read_state(value)) is not None:
-                    piece.states[key] = Entry(read[0], read[1])
+                    piece.states[key] = Entry(*read)
                     self._covered[key] = read[0]
             elif (number := chunk_number(key)) is not None:
                 chunk = None if states is None else states.read_chunk(number, value)
@@ -127,6 +138,7 @@ class Fold:
                 piece.saved.remember(chunk or Chunk(number, 0, 0, b""))
         if mark is not None:
             self.mark = piece.saved.mark = mark
+            self.tail.forget(mark.sequence)
 
     def _note(self, key: bytes, value: bytes | None) -> None:
         """Note what the owner has snapshotted since."""
@@ -135,7 +147,9 @@ class Fold:
             return
         if key == MARK_KEY:
             saved.mark = states.read_mark(value)
-            if saved.mark is None:
+            if saved.mark is not None:
+                self.tail.forget(saved.mark.sequence)
+            else:
                 self._snapshotted.clear()  # an owner with another fold: its snapshots replace ours
         elif b"/" in key:
             self._snapshotted[key] = states.read_version(value or b"")
@@ -157,8 +171,11 @@ class Fold:
 
     # ---------------------------------------------------------------- 2. the tail
     def events(self, records: Sequence[Record]) -> None:
-        """Fold events. Raises :class:`BrokenLog` on a hole or a repeat."""
-        decode, kinds, states = self._codec.decode, self._kinds, self.slice.states
+        """Fold events. Raises :class:`BrokenLog` on a repeat.
+
+        The record of a redacted event stands behind its successors: they wait for it.
+        """
+        decode, kinds, states, tail = self._codec.decode, self._kinds, self.slice.states, self.tail
         evolve, initial = self.slice.aggregate.evolve, self.slice.aggregate.initial
         since, last = self.mark.sequence, self._event_sequence
         for record in records:
@@ -167,29 +184,49 @@ class Fold:
             envelope = body.pop("envelope")
             version, sequence, source = envelope["version"], envelope["sequence"], envelope["source_offset"]
             key = (record.key() or b"").rsplit(b"/", 2)[0]
+            headers = dict(record.headers() or ())
+            redacted = REDACTED in headers
             entry = states.get(key)
             known = 0 if entry is None else entry.version
-            if kind is None or sequence <= last:
+            if kind is None or (sequence <= last and not redacted):
                 raise self._broken(record, fullname, version, sequence, known)
+            if redacted and version <= known:
+                # What it was is folded already: a redaction changes no state. It may be the only record left of it.
+                self._passed_over += sequence > since
+                continue
+            chain = headers.get(CHAIN) or START
             if version == known + 1:
-                try:
-                    event = kind(**body)
-                except TypeError:
-                    event = from_record(kind, body)
-                state = evolve(initial if entry is None else entry.state, event)
-                states[key] = Entry(version, state)
+                state = evolve(initial if entry is None else entry.state, _event(kind, body))
+                states[key] = Entry(version, state, chain)
+                if self._ahead:
+                    self._catch_up(key)
+            elif version > known:
+                self._ahead.setdefault(key, {})[version] = (_event(kind, body), chain)
             elif version > self._covered.get(key, 0):
                 raise self._broken(record, fullname, version, sequence, known)
-            last = sequence
+            last = max(last, sequence)
             if sequence > since:
                 self._written += 1
+                if sequence > tail.after:
+                    tail.chains.append((sequence, chain))
             self._source_offset = max(self._source_offset, source)
         self._event_sequence = last
         self.slice.position = max(self.mark.position, last)  # what is read meanwhile says how old it is
 
+    def _catch_up(self, key: bytes) -> None:
+        """Fold the events that waited for the one just folded."""
+        waiting, states = self._ahead.pop(key, {}), self.slice.states
+        entry = states[key]
+        while (found := waiting.pop(entry.version + 1, None)) is not None:
+            event, chain = found
+            state = self.slice.aggregate.evolve(entry.state, event)
+            entry = states[key] = Entry(entry.version + 1, state, chain)
+        if waiting:
+            self._ahead[key] = waiting
+
     def outcomes(self, records: Sequence[Record]) -> None:
         """Remember answers. One that was given again is the same answer, and takes no sequence."""
-        decode, index, since = self._codec.decode, self.slice.index, self.mark.sequence
+        decode, index, since, tail = self._codec.decode, self.slice.index, self.mark.sequence, self.tail
         for record in records:
             value = record.value() or b""
             body = decode(value)[1]
@@ -203,6 +240,8 @@ class Fold:
             self._outcome_sequence = sequence
             if sequence > since:
                 self._written += 1
+                if sequence > tail.after:
+                    tail.outcomes.append((sequence, value))
             remember(index, body, value)
         told = dict(records[-1].headers() or ()) if records else {}  # offsets only rise
         self._source_offset = max(self._source_offset, int(told.get("source-offset") or -1))
@@ -215,11 +254,13 @@ class Fold:
         )
 
     # ---------------------------------------------------------------- 3. is it whole?
-    def finish(self, committed: Committed, first_outcome: int, first_command: int) -> Slice:
+    def finish(
+        self, committed: Committed, vouched: Vouched, first_outcome: int, first_command: int, now_ms: int
+    ) -> Slice:
         """Return the slice at its committed offset, or after the last source offset in the log when there is none.
 
-        ``first_outcome`` and ``first_command`` are the first offsets that are left of these topics. Raises
-        :class:`BrokenLog` when records are missing.
+        ``vouched`` is its last checkpoint. ``first_outcome`` and ``first_command`` are the first offsets that are left of
+        these topics. Raises :class:`BrokenLog` when records are missing.
         """
         piece, mark, done = self.slice, self.mark, self._snapshotted
         saved = piece.saved
@@ -231,9 +272,17 @@ class Fold:
         piece.metadata = committed.metadata
         after = max(self._source_offset + 1, mark.next, first_command)
         piece.next = committed.offset if committed.offset >= 0 else after
+        piece.trail = self.tail.trail(vouched, now_ms)
+        if self._ahead:
+            key, waiting = min(self._ahead.items())
+            raise BrokenLog(
+                f"{self.events_at[0]}/{self.events_at[1]}: {key.decode()} has version {min(waiting)}, and none before it;"
+                " `flexcore event verify` names the first bad record"
+            )
         promised = sequence_in(committed.metadata)
         complete = first_outcome <= mark.outcomes
-        if promised > piece.sequence or (complete and self._written != piece.sequence - mark.sequence):
+        lacking = piece.sequence - mark.sequence - self._written
+        if promised > piece.sequence or (complete and not 0 <= lacking <= self._passed_over):
             raise BrokenLog(
                 f"{self.events_at[0]}/{self.events_at[1]}: the last writer had written up to sequence {promised}, the log"
                 f" holds {self._written} records after {mark.sequence} up to {piece.sequence}: records are missing"

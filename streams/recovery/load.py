@@ -19,16 +19,17 @@ from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaExcepti
 
 from schemas.catalogue import Catalogue
 from schemas.codec import Codec
-from schemas.topics import Topics
+from schemas.topics import AUDIT, Topics
 from streams.domain.aggregate import Aggregate
 from streams.recovery.fold import BrokenLog, Fold, Partition, remember
-from streams.recovery.offsets import Broker, Committed
+from streams.recovery.offsets import Broker, Committed, vouched_in
 from streams.recovery.snapshots import StateCodec, fold_hash
 from streams.recovery.standby import Followed
 from streams.shards.identity import uuid_bytes
 from streams.shards.record import Record
 from streams.shards.saved import Remembered
 from streams.shards.shard import Slice
+from streams.shards.trail import Vouched
 
 _log = logging.getLogger(__name__)
 _BATCH_RECORDS = 10_000
@@ -181,16 +182,20 @@ class Loader:
         followed = self.take_followed(shard) or Followed({}, {})
         folds = [followed.folds.get(name) or self._fold(name, shard) for name in names]
         parts = [part for fold in folds for part in (fold.events_at, fold.outcomes_at, fold.snapshots_at)]
-        ends = self._broker.ends(parts)
+        ends = self._broker.ends([*parts, (self._topics.named(AUDIT), shard)])
         if not self._broker.settled(ends, commands, wanted):
             return {}
         lows = self._broker.starts([*parts, *commands])
+        vouched = self._vouched(shard, {name: at[name].metadata for name in names}, ends, wanted, loading)
+        for fold in folds:
+            fold.tail.forget(vouched[fold.slice.aggregate.name].to)
         if not self._read_all(folds, followed.at, ends, wanted, loading):
             return {}
         done: dict[str, Slice] = {}
         for fold in folds:
             name = fold.slice.aggregate.name
-            numbers = at[name], lows[fold.outcomes_at], lows[self._topics.commands(name), shard]
+            firsts = lows[fold.outcomes_at], lows[self._topics.commands(name), shard]
+            numbers = at[name], vouched[name], *firsts, int(1000 * time.time())
             try:
                 done[name] = fold.finish(*numbers)
             except BrokenLog as error:
@@ -199,10 +204,34 @@ class Loader:
                 # Snapshots are never required: the log itself has the last word.
                 _log.error("%s; folding again without snapshots", error)
                 again = Fold(self._aggregates[name], shard, self._codec, self._topics, None)
+                again.tail.forget(vouched[name].to)
                 if not self._read_all([again], {}, ends, wanted, loading):
                     return {}
                 done[name] = again.finish(*numbers)
         return done
+
+    def _vouched(
+        self,
+        shard: int,
+        metadata: Mapping[str, str],
+        ends: Mapping[Partition, int],
+        wanted: Callable[[], bool],
+        loading: Loading,
+    ) -> dict[str, Vouched]:
+        """Return each aggregate's last checkpoint: as it was committed with the offset, else from the audit topic."""
+        found = {name: vouched_in(told) for name, told in metadata.items()}
+        part = (self._topics.named(AUDIT), shard)
+
+        def pick(records: Sequence[Record]) -> None:
+            for record in records:
+                name = (record.key() or b"").decode().partition("/")[0]
+                if metadata.get(name) == "":
+                    body = self._codec.decode(record.value() or b"")[1]
+                    found[name] = Vouched(body["number"], body["to"], bytes.fromhex(body["root"]))
+
+        if "" in metadata.values():
+            self._read({part: pick}, {part: 0}, ends, wanted, loading)
+        return found
 
     def _fold(self, name: str, shard: int) -> Fold:
         return Fold(self._aggregates[name], shard, self._codec, self._topics, self.states()[name])
@@ -216,8 +245,10 @@ class Loader:
         self._read(sinks, dict.fromkeys(sinks, 0), ends, lambda: True, Loading())
         at = {part: ends[part] for part in sinks}
         ends = self._broker.ends(parts, committed=True)  # no mark that was read points beyond these
-        for fold in folds:
+        commands = [(self._topics.commands(name), shard) for name in self._aggregates]
+        for fold, committed in zip(folds, self._broker.unstable(commands), strict=True):
             at |= fold.open(ends)
+            fold.tail.forget(vouched_in(committed.metadata).to)
         return Followed({fold.slice.aggregate.name: fold for fold in folds}, at)
 
     def _read_all(

@@ -22,6 +22,7 @@ from confluent_kafka.admin import AdminClient
 from confluent_kafka.admin._listoffsets import OffsetSpec
 
 from streams.failures import Hanging
+from streams.shards.trail import Vouched
 
 _log = logging.getLogger(__name__)
 _T = TypeVar("_T")
@@ -32,7 +33,7 @@ _REPORT_EVERY_S = 5.0
 
 @dataclass(frozen=True, slots=True)
 class Committed:
-    """A committed offset (-1: none) with its metadata, ``<transactional.id>|<sequence>``."""
+    """A committed offset (-1: none) with its metadata, ``<transactional.id>|<sequence>|<last checkpoint>``."""
 
     offset: int
     metadata: str
@@ -40,12 +41,17 @@ class Committed:
 
 def written_by(metadata: str) -> str:
     """Return the transactional id of the writer that committed this metadata, or an empty string."""
-    return metadata.rpartition("|")[0]
+    return metadata.rsplit("|", 2)[0]
 
 
 def sequence_in(metadata: str) -> int:
     """Return the sequence up to which that writer had written."""
-    return int(metadata.rpartition("|")[2] or 0)
+    return int(metadata.rsplit("|", 2)[1]) if metadata else 0
+
+
+def vouched_in(metadata: str) -> Vouched:
+    """Return the last checkpoint that was committed by then."""
+    return Vouched.read(metadata.rsplit("|", 2)[2]) if metadata else Vouched()
 
 
 class Broker:

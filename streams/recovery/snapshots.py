@@ -19,7 +19,7 @@ from streams.shards.saved import Chunk, Mark
 
 MARK_KEY = b"mark"
 _CHUNK_PREFIX = b"index-"
-_FORMAT = 1
+_FORMAT = 2
 
 
 class Unusable(ValueError):
@@ -102,7 +102,7 @@ class StateCodec:
         self.fold = fold
         self._decode = msgspec.msgpack.Decoder(type(aggregate.initial)).decode
 
-    def state(self, version: int, state: Any, chain: bytes = b"") -> bytes:
+    def state(self, version: int, state: Any, chain: bytes) -> bytes:
         """Return a snapshot. Raises :class:`Unusable` for a state that would not be read back as it is."""
         try:
             raw = _encode(state)

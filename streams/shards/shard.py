@@ -9,16 +9,18 @@ from typing import Any, Literal
 from streams.domain.aggregate import Aggregate
 from streams.shards.record import Record
 from streams.shards.saved import Remembered, Saved
+from streams.shards.trail import Trail
 
 Phase = Literal["loading", "claiming", "ready"]
 
 
 @dataclass(slots=True)
 class Entry:
-    """The newest state of one aggregate and its version (number of its events)."""
+    """The newest state of one aggregate, its version (number of its events), and the chain of the last of them."""
 
     version: int
     state: Any
+    chain: bytes
 
 
 @dataclass(slots=True)
@@ -27,8 +29,8 @@ class Slice:
 
     ``next`` is the committed offset that ``states`` belong to, ``metadata`` what was committed with it: while the
     broker's offset and metadata are both equal, nobody has written since. ``sequence`` counts the events and outcomes
-    written, ``position`` is the sequence of the last event. ``saved`` says what of it is snapshotted; ``recalling``:
-    answers are being read back, and no command is decided until they are there.
+    written, ``position`` is the sequence of the last event. ``saved`` says what of it is snapshotted, ``trail`` what of it
+    no checkpoint vouches for; ``recalling``: answers are being read back, and no command is decided until they are there.
     """
 
     aggregate: Aggregate
@@ -45,6 +47,7 @@ class Slice:
     armed: bool = False
     reached: int = -1
     saved: Saved = field(default_factory=Saved)
+    trail: Trail = field(default_factory=Trail)
     recalling: bool = False
 
     def caught_up(self, decided: int) -> bool:

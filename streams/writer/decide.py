@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from schemas import topics as names
+from schemas.chain import START
 from schemas.outcome import ACCEPTED, Answer
 from schemas.partitioning import partition_of
 from streams.domain.aggregate import (
@@ -27,6 +28,7 @@ from streams.shards.identity import derived, uuid_bytes
 from streams.shards.record import Record
 from streams.shards.saved import Remembered, Saved, Written
 from streams.shards.shard import Entry, Slice
+from streams.shards.trail import Vouched
 from streams.writer.command import Command, of_timer
 from streams.writer.decoding import Decoder
 from streams.writer.encoding import Cause, EffectEncoder, Encoder, Produced
@@ -44,8 +46,9 @@ class _Unread(Exception):
 class Staged:
     """What one slice adds in a transaction: an overlay over its states, dropped whole if the transaction aborts.
 
-    ``under`` is the overlay of the transaction before, while that one is being committed. ``written`` is what the
-    transaction adds to the snapshots. ``missing`` are the chunks of old answers that must be read back before the next
+    ``under`` is the overlay of the transaction before, while that one is being committed. ``chains`` and ``answers`` are
+    what the next checkpoints vouch for: of events and outcomes, in order. ``written`` is what the transaction adds to the
+    snapshots, ``vouched`` its checkpoint over everything before it. ``missing`` are the chunks of old answers that must be read back before the next
     command can be decided.
     """
 
@@ -57,6 +60,8 @@ class Staged:
     states: dict[bytes, Entry] = field(default_factory=dict)
     index: dict[bytes, Remembered] = field(default_factory=dict)
     out: list[Produced] = field(default_factory=list)
+    chains: list[bytes] = field(default_factory=list)
+    answers: list[bytes] = field(default_factory=list)
     commands: int = 0
     events: int = 0
     duplicates: int = 0
@@ -65,6 +70,7 @@ class Staged:
     forwarded: int = 0
     timers: int = 0
     written: Written | None = None
+    vouched: Vouched | None = None
     missing: tuple[int, ...] = ()
 
     @classmethod
@@ -150,7 +156,7 @@ class Decider:
             self._again(staged, command, cause, remembered, offset)
             return
         if entry is None:
-            entry = Entry(0, self._aggregate.initial)
+            entry = Entry(0, self._aggregate.initial, START)
         try:
             if condemned:
                 raise ValueError("this command alone makes its transaction fail: what it writes is too large")
@@ -190,16 +196,14 @@ class Decider:
         # The outcome takes its sequence before its events: the position it names is then the last one of both.
         own = staged.sequence + 1
         out: list[Produced] = []
+        chains: list[bytes] = []
         if events:
-            first, after = (
-                entry.version + 1,
-                self._apply(staged, out, command, key, entry, events, cause, own),
-            )
-            last = after.version
+            after, chains = self._apply(staged, out, command, key, entry, events, cause, own)
+            first, last = entry.version + 1, after.version
         else:
             first = last = 0
             touched = aggregate.touch(command.message, entry.state)
-            after = entry if touched is entry.state else Entry(entry.version, touched)
+            after = entry if touched is entry.state else Entry(entry.version, touched, entry.chain)
         body = command.message.body
         reply = None if self._reply is None else self._reply(body, after.state)
         stored = not (aggregate.unindexed and isinstance(body, aggregate.unindexed))
@@ -210,6 +214,7 @@ class Decider:
             staged.position = staged.sequence
             staged.events += len(events)
             staged.out += out
+            staged.chains += chains
         if after is not entry:
             staged.states[key] = after
         self._outcome(staged, command, cause, answer, index_key, (first, last), own)
@@ -234,12 +239,13 @@ class Decider:
                 return
             command = of_timer(message)
             cause = self._encoder.cause(command, key, -1)
-            entry = self._apply(staged, out, command, key, entry, events, cause, staged.sequence)
+            entry, chains = self._apply(staged, out, command, key, entry, events, cause, staged.sequence)
         except Exception:  # noqa: BLE001  # a rule of somebody's own
             # The timer is not retried before the aggregate's next event: an endless loop would stop the shard.
             _log.exception("timer of %s/%s at %d failed", aggregate.name, aggregate_id, due)
             return
         staged.out += out
+        staged.chains += chains
         staged.events += len(events)
         staged.sequence = staged.position = staged.sequence + len(events)
         staged.states[key] = entry
@@ -255,19 +261,23 @@ class Decider:
         events: tuple[Any, ...],
         cause: Cause,
         sequence: int,
-    ) -> Entry:
-        """Append the records of ``events`` and of their effects to ``out``; return what they make of ``entry``."""
+    ) -> tuple[Entry, list[bytes]]:
+        """Append the records of ``events`` and of their effects to ``out``; return what they make of ``entry``, and their
+        chains.
+        """
         evolve, encode, shard = self._aggregate.evolve, self._encoder.event, staged.slice.shard
-        version, state = entry.version, entry.state
+        version, state, chain = entry.version, entry.state, entry.chain
+        chains = []
         for index, event in enumerate(events):
             version += 1
             sequence += 1
             state = evolve(state, event)
-            event_id, produced = encode(event, key, shard, version, sequence, index, cause)
+            event_id, chain, produced = encode(event, key, shard, (version, sequence, index), cause, chain)
             out.append(produced)
+            chains.append(chain)
             if not self._effectless:
                 self._follow(out, command, event, state, event_id)
-        return Entry(version, state)
+        return Entry(version, state, chain), chains
 
     def _follow(self, out: list[Produced], command: Command, event: Any, state: Any, event_id: str) -> None:
         tenant, aggregate_id = command.message.tenant, command.message.aggregate_id
@@ -316,6 +326,7 @@ class Decider:
         numbers = (*versions, staged.slice.shard, sequence, staged.position)
         produced = self._encoder.outcome(cause, command, numbers, answer)
         staged.out.append(produced)
+        staged.answers.append(produced[1])
         if answer.stored:
             staged.index[index_key] = Remembered(command.body_hash, produced[1])
 

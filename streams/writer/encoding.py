@@ -9,6 +9,7 @@ import orjson
 from schemas import envelope as envelopes
 from schemas import topics as names
 from schemas.catalogue import Catalogue
+from schemas.chain import CHAIN, link
 from schemas.codec import Codec, header
 from schemas.compiled import EncodeEvent
 from schemas.envelope import sized
@@ -111,13 +112,26 @@ class Encoder:
         )
 
     def event(
-        self, event: Any, key: bytes, shard: int, version: int, sequence: int, index: int, cause: "Cause"
-    ) -> tuple[str, Produced]:
-        """Return the event's id and record. The id is derived from the command's, so a retry repeats it."""
+        self,
+        event: Any,
+        key: bytes,
+        shard: int,
+        numbers: tuple[int, int, int],
+        cause: "Cause",
+        previous: bytes,
+    ) -> tuple[str, bytes, Produced]:
+        """Return the event's id, chain and record. The id is derived from the command's, so a retry repeats it.
+
+        ``numbers`` are version, sequence and index among the command's events; ``previous`` is the chain of the
+        aggregate's event before it.
+        """
+        version, sequence, index = numbers
         event_id = derived(cause.command_uuid, str(index))
         raw_id = event_id.encode()
         encode, fixed = self._kinds[type(event)]
         value = encode(envelopes.envelope(raw_id, cause.whose, version, sequence, cause.whence), event)
+        record_key = b"%b/%020d/%b" % (key, version, raw_id)
+        chain = link(previous, record_key, value)
         headers = [
             *fixed,
             *cause.headers,
@@ -125,8 +139,9 @@ class Encoder:
             ("ce_subject", key),
             ("sequence", b"%d" % sequence),
             ("version", b"%d" % version),
+            (CHAIN, chain),
         ]
-        return event_id, (self._events_topic, value, b"%b/%020d/%b" % (key, version, raw_id), shard, headers)
+        return event_id, chain, (self._events_topic, value, record_key, shard, headers)
 
     def outcome(
         self, cause: "Cause", command: Command, numbers: tuple[int, int, int, int, int], answer: Answer

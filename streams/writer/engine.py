@@ -20,6 +20,7 @@ from schemas.topics import Topics
 from streams.metrics import Counters
 from streams.recovery.load import Loader
 from streams.settings import WorkerSettings
+from streams.writer.checkpoints import Checkpoints
 from streams.writer.decide import Decider, Staged
 from streams.writer.ownership import Ownership
 from streams.writer.snapshots import Snapshots
@@ -29,6 +30,7 @@ from streams.writer.work import Work
 _log = logging.getLogger(__name__)
 _TOO_LARGE = {KafkaError.MSG_SIZE_TOO_LARGE, KafkaError.RECORD_LIST_TOO_LARGE, KafkaError.INVALID_MSG}
 _CHUNK_RECORDS = 500
+_SIGN_OFF_S = 2.0
 
 
 class Engine:
@@ -42,6 +44,7 @@ class Engine:
         writer: TransactionalWriter,
         loader: Loader,
         snapshots: Snapshots,
+        checkpoints: Checkpoints,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self.counters = Counters()
@@ -50,6 +53,7 @@ class Engine:
         self._deciders = deciders
         self._writer = writer
         self._snapshots = snapshots
+        self._checkpoints = checkpoints
         self._clock = clock
         self._commit_thread = ThreadPoolExecutor(1, "commit")
         self.ownership = Ownership(topics, deciders, loader, writer.id, self._connect, self.counters)
@@ -59,15 +63,26 @@ class Engine:
         self._committed_at = 0.0
         self._now_ms = 0
         self._stopping = False
+        self._ended = asyncio.Event()
+        self._ended.set()
 
     async def stop(self) -> None:
-        """Finish what is decided and take no more. Shards stay parked until the group is left."""
+        """Finish what is decided, vouch for it, and take no more. Shards stay parked until the group is left."""
         self._stopping = True
         self.ownership.stop()
+        await self._ended.wait()
         await self.ownership.idle()
 
     async def run(self) -> None:
         """Decide until stopped. Raises ``NodeTaken`` if another process runs as this node; nothing else ends it."""
+        self._ended.clear()
+        try:
+            await self._run()
+            await self._sign_off()
+        finally:
+            self._ended.set()
+
+    async def _run(self) -> None:
         while not self._stopping or self._flight is not None:
             work = self.ownership.open(self._flight)
             try:
@@ -139,6 +154,7 @@ class Engine:
         self._writer.begin()
         for part in work.parts.values():
             self._snapshots.stage(part, self._now_ms)
+            self._checkpoints.stage(part, self._now_ms, closing=self._stopping)
             self._writer.produce(part.out)
         offsets = self._offsets(work)
         work.metadata = {(tp.topic, tp.partition): tp.metadata or "" for tp in offsets}
@@ -148,14 +164,20 @@ class Engine:
         self._flight = work
 
     def _offsets(self, work: Work) -> list[TopicPartition]:
-        """Return where every touched slice stands: the offset to go on from, with writer and sequence."""
-        standing = {(name, piece): (part.next, part.sequence) for (name, piece), part in work.parts.items()}
+        """Return where every touched slice stands: the offset to go on from, with writer, sequence and last checkpoint."""
+        standing = {
+            (name, shard): (part.next, part.sequence, part.vouched or part.slice.trail.vouched)
+            for (name, shard), part in work.parts.items()
+        }
         for shard in work.claims:
             for name, piece in shard.slices.items():
-                standing.setdefault((name, shard.number), (piece.next, piece.sequence))
+                here = (piece.next, piece.sequence, piece.trail.vouched)
+                standing.setdefault((name, shard.number), here)
         return [
-            TopicPartition(self._topics.commands(name), shard, offset, f"{self._writer.id}|{sequence}")
-            for (name, shard), (offset, sequence) in standing.items()
+            TopicPartition(
+                self._topics.commands(name), number, offset, f"{self._writer.id}|{sequence}|{vouched}"
+            )
+            for (name, number), (offset, sequence, vouched) in standing.items()
         ]
 
     def _commit(self, offsets: list[TopicPartition], work: Work) -> None:
@@ -178,6 +200,7 @@ class Engine:
             piece.next, piece.sequence, piece.position = part.next, part.sequence, part.position
             piece.merge(part.states, part.index)
             self._snapshots.committed(part)
+            self._checkpoints.committed(part, self._now_ms)
             self._count(part)
             self._condemned.pop(key, None)
         for shard in flight.shards.values():
@@ -224,6 +247,22 @@ class Engine:
         self.ownership.reload(broken.shards | work.shards)
         # The heartbeat thread needs a moment to hear what the broker has already told us.
         await asyncio.sleep(0.05)
+
+    async def _sign_off(self) -> None:
+        """Vouch for everything that is written. What fails here is made good by the next owner."""
+        work = self.ownership.open(None)
+        try:
+            self.ownership.take_unsigned(work)
+            if work:
+                await self._send(work)
+                assert work.commit is not None
+                await asyncio.wait_for(asyncio.shield(work.commit), _SIGN_OFF_S)
+                self._merge(work, work)
+        except (KafkaException, BufferError, TimeoutError) as error:
+            _log.warning("the last checkpoints are left to the next owner: %s", error)
+        finally:
+            self._flight = None
+            self.ownership.close(work)
 
     def _narrow(self, broken: Work, error: Exception) -> None:
         """Halve the batch down to the one command that cannot be written; that one fails when it comes again."""

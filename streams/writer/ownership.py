@@ -196,6 +196,16 @@ class Ownership:
             work.membership = self._membership
             return take(work, self._shards.values(), now_ms, records_max, bytes_max)
 
+    def take_unsigned(self, work: Work) -> None:
+        """Take into ``work`` every slice of which something is not vouched for by a checkpoint, and nothing else."""
+        with self._changed:
+            work.membership = self._membership
+            for shard in self._shards.values():
+                if shard.phase == "ready":
+                    for piece in shard.slices.values():
+                        if piece.trail.since:
+                            work.part(shard, piece)
+
     def has_work(self) -> bool:
         """Tell whether records wait, or a shard to be claimed."""
         return any(shard.phase == "claiming" or shard.buffered for shard in list(self._shards.values()))

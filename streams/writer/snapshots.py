@@ -148,7 +148,7 @@ def _next(
     while sweep.states and len(written.states) < most and size < _BYTES_MAX:
         key = sweep.states.pop()
         entry = part.states.get(key) or piece.states[key]
-        value = codec.state(entry.version, entry.state)
+        value = codec.state(entry.version, entry.state, entry.chain)
         if len(value) > _RECORD_BYTES_MAX:
             raise Unusable(
                 f"the state of {key!r} has {len(value)} bytes, and a snapshot at most {_RECORD_BYTES_MAX}"

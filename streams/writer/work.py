@@ -48,6 +48,11 @@ class Work:
         under = None if self.before is None else self.before.parts.get(key)
         return self.parts.get(key) or Staged.on(piece, under)
 
+    def vouches(self, piece: Slice) -> bool:
+        """Tell whether this transaction holds a checkpoint of the slice."""
+        part = self.parts.get((piece.aggregate.name, piece.shard))
+        return part is not None and part.vouched is not None
+
     def settle(self) -> None:
         """Note that the work before is committed and merged."""
         self.before = None
@@ -85,6 +90,8 @@ def take(work: Work, shards: Iterable[Shard], now_ms: int, records_max: int, byt
             work.records += len(taken)
             work.bytes += size
             chunk.records.append((work.part(shard, piece), taken))
+        if piece.trail.due(now_ms) and not (work.before and work.before.vouches(piece)):
+            work.part(shard, piece)  # its checkpoint is written even if nothing else is
         if not piece.pending and piece.aggregate.tick is not None:
             _timers(work, chunk, shard, piece, now_ms)
     return chunk

@@ -29,6 +29,30 @@ def put(node: NodeProcess, record: Any) -> None:
     assert producer.flush(10) == 0
 
 
+def contents(folder: Path) -> dict[str, bytes]:
+    """Return every file of a folder."""
+    return {file.name: file.read_bytes() for file in folder.iterdir()}
+
+
+def an_export_proves_itself(node: NodeProcess, folder: Path) -> None:
+    """Twice the same bytes; whole; and whoever changes a line, or drops one, is found out."""
+    one, two = folder / "one", folder / "two"
+    node.cli("event", "export", str(one))
+    node.cli("event", "export", str(two), "--at", str(one))
+    assert contents(one) == contents(two)
+    assert json.loads(node.cli("event", "verify", "--export", str(one), "-o", "json"))["whole"]
+
+    file = max(one.glob("run.events-*.jsonl"), key=lambda file: file.stat().st_size)
+    lines = file.read_bytes().splitlines(keepends=True)
+    assert json.loads(lines[0])["specversion"] == "1.0"
+    file.write_bytes(b"".join([lines[0], *lines[2:]]))
+    said = node.cli("event", "verify", "--export", str(one), code=1)
+    assert "missing" in said
+    assert f"{file.name} is not the file that the manifest describes" in said
+    file.write_bytes(b"".join(lines).replace(b'"actor":"', b'"actor":"m'))
+    assert "altered" in node.cli("event", "verify", "--export", str(one), code=1)
+
+
 def test_tampering_is_found_and_named(own: NodeProcess, project: Path) -> None:
     """An event written twice, and a record that no bookmark counts."""
     (project / "rows.jsonl").write_text("".join(f'{{"id": {number}}}\n' for number in range(700)))
@@ -53,6 +77,8 @@ def test_tampering_is_found_and_named(own: NodeProcess, project: Path) -> None:
     datasets = next(check for check in whole["checks"] if check["name"] == "datasets")
     assert (whole["whole"], datasets["wrong"]) == (True, 0)
     assert datasets["examined"] > 0
+
+    an_export_proves_itself(own, project)
 
     prefix = own.settings["FLEXCORE_TOPIC_PREFIX"]
     put(own, first_of(own, f"{prefix}.dataset.default.read.rows", 4))

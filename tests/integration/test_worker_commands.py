@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from schemas.chain import START, link
 from schemas.partitioning import partition_of
 from tests.support.services import KafkaService
 from tests.support.truth import read
@@ -140,9 +141,11 @@ def test_every_event_carries_its_origin_in_envelope_and_headers(accounts: Accoun
     records = read(accounts.bootstrap, f"{accounts.prefix}.account.events", SHARDS)
     record = next(r for r in records if b"/origin/" in r.key)
     envelope = accounts.codec.decode(record.value)[1]["envelope"]
+    chain = record.headers.pop("chain")
     headers = {name: value.decode() for name, value in record.headers.items()}
 
     assert record.key.decode() == f"default/origin/{1:020d}/{envelope['event_id']}"
+    assert chain == link(START, record.key, record.value)
     assert headers["ce_id"] == envelope["event_id"]
     assert headers["command-id"] == envelope["command_id"] == command_id
     assert headers["writer"] == envelope["writer"] == f"{accounts.prefix}/node/a"

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from schemas.chain import START
 from schemas.outcome import ACCEPTED, Answer
 from schemas.topics import Topics
 from streams.domain.aggregate import Message
@@ -45,7 +46,9 @@ class Job:
             version += 1
             sequence += 1
             state = evolve(state, event)
-            out.append(self._encoder.event(event, key, part, version, sequence, index, cause)[1])
+            # The chain costs the same whatever it goes on from; here it goes on from nothing.
+            numbers = (version, sequence, index)
+            out.append(self._encoder.event(event, key, part, numbers, cause, START)[2])
         self._sequences[part] = sequence
         refused = None if isinstance(decided, tuple) else decided
         answer = Answer("rejected", refused.reason, refused.detail) if refused else ACCEPTED

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Any, Self
 
+from schemas.chain import START
 from streams.domain.aggregate import Aggregate, Effect, Message, Rejected
 from streams.recovery.snapshots import StateCodec
 
@@ -36,7 +37,7 @@ class Spec:
         """Fold facts, and gather what they set going."""
         for event in events:
             self.state = self.aggregate.evolve(self.state, event)
-            self._snapshots.state(len(self.log), self.state)
+            self._snapshots.state(len(self.log), self.state, START)
             self.log.append(event)
             self.sent.extend(self.aggregate.effects(TENANT, self.aggregate_id, event, self.state))
         return self

@@ -4,13 +4,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
 from schemas.codec import Codec
 from schemas.topics import Topics
+from streams.checkpoints import CheckpointEncoder, Signer
 from streams.recovery.fold import Fold, Partition
 from streams.recovery.load import UNREAD
 from streams.recovery.offsets import Committed
 from streams.recovery.snapshots import StateCodec, fold_hash
 from streams.shards.shard import Slice
+from streams.writer.checkpoints import Checkpoints
 from streams.writer.decide import Staged
 from streams.writer.snapshots import Snapshots
 from tests.support.records import Bench, FakeRecord
@@ -44,6 +48,9 @@ class Log:
         aggregate = self.bench.slice.aggregate
         self.bench.slice.next = max(self.bench.slice.next, 0)
         self.codec = StateCodec(aggregate, fold_hash(aggregate, self.bench.catalogue, self.fold))
+        signer = Signer(Ed25519PrivateKey.from_private_bytes(bytes(32)))
+        encoder = CheckpointEncoder(signer, self.bench.catalogue, self.bench.codec)
+        self.checkpoints = Checkpoints("audit", encoder, "c/node/n")
         self.snapshots = Snapshots(
             Topics(), lambda: {aggregate.name: self.codec}, self._end_of, self.tail_records
         )
@@ -58,7 +65,7 @@ class Log:
             self.ends.get("account.outcomes", 0),
         )
 
-    def commit(self, *records: FakeRecord, now_ms: int = NOW_MS) -> Staged:
+    def commit(self, *records: FakeRecord, now_ms: int = NOW_MS, closing: bool = False) -> Staged:
         """Decide the records in one transaction, and commit it."""
         piece = self.bench.slice
         for record in records:
@@ -68,6 +75,7 @@ class Log:
         if decided < len(records):
             self.next = records[decided].offset()  # the rest waits until old answers are read back
         self.snapshots.stage(staged, now_ms)
+        self.checkpoints.stage(staged, now_ms, closing=closing)
         for topic, value, key, _, headers in staged.out:
             offset = self.ends.get(topic, 0)
             told: Any = headers
@@ -78,6 +86,7 @@ class Log:
         piece.next, piece.sequence, piece.position = staged.next, staged.sequence, staged.position
         piece.merge(staged.states, staged.index)
         self.snapshots.committed(staged)
+        self.checkpoints.committed(staged, now_ms)
         return staged
 
     def load(self, *, with_snapshots: bool = True, fold: str | None = None) -> Slice:
@@ -124,4 +133,6 @@ class Follower:
         for topic in ("account.snapshots", *TAIL):
             self.read(topic)
         piece = self.log.bench.slice
-        return self.fold.finish(Committed(piece.next, f"c/node/n|{piece.sequence}"), 0, 0)
+        vouched = piece.trail.vouched
+        committed = Committed(piece.next, f"c/node/n|{piece.sequence}|{vouched}")
+        return self.fold.finish(committed, vouched, 0, 0, NOW_MS)

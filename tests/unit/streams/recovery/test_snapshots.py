@@ -36,8 +36,9 @@ def _small_steps() -> Iterator[None]:
 
 
 def _told(piece: Slice) -> tuple[Any, ...]:
-    states = {key: (entry.version, entry.state) for key, entry in piece.states.items()}
-    return states, piece.sequence, piece.position, piece.next
+    states = {key: (entry.version, entry.state, entry.chain) for key, entry in piece.states.items()}
+    unsigned = (piece.trail.vouched, piece.trail.hashes(), piece.trail.events, piece.trail.outcomes)
+    return states, piece.sequence, piece.position, piece.next, unsigned
 
 
 def _answered(piece: Slice, everything: Slice) -> bool:
@@ -57,7 +58,8 @@ def _work(log: Log, chance: random.Random, transactions: int, accounts: int = 12
     for _ in range(transactions):
         keys = [b"default/a%d" % chance.randrange(accounts) for _ in range(chance.randrange(size))]
         ids = [str(uuid.UUID(int=chance.getrandbits(128), version=4)) for _ in keys]
-        log.commit(*(deposit(chance.randint(-2, 9), 0, one, key) for one, key in zip(ids, keys, strict=True)))
+        commands = [deposit(chance.randint(-2, 9), 0, one, key) for one, key in zip(ids, keys, strict=True)]
+        log.commit(*commands, closing=chance.random() < 0.1)
 
 
 @settings(max_examples=60, deadline=None)
@@ -220,11 +222,11 @@ def test_a_state_that_would_not_come_back_is_refused() -> None:
     """A tuple where any type is allowed would come back as a list: better no snapshot than another state."""
     codec = StateCodec(replace(AGGREGATE, initial=_Loose()), b"12345678")
 
-    assert codec.read_state(codec.state(3, _Loose([1, "a"]))) == (3, _Loose([1, "a"]), b"")
+    assert codec.read_state(codec.state(3, _Loose([1, "a"]), b"c")) == (3, _Loose([1, "a"]), b"c")
     with pytest.raises(Unusable):
-        codec.state(3, _Loose((1, "a")))
+        codec.state(3, _Loose((1, "a")), b"")
     with pytest.raises(Unusable):
-        codec.state(3, _Loose(object()))
+        codec.state(3, _Loose(object()), b"")
 
 
 def test_a_command_from_long_ago_waits_until_its_answer_is_read_back() -> None:

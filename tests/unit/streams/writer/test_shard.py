@@ -28,7 +28,7 @@ _TIMED: Aggregate = replace(
 
 def _slice(**due: int | None) -> Slice:
     piece = Slice(_TIMED, 0)
-    piece.states = {name.encode(): Entry(1, at) for name, at in due.items()}
+    piece.states = {name.encode(): Entry(1, at, b"") for name, at in due.items()}
     return piece
 
 
@@ -48,7 +48,7 @@ def test_a_superseded_timer_is_dropped_or_comes_later() -> None:
     """What counts is what the newest state waits for."""
     piece = _slice(a=10)
     piece.arm(0)
-    piece.merge({b"a": Entry(2, 50)}, {})
+    piece.merge({b"a": Entry(2, 50, b"")}, {})
     assert _due(piece, 20) == []
     assert _due(piece, 50) == [(50, b"a")]
     assert _due(piece, 99) == []
@@ -76,7 +76,7 @@ def test_time_counts_for_what_is_decided_and_not_yet_committed() -> None:
     shard = Shard(0, {"account": piece}, "ready")
     flight = Work()
     part = flight.part(shard, piece)
-    part.next, part.states[b"a"] = 9, Entry(2, 400)
+    part.next, part.states[b"a"] = 9, Entry(2, 400, b"")
     work = Work(flight)
     assert not take(work, [shard], 1000, 10, 1 << 20).timers
     assert piece.armed

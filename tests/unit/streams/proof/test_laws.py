@@ -5,8 +5,10 @@ from typing import Any
 
 import pytest
 
+from schemas.chain import START, link
 from schemas.partitioning import partition_of
-from streams.verify import LogRecord, Verifier
+from streams.proof.record import LogRecord
+from streams.proof.verifier import Verifier
 
 SHARDS = 4
 
@@ -35,7 +37,7 @@ def event(
         "correlation_id": "c",
         "actor": "ada",
         "source_offset": 7,
-        "writer": "w",
+        "writer": "c/node/w",
         "at": 1,
     }
     headers = {
@@ -46,24 +48,46 @@ def event(
         "causation-id": "",
         "correlation-id": "c",
         "actor": "ada",
-        "writer": "w",
+        "writer": "c/node/w",
         "version": str(version),
         "sequence": str(sequence),
         "source-offset": "7",
+        "ce_specversion": "1.0",
+        "content-type": "application/avro",
+        "ce_time": "1970-01-01T00:00:00.001Z",
+        "ce_source": f"/c/{aggregate}",
     }
     key = f"default/{aggregate_id}/{version:020d}/{event_id}".encode()
     shard = partition_of(f"default/{aggregate_id}".encode(), SHARDS)
     body = {"envelope": envelope}
-    return LogRecord(
-        f"{aggregate}.events", shard, sequence, key, headers, f"flexcore.{aggregate}.{kind}", body
-    )
+    raw = {name: value.encode() for name, value in headers.items()} | {
+        "chain": chain(aggregate, aggregate_id, version)
+    }
+    name = f"flexcore.{aggregate}.{kind}"
+    return LogRecord(f"{aggregate}.events", shard, sequence, key, key, raw, name, body)
+
+
+def chain(aggregate: str, aggregate_id: str, version: int) -> bytes:
+    """Return the chain of an event whose value is its key."""
+    found = START
+    for number in range(1, version + 1):
+        key = f"default/{aggregate_id}/{number:020d}/{aggregate}-{aggregate_id}-{number}".encode()
+        found = link(found, key, key)
+    return found
 
 
 def outcome(aggregate_id: str, sequence: int, **headers: str) -> LogRecord:
     """Return the outcome of a command to that aggregate."""
     shard = partition_of(f"default/{aggregate_id}".encode(), SHARDS)
-    body = {"tenant": "default", "aggregate_id": aggregate_id, "sequence": sequence, "status": "accepted"}
-    return LogRecord("run.outcomes", shard, sequence, b"c", headers, "flexcore.common.Outcome", body)
+    body = {
+        "tenant": "default",
+        "aggregate_id": aggregate_id,
+        "sequence": sequence,
+        "status": "accepted",
+        "command_id": "c",
+    }
+    raw = {"command-id": b"c", **{name: value.encode() for name, value in headers.items()}}
+    return LogRecord("run.outcomes", shard, sequence, b"c", b"", raw, "flexcore.common.Outcome", body)
 
 
 def judged(events: list[LogRecord], outcomes: list[LogRecord], forgotten: bool = False) -> dict[str, str]:
@@ -76,8 +100,8 @@ def judged(events: list[LogRecord], outcomes: list[LogRecord], forgotten: bool =
         verifier.outcome("run", record)
     for record in events:
         verifier.event("run", record)
-    verifier.judge_numbers(verifier.ceilings())
-    return {check.name: check.first for check in verifier.report() if check.wrong}
+    verifier.judge(verifier.ceilings())
+    return {check.name: check.first for check in verifier.findings.checks.values() if check.wrong}
 
 
 WHOLE_EVENTS = [event("x", 1, 2), event("x", 2, 4), event("x", 3, 5)]
@@ -139,8 +163,8 @@ def test_a_gap_at_the_end_is_judged_only_after_a_second_reading() -> None:
     ceilings = verifier.ceilings()
     verifier.outcome("run", outcome("x", 1))
     verifier.event("run", event("x", 2, 4))
-    verifier.judge_numbers(ceilings)
-    assert [check.name for check in verifier.report() if check.wrong] == []
+    verifier.judge(ceilings)
+    assert [check.name for check in verifier.findings.checks.values() if check.wrong] == []
 
 
 def bookmark(version: int, kind: str, **fields: Any) -> LogRecord:
@@ -173,4 +197,4 @@ def test_a_dataset_holds_what_its_bookmark_counts(found: int, ahead: int | None,
     one = verifier.generations["default", "copy/read"]
     assert (one.held, one.starts, one.counts) == (False, {"0": 5}, {"0": 30})
     verifier.dataset("dataset.default.copy.read", "0", one.counts["0"], found, ahead)
-    assert any(check.wrong for check in verifier.report()) is broken
+    assert bool(verifier.findings.checks["datasets"].wrong) is broken
