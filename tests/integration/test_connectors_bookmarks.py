@@ -167,7 +167,7 @@ async def test_commands_are_answered(kafka: KafkaService, topic_prefix: str, tmp
         assert (refused["status"], refused["reason"]) == ("rejected", "not_found")
         again = await client.ask("run", "no-run", "CancelRun", {}, command_id=refused["command_id"])
         assert again == refused
-        with pytest.raises(UnknownAggregate, match="no aggregate 'star'; known are bookmark"):
+        with pytest.raises(UnknownAggregate, match="no aggregate 'star'; known are alert, bookmark"):
             await client.send("star", "x", "Shine", {})
         with pytest.raises(InvalidCommand, match="run ClaimStep does not fit"):
             await client.send("run", "x", "ClaimStep", {"step": 3})

@@ -23,5 +23,6 @@ def fake_tap(data_dir: Path, name: str, body: str) -> str:
     program.parent.mkdir(parents=True)
     program.write_text(_HEAD.format(python=sys.executable) + body + "\n")
     program.chmod(0o755)
+    (folder / "bin" / "python").symlink_to(sys.executable)
     (folder / "installed.json").write_text(json.dumps({"requirement": f"{name}==1.0", "program": name}))
     return f"{name}==1.0"
