@@ -50,7 +50,7 @@ from streams.provision import provision
 from streams.reactors import REACTORS
 from streams.translation import subjects, vocabulary
 
-_KAFKA_WAIT_S = 30.0
+_WAIT_S = 30.0
 _RUNNER_GRACE_S = 0.5
 _REBUILD_WAIT_S = 30.0
 
@@ -121,6 +121,7 @@ class _Composition:
         parts = [Part("Kafka", self._await_kafka, _nothing, 0, 0.1)]
         if self._live.registry_url:
             self._registry = HttpRegistry(self._live.registry_url)
+            parts.append(Part("schema registry", self._await_registry, _nothing, 0, 0.1))
         else:
             parts.append(Part("schema registry", self._start_registry, self._stop_registry, 0, 1.0))
         parts.append(Part("topics", self._provision, _nothing, 0, 0.1))
@@ -143,7 +144,7 @@ class _Composition:
         """Wait for a broker, in short turns, so that a signal is obeyed meanwhile."""
         hosts = self._config.kafka["bootstrap.servers"]
         loop = asyncio.get_running_loop()
-        deadline = loop.time() + _KAFKA_WAIT_S
+        deadline = loop.time() + _WAIT_S
         while True:
             try:
                 return await asyncio.to_thread(ask_kafka, self._config.kafka, 1.0)
@@ -153,9 +154,19 @@ class _Composition:
                     raise NodeFailed(f"librdkafka refuses a FLEXCORE_KAFKA_* setting: {said}.") from None
                 if loop.time() > deadline:
                     raise NodeFailed(
-                        f"Kafka at {hosts} does not answer within {_KAFKA_WAIT_S:g} s ({said}); start it, or set "
+                        f"Kafka at {hosts} does not answer within {_WAIT_S:g} s ({said}); start it, or set "
                         "FLEXCORE_KAFKA_BOOTSTRAP."
                     ) from None
+
+    async def _await_registry(self) -> None:
+        """Wait for a registry that somebody else runs: nothing can be written without the ids of its schemas."""
+        ping = self._live.pings(self._roles, projects=False)["registry"]
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + _WAIT_S
+        while (complaint := await ping()) is not None:
+            if loop.time() > deadline:
+                raise NodeFailed(complaint)
+            await asyncio.sleep(0.5)
 
     async def _start_registry(self) -> None:
         config = self._config
