@@ -85,6 +85,17 @@ def export(session: Session, folder: Path, at: Path | None, registry: str | None
     return write(session, registry, folder, at)
 
 
+@event.command("import", cls=Verb, example="flexcore event import backup")
+@click.argument("folder", type=_FOLDER)
+@click.option("--registry", help="Schema registry [FLEXCORE_REGISTRY_URL; else a node's].", metavar="URL")
+@click.pass_obj
+def import_(session: Session, folder: Path, registry: str | None) -> int:
+    """Make an export a log again, where there is none; all nodes must be stopped. Twice is the same as once."""
+    from app.cli.importing import import_ as take
+
+    return take(session, registry, folder)
+
+
 def _print(output: str, found: Mapping[str, Any]) -> None:
     if output in ("json", "jsonl", "yaml"):
         show_data("jsonl" if output == "json" else output, found)

@@ -111,7 +111,7 @@ class Exporter:
 
         records = self._partition(self._topics.events(aggregate), shard, number)
         self._manifest.redacted += [one.key.decode() for one in records if "redacted" in one.headers]
-        self._file(f"{aggregate}.events", shard, records, aggregate)
+        self._file(f"{aggregate}.events", shard, records)
 
     def _outcomes(self, aggregate: str, shard: int, position: int) -> None:
         def number(record: LogRecord) -> int | None:
@@ -122,7 +122,7 @@ class Exporter:
         records = self._partition(topic, shard, number)
         if self._log.offsets([(topic, shard)], EARLIEST)[topic, shard] > 0 and records:
             self._manifest.firsts[place(aggregate, shard)] = int(records[0].body["sequence"])
-        self._file(f"{aggregate}.outcomes", shard, records, aggregate)
+        self._file(f"{aggregate}.outcomes", shard, records)
 
     def _audit(self) -> None:
         """Write the checkpoints over what is exported, after the keys that have signed them."""
@@ -143,23 +143,23 @@ class Exporter:
             checkpoints = sorted(chosen(found, covered), key=lambda one: one.key)
             keys = chosen(found, partial(_of_keys, signed.get(shard, set())))
             if checkpoints:
-                self._file(AUDIT, shard, [*sorted(keys, key=lambda one: one.key), *checkpoints], "")
+                self._file(AUDIT, shard, [*sorted(keys, key=lambda one: one.key), *checkpoints])
 
     def _partition(
         self, topic: str, shard: int, number: "Callable[[LogRecord], int | None]"
     ) -> list[LogRecord]:
         return chosen(self._log.partition(topic, shard), number)
 
-    def _file(self, topic: str, shard: int, records: "Iterable[LogRecord]", aggregate: str) -> None:
+    def _file(self, topic: str, shard: int, records: "Iterable[LogRecord]") -> None:
         name = file_of(topic, shard)
-        self._manifest.files[name] = self._write(name, self._lines(records, aggregate))
+        self._manifest.files[name] = self._write(name, self._lines(records))
 
-    def _lines(self, records: "Iterable[LogRecord]", aggregate: str) -> Iterator[bytes]:
+    def _lines(self, records: "Iterable[LogRecord]") -> Iterator[bytes]:
         for record in records:
             self._schemas.note(record.value, self._log.codec)
             raw = RawRecord(record.key, record.value, list(record.headers.items()))
             try:
-                yield line_of(raw, self._log.codec, self._cluster, aggregate)
+                yield line_of(raw, self._log.codec)
             except FlexcoreSchemaError as error:
                 raise Failed(
                     f"{record.place} cannot be decoded: {error}", hint="flexcore event verify"
@@ -209,19 +209,18 @@ class Export:
         named = [(file, *topic_of(file)) for file in self.manifest.files if file != SCHEMAS_FILE]
         return sorted(one for one in named if one[1].rpartition(".")[2] == kind)
 
-    def raw(self, file: str, topic: str) -> Iterator[tuple[int, RawRecord | None, str]]:
+    def raw(self, file: str) -> Iterator[tuple[int, RawRecord | None, str]]:
         """Yield the number of each line and its record; None and why, for a line that holds none."""
-        aggregate = topic.rpartition(".")[0]
         with (self.folder / file).open("rb") as lines:
             for number, line in enumerate(lines, 1):
                 try:
-                    yield number, record_of(line, self.codec, self.manifest.cluster, aggregate), ""
+                    yield number, record_of(line, self.codec), ""
                 except Unreadable as error:
                     yield number, None, str(error)
 
     def records(self, file: str, topic: str, shard: int) -> Iterator[LogRecord]:
         """Yield the records of a file; the number of its line stands for an offset."""
-        for number, raw, error in self.raw(file, topic):
+        for number, raw, error in self.raw(file):
             if raw is None:
                 yield LogRecord(topic, shard, number, b"", b"", {}, error, {})
                 continue

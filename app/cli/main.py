@@ -27,6 +27,7 @@ NOUNS: Mapping[str, tuple[str, str]] = {
     "bookmark": ("app.cli.bookmark:bookmark", "How far each step has read its source."),
     "dataset": ("app.cli.dataset:dataset", "The records of steps."),
     "event": ("app.cli.event:event", "The log of everything that was decided; audit and proof."),
+    "audit": ("app.cli.audit:audit", "Who did what, and what the owners of the shards vouch for."),
     "view": ("app.cli.view:view", "The read store, folded from the log."),
     "command": ("app.cli.command:command", "Send commands, ask for their outcomes."),
     "quarantine": (

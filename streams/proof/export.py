@@ -19,6 +19,7 @@ from schemas.chain import CHAIN, REDACTED
 from schemas.codec import HEADER_BYTES, Codec
 from schemas.errors import FlexcoreSchemaError, Incompatible, UnknownSchema
 from schemas.parsing import Schema, parse, text_of
+from schemas.topics import AUDIT
 from streams.proof.record import LogRecord
 
 FORMAT = 1
@@ -76,7 +77,7 @@ def read_manifest(text: bytes) -> Manifest:
     return manifest
 
 
-def line_of(record: RawRecord, codec: Codec, cluster: str, aggregate: str) -> bytes:
+def line_of(record: RawRecord, codec: Codec) -> bytes:
     """Return a record's line. Raises what the codec raises for a value that cannot be decoded."""
     name, body = codec.decode(record.value)
     told = {header: raw.decode("utf-8", "replace") for header, raw in record.headers if header != CHAIN}
@@ -94,7 +95,8 @@ def line_of(record: RawRecord, codec: Codec, cluster: str, aggregate: str) -> by
         line["chain"] = next((raw.hex() for header, raw in record.headers if header == CHAIN), "")
     else:
         key = record.key.decode("utf-8", "replace")
-        line |= {"id": key, "source": f"/{cluster}/{aggregate}", "type": name}
+        cluster = (told.get("writer") or body.get("writer") or "").partition("/node/")[0]
+        line |= {"id": key, "source": f"/{cluster}/{body.get('aggregate', AUDIT)}", "type": name}
     line |= {"datacontenttype": "application/json", "data": body}
     line["kafkarecord"] = base64.b64encode(_pack((record.key, record.value, record.headers))).decode()
     return orjson.dumps(line, default=_text) + b"\n"
@@ -106,12 +108,12 @@ def _text(value: Any) -> str:
     raise TypeError(f"{type(value).__name__} cannot be JSON")
 
 
-def record_of(line: bytes, codec: Codec, cluster: str, aggregate: str) -> RawRecord:
+def record_of(line: bytes, codec: Codec) -> RawRecord:
     """Return the record of a line. Raises :class:`Unreadable` when it says anything else than its record does."""
     try:
         key, value, headers = _unpack(base64.b64decode(orjson.loads(line)["kafkarecord"], validate=True))
         record = RawRecord(key, value, headers)
-        same = line_of(record, codec, cluster, aggregate) == line
+        same = line_of(record, codec) == line
     except (ValueError, KeyError, TypeError, FlexcoreSchemaError) as error:
         raise Unreadable(f"it is no record: {error}") from None
     if not same:

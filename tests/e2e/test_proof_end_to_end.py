@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pytest
 from confluent_kafka import OFFSET_BEGINNING, Consumer, Producer, TopicPartition
 
 from tests.support.node_process import NodeProcess
@@ -53,6 +54,34 @@ def an_export_proves_itself(node: NodeProcess, folder: Path) -> None:
     assert "altered" in node.cli("event", "verify", "--export", str(one), code=1)
 
 
+def an_import_is_the_log_again(node: NodeProcess, folder: Path, run: Any) -> None:
+    """Under another name: a second time changes nothing, a node goes on from it, and it exports to the same bytes."""
+    prefix = node.settings["FLEXCORE_TOPIC_PREFIX"]
+    names = {"TOPIC_PREFIX": f"{prefix}-again", "CLUSTER": f"{prefix}-again", "POSTGRES_SCHEMA": "again"}
+    other = NodeProcess(
+        folder / "other", {**node.settings, **{f"FLEXCORE_{name}": text for name, text in names.items()}}
+    )
+    written = [
+        json.loads(other.cli("event", "import", str(folder / "two"), "-o", "json"))["written"] for _ in "12"
+    ]
+    assert written[0] > 10
+    assert written[1] == 0
+    other.start()
+    try:
+        found = other.ok("GET", f"/v1/runs/{run['id']}")
+        assert {name: value for name, value in found.items() if name != "position"} == {
+            name: value for name, value in run.items() if name != "position"
+        }
+        assert json.loads(other.cli("event", "verify", "-o", "json"))["whole"]
+        other.cli("event", "export", str(folder / "third"), "--at", str(folder / "two"))
+        theirs, ours = contents(folder / "third"), contents(folder / "two")
+        assert theirs.pop("manifest.json").replace(b"-again", b"") == ours.pop("manifest.json")
+        assert theirs == ours
+    finally:
+        assert other.stop() == 0
+
+
+@pytest.mark.timeout(240)
 def test_tampering_is_found_and_named(own: NodeProcess, project: Path) -> None:
     """An event written twice, and a record that no bookmark counts."""
     (project / "rows.jsonl").write_text("".join(f'{{"id": {number}}}\n' for number in range(700)))
@@ -73,6 +102,12 @@ def test_tampering_is_found_and_named(own: NodeProcess, project: Path) -> None:
     assert len(own.cli("dataset", "head", "read/rows", "-n", "5").splitlines()) == 5
     assert own.cli("bookmark", "get", "read/rows").count("\n") > 3
 
+    assert own.stop() == 0  # what is written is vouched for before it ends
+    own.start()
+    assert len(json.loads(own.cli("audit", "keys", "-o", "json"))) == 1
+    assert len(json.loads(own.cli("audit", "export", "-o", "json"))) > 2
+    assert json.loads(own.cli("audit", "search", "--type", "RunCreated", "-o", "json"))
+
     whole = json.loads(own.cli("event", "verify", "-o", "json"))
     datasets = next(check for check in whole["checks"] if check["name"] == "datasets")
     assert (whole["whole"], datasets["wrong"]) == (True, 0)
@@ -92,3 +127,4 @@ def test_tampering_is_found_and_named(own: NodeProcess, project: Path) -> None:
     assert f"{prefix}.run.events/{event.partition()}/" in said
     assert "repeats the event" in said
     assert own.stop() == 0
+    an_import_is_the_log_again(own, project, run)

@@ -26,8 +26,8 @@ def sequence(record: LogRecord) -> int:
 def test_a_line_gives_back_its_record(at: int) -> None:
     """Byte for byte; and what anybody can read of it is CloudEvents."""
     record = raw(RECORDS[at])
-    line = line_of(record, WHOLE.codec, "c", "account")
-    assert record_of(line, WHOLE.codec, "c", "account") == record
+    line = line_of(record, WHOLE.codec)
+    assert record_of(line, WHOLE.codec) == record
     told = json.loads(line)
     assert {"specversion", "id", "source", "type", "data"} <= told.keys()
     assert all(name.isalnum() and name.islower() for name in told)
@@ -38,10 +38,10 @@ def test_a_line_gives_back_its_record(at: int) -> None:
 def test_no_bit_of_a_line_can_be_flipped_and_the_line_be_taken(at: int, bit: int) -> None:
     """It is refused, or it holds another record, which the proof knows."""
     record = raw(RECORDS[at])
-    line = bytearray(line_of(record, WHOLE.codec, "c", "account"))
+    line = bytearray(line_of(record, WHOLE.codec))
     line[bit // 8 % len(line)] ^= 1 << bit % 8
     try:
-        found = record_of(bytes(line), WHOLE.codec, "c", "account")
+        found = record_of(bytes(line), WHOLE.codec)
     except Unreadable:
         return
     assert found != record
