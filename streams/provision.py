@@ -83,10 +83,10 @@ def _check(admin: AdminClient, specs: Sequence[TopicSpec], timeout_s: float) -> 
     for resource, future in admin.describe_configs(resources).items():
         spec = asserted[resource.name]
         config = future.result(timeout_s)
-        for key in spec.asserted:
-            if config[key].value != spec.config[key]:
+        for key in (*spec.asserted, *spec.at_least, *spec.at_most):
+            if must := spec.complaint(key, config[key].value):
                 wrong.append(
-                    f"{spec.name} has {key}={config[key].value}, not {spec.config[key]}: mend it with"
+                    f"{spec.name} has {key}={config[key].value}, not {must}: mend it with"
                     f" kafka-configs --alter --topic {spec.name} --add-config {key}={spec.config[key]}"
                 )
     if wrong:

@@ -14,12 +14,26 @@ _SNAPSHOTS_SEGMENT_BYTES = 8 << 20
 
 @dataclass(frozen=True, slots=True)
 class TopicSpec:
-    """A topic as it must be. ``config`` holds what start-up creates; ``asserted`` what it refuses to differ on."""
+    """A topic as it must be. ``config`` holds what start-up creates; ``asserted`` what it refuses to differ on,
+    ``at_least`` and ``at_most`` what may be more or less than stated (-1 is without a limit).
+    """
 
     name: str
     partitions: int
     config: dict[str, str] = field(default_factory=dict)
     asserted: tuple[str, ...] = ("cleanup.policy", "message.timestamp.type")
+    at_least: tuple[str, ...] = ()
+    at_most: tuple[str, ...] = ()
+
+    def complaint(self, key: str, value: str | None) -> str:
+        """Return what a setting must be instead of ``value``, nothing when it is right."""
+        wanted = self.config[key]
+        if key in self.asserted:
+            return "" if value == wanted else wanted
+        number, limit = (1 << 63 if int(text or 0) < 0 else int(text or 0) for text in (value, wanted))
+        if key in self.at_least:
+            return "" if number >= limit else f"{wanted} or more"
+        return "" if number <= limit else f"{wanted} or less"
 
 
 def _config(policy: str, **extra: object) -> dict[str, str]:
@@ -34,12 +48,14 @@ def aggregate_topics(topics: Topics, aggregate: str, shards: int) -> tuple[Topic
             topics.commands(aggregate),
             shards,
             _config("delete", retention_ms=COMMANDS_RETENTION_MS, max_message_bytes=TOPIC_BYTES_MAX),
+            at_most=("retention.ms",),
         ),
         TopicSpec(
             topics.events(aggregate),
             shards,
             # Keys are unique, so compaction removes only retries, redacted bodies and erased streams.
             _config("compact", min_compaction_lag_ms=_DAY_MS, max_message_bytes=TOPIC_BYTES_MAX),
+            at_least=("min.compaction.lag.ms",),
         ),
         TopicSpec(
             topics.outcomes(aggregate),
@@ -48,6 +64,7 @@ def aggregate_topics(topics: Topics, aggregate: str, shards: int) -> tuple[Topic
             _config(
                 "delete", retention_ms=COMMANDS_RETENTION_MS + _DAY_MS, max_message_bytes=TOPIC_BYTES_MAX
             ),
+            at_least=("retention.ms",),
         ),
         TopicSpec(
             topics.snapshots(aggregate),
