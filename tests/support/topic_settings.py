@@ -14,6 +14,7 @@ def set_config(bootstrap: str, topic: str, settings: Mapping[str, str]) -> None:
         for name, value in settings.items()
     ]
     resource = ConfigResource(ResourceType.TOPIC, topic, incremental_configs=entries)
-    admin = AdminClient({"bootstrap.servers": bootstrap})  # kept: one that is collected takes its answers with it
+    # Kept: an admin client that is collected takes its unanswered futures with it.
+    admin = AdminClient({"bootstrap.servers": bootstrap})
     for future in admin.incremental_alter_configs([resource]).values():
         future.result(10)
