@@ -99,7 +99,7 @@ class _Check:
         for shard, rows in _by_shard([*self.log.outcomes, *self.log.events]).items():
             offset, metadata = self.log.standing.get(str(shard), (-1, ""))
             sequence = max((row["sequence"] for row in rows if not row.get("replayed")), default=0)
-            if metadata.rpartition("|")[2] != str(sequence):
+            if metadata.split("|")[1:2] != [str(sequence)]:
                 self.say("I9", f"shard {shard}: the offset says {metadata!r}, the log ends at {sequence}")
         for shard, rows in _by_shard(self.log.commands).items():
             offset, _ = self.log.standing.get(str(shard), (-1, ""))
