@@ -206,10 +206,6 @@ class Ownership:
                         if piece.trail.since:
                             work.part(shard, piece)
 
-    def has_work(self) -> bool:
-        """Tell whether records wait, or a shard to be claimed."""
-        return any(shard.phase == "claiming" or shard.buffered for shard in list(self._shards.values()))
-
     def next_timer(self) -> int | None:
         """Return when the next timer is due (ms), or None."""
         return next_timer(list(self._shards.values()))

@@ -1,59 +1,27 @@
 """Somebody is told when a pipeline fails or goes quiet, and when that is over."""
 
-import json
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.support.desk import Desk, running
 from tests.support.node_process import NodeProcess, eventually
-
-
-class Desk(ThreadingHTTPServer):
-    """Where notices arrive. It is away for the first one."""
-
-    def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), _Handler)
-        self.away = 1
-        self.notices: list[dict[str, Any]] = []
-
-    def about(self, on: str, about: str) -> list[dict[str, Any]]:
-        """Return the notices of this kind."""
-        return [notice for notice in self.notices if (notice["on"], notice["about"]) == (on, about)]
-
-
-class _Handler(BaseHTTPRequestHandler):
-    server: Desk
-
-    def do_POST(self) -> None:
-        body = self.rfile.read(int(self.headers["Content-Length"]))
-        self.server.away -= 1
-        if self.server.away < 0:
-            self.server.notices.append(json.loads(body))
-        self.send_response(503 if self.server.away >= 0 else 204)
-        self.end_headers()
-
-    def log_message(self, *_: Any) -> None:
-        """Say nothing."""
 
 
 @pytest.fixture
 def desk() -> Iterator[Desk]:
-    """A running one."""
-    with Desk() as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
+    """A running one; it is away for the first notice."""
+    with running(503) as server:
         yield server
-        server.shutdown()
 
 
 def test_a_failure_and_silence_are_told_and_so_is_their_end(
     own: NodeProcess, desk: Desk, tmp_path: Path
 ) -> None:
     """A desk that is away at first is told all the same; the incident names run and error; a success resolves both."""
-    own.settings = {**own.settings, "FLEXCORE_NOTIFY_DESK": f"http://127.0.0.1:{desk.server_address[1]}/"}
+    own.settings = {**own.settings, "FLEXCORE_NOTIFY_DESK": desk.url}
     switch = tmp_path / "works"
     script = f"test -e {switch} || {{ echo no disk >&2; exit 3; }}"
     alerts = [{"on": "failed", "notify": "desk"}, {"on": "quiet", "for": "2s", "notify": "desk"}]

@@ -1,56 +1,25 @@
 """How notices leave: over HTTP, to Slack, by mail, against real servers on loopback."""
 
-import json
 import smtplib
 import socket
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Self
 
 import pytest
 
 from connectors.notifier.channels import Notice, Undelivered, deliver
+from tests.support.desk import Desk, running
 
 NOTICE = Notice(
     "5a0cf5c8-6bd5-5d5c-9e3c-0d9c3c1f7a11", "copy: failed", "copy: run r1 failed", {"pipeline": "copy"}
 )
 
 
-class Desk(ThreadingHTTPServer):
-    """A web service that keeps what it is sent, and answers as it is told."""
-
-    def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), _Handler)
-        self.answer = 200
-        self.got: list[tuple[str | None, Any]] = []
-
-    @property
-    def url(self) -> str:
-        """Where it is."""
-        return f"http://127.0.0.1:{self.server_address[1]}/hook"
-
-
-class _Handler(BaseHTTPRequestHandler):
-    server: Desk
-
-    def do_POST(self) -> None:
-        body = self.rfile.read(int(self.headers["Content-Length"]))
-        self.server.got.append((self.headers["Idempotency-Key"], json.loads(body)))
-        self.send_response(self.server.answer)
-        self.end_headers()
-
-    def log_message(self, *_: Any) -> None:
-        """Say nothing."""
-
-
 @pytest.fixture
 def desk() -> Iterator[Desk]:
     """A running one."""
-    with Desk() as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
+    with running() as server:
         yield server
-        server.shutdown()
 
 
 def test_a_webhook_gets_the_notice_with_its_id(desk: Desk) -> None:
@@ -70,7 +39,7 @@ def test_slack_gets_a_text(desk: Desk) -> None:
 @pytest.mark.parametrize(("answer", "final"), [(503, False), (429, False), (404, True)])
 def test_a_refusal_says_whether_trying_again_helps(desk: Desk, answer: int, final: bool) -> None:
     """A wrong address stays wrong."""
-    desk.answer = answer
+    desk.answers = [answer]
     with pytest.raises(Undelivered, match=str(answer)) as told:
         deliver(desk.url, NOTICE)
     assert told.value.final is final

@@ -1,0 +1,50 @@
+"""A web service on loopback that takes notices: what a channel of alerts speaks to in tests."""
+
+import json
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+
+class Desk(ThreadingHTTPServer):
+    """Keeps what it takes, each with its idempotency key; refuses with ``answers`` first, one by one."""
+
+    def __init__(self, *answers: int) -> None:
+        super().__init__(("127.0.0.1", 0), _Handler)
+        self.answers = list(answers)
+        self.got: list[tuple[str | None, Any]] = []
+
+    @property
+    def url(self) -> str:
+        """Where it is."""
+        return f"http://127.0.0.1:{self.server_address[1]}/hook"
+
+    def about(self, on: str, about: str) -> list[dict[str, Any]]:
+        """Return the notices of this kind."""
+        return [notice for _, notice in self.got if (notice["on"], notice["about"]) == (on, about)]
+
+
+class _Handler(BaseHTTPRequestHandler):
+    server: Desk
+
+    def do_POST(self) -> None:
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        answer = self.server.answers.pop(0) if self.server.answers else 204
+        if answer < 300:
+            self.server.got.append((self.headers["Idempotency-Key"], json.loads(body)))
+        self.send_response(answer)
+        self.end_headers()
+
+    def log_message(self, *_: Any) -> None:
+        """Say nothing."""
+
+
+@contextmanager
+def running(*answers: int) -> Iterator[Desk]:
+    """Serve until the block ends."""
+    with Desk(*answers) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield server
+        server.shutdown()
