@@ -27,6 +27,11 @@ class ConfigError(Exception):
     """A setting cannot be used; the message says which one, why, and what to write instead."""
 
 
+# What every Kafka client here has unless FLEXCORE_KAFKA_… says otherwise. librdkafka's own 10 s would keep a shard
+# waiting for that long after a link that was broken for a moment works again.
+KAFKA_DEFAULTS = {"reconnect.backoff.max.ms": "500"}
+
+
 @dataclass(frozen=True, slots=True)
 class Value:
     """A setting's text and value, and where it came from (as a person would say it)."""
@@ -144,7 +149,7 @@ def load(
     stack = _stack(project or start or Path.cwd())
     layers += (("running dev stack", _from_stack(stack)),)
     values = {setting.name: _value(setting, layers) for setting in SETTINGS}
-    kafka = {"bootstrap.servers": values["KAFKA_BOOTSTRAP"].text}
+    kafka = {"bootstrap.servers": values["KAFKA_BOOTSTRAP"].text, **KAFKA_DEFAULTS}
     channels: dict[str, str] = {}
     for origin, texts in reversed(layers):
         for name, text in texts.items():

@@ -20,7 +20,7 @@ from tests.chaos.truth import Log, Row, decoder, outcome, read_log
 
 _READY_S = 60.0
 _LIVE_AGAIN_S = 30.0
-_TIMERS_S = 15.0
+_SETTLED_S = 15.0
 _PREFIX = "chaos"
 
 
@@ -109,7 +109,7 @@ def _under_fire(
         time.sleep(1.0)  # what was sent is received without a client
     finally:
         load.finish()
-    _dump(nemesis, folder)
+    _dump(nemesis, cluster.shards, folder)
     return live
 
 
@@ -122,14 +122,15 @@ def _await_ready(cluster: Cluster) -> None:
             time.sleep(0.05)
 
 
-def _dump(nemesis: Nemesis, folder: Path) -> None:
-    """Keep what the workers hold in memory, once no timer can change it any more."""
-    deadline = time.monotonic() + _TIMERS_S
+def _dump(nemesis: Nemesis, shards: int, folder: Path) -> None:
+    """Keep what the workers hold in memory, once every shard has its owner back and no timer can change anything."""
+    deadline = time.monotonic() + _SETTLED_S
     while True:
         memory = {name: json.loads(file.read_text()) for name, file in nemesis.ask_for_states().items()}
-        slices = [piece for shards in memory.values() for piece in shards.values()]
+        owned = sorted(int(number) for pieces in memory.values() for number in pieces)
+        slices = [piece for pieces in memory.values() for piece in pieces.values()]
         held = any(kept for piece in slices for _, _, kept, _ in piece["wallets"].values())
-        if not held or time.monotonic() > deadline:
+        if (owned == list(range(shards)) and not held) or time.monotonic() > deadline:
             break
         time.sleep(0.5)
     (folder / "memory.json").write_text(json.dumps(memory))

@@ -26,6 +26,7 @@ from typing import Any
 
 from confluent_kafka import KafkaError, KafkaException
 
+from app.config import KAFKA_DEFAULTS
 from schemas.catalogue import Catalogue
 from schemas.errors import RegistryUnavailable
 from schemas.registry import HttpRegistry
@@ -134,7 +135,7 @@ def tell(worker: Worker) -> None:
 def build(options: dict[str, Any], folder: Path) -> Worker:
     """Return the worker; asks again while Kafka or the registry is away, as a node does. Blocking."""
     settings = WorkerSettings(
-        kafka={"bootstrap.servers": options["kafka"]},
+        kafka={"bootstrap.servers": options["kafka"], **KAFKA_DEFAULTS},
         cluster=options["prefix"],
         node=options["node"],
         data_dir=folder,

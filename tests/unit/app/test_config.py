@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from app.config import ConfigError, load
+from app.config import KAFKA_DEFAULTS, ConfigError, load
 from app.settings import SETTINGS
 
 
@@ -48,7 +48,14 @@ def test_kafka_settings_pass_through_to_librdkafka(tmp_path: Path) -> None:
         "bootstrap.servers": "k:9092",
         "security.protocol": "SASL_SSL",
         "sasl.mechanism": "PLAIN",
+        **KAFKA_DEFAULTS,
     }
+
+
+def test_a_librdkafka_default_of_ours_yields_to_a_setting(tmp_path: Path) -> None:
+    """What we think better than librdkafka's default is a default as well."""
+    found = load({"FLEXCORE_KAFKA_RECONNECT_BACKOFF_MAX_MS": "2000"}, tmp_path)
+    assert found.kafka["reconnect.backoff.max.ms"] == "2000"
 
 
 def test_secrets_are_never_shown(tmp_path: Path) -> None:
