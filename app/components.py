@@ -8,6 +8,7 @@ from sqlalchemy import JSON, BigInteger, Boolean, Integer, LargeBinary, Table
 
 from app.commands import bodies
 from app.errors import TABLE
+from streams.domain.kinds import STEP_KINDS
 from streams.projections import alert, bookmark, command, event, limit, pipeline, quarantine, run, schedule
 
 Schema = dict[str, Any]
@@ -33,6 +34,7 @@ _BODIES: Mapping[str, type[msgspec.Struct]] = {
     "Note": bodies.NoteBody,
     "Empty": bodies.EmptyBody,
     "Rerun": bodies.RerunBody,
+    "Signal": bodies.SignalBody,
     "SetBookmark": bodies.BookmarkBody,
     "Command": bodies.CommandBody,
 }
@@ -158,7 +160,7 @@ _OTHERS: Mapping[str, Schema] = {
     "RunStep": _object(
         {
             "name": _TEXT,
-            "kind": {"enum": ["extract", "transform", "load", "command"]},
+            "kind": {"enum": list(STEP_KINDS)},
             "after": {"type": "array", "items": _TEXT},
             "status": _TEXT,
             "attempt": _NUMBER,
@@ -166,6 +168,8 @@ _OTHERS: Mapping[str, Schema] = {
             "started_at": _MAYBE_NUMBER,
             "ended_at": _MAYBE_NUMBER,
             "retry_at": _MAYBE_NUMBER,
+            "waits_for": _MAYBE_TEXT,
+            "waits_until": _MAYBE_NUMBER,
             "records_in": _NUMBER,
             "records_out": _NUMBER,
             "records_rejected": _NUMBER,

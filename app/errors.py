@@ -47,6 +47,7 @@ REJECTIONS: Mapping[str, Failure] = {
     "held": Failure(409, EXIT_CONFLICT, "Another run holds it", "wait for that run's end, or cancel it"),
     "not_held": Failure(409, EXIT_CONFLICT, "Nobody holds it under this token", "begin again"),
     "range_expired": Failure(410, EXIT_CONFLICT, "The records are not kept any more", "reset the bookmark"),
+    "not_allowed": Failure(403, EXIT_CONFLICT, "It is for others to decide", "ask one of those it names"),
     "version_conflict": Failure(
         412, EXIT_CONFLICT, "It was changed meanwhile", "read it again, then repeat the change"
     ),

@@ -8,6 +8,7 @@ from streams.domain.aggregate import Send
 from streams.domain.bookmark import ReleaseBookmark
 from streams.domain.definition import Definition, compact
 from streams.domain.identity import slot_key
+from streams.domain.kinds import RECORD_KINDS
 from streams.domain.run.commands import NoteLimitGranted
 from streams.domain.run.events import LimitAwaited, RunCreated, RunEnded
 from streams.domain.run.state import Run
@@ -86,7 +87,7 @@ def _run_ended(_tenant: str, run_id: str, event: RunEnded, run: Run) -> tuple[Se
     if event.trigger == "schedule":
         sends.append(Send("schedule", event.pipeline, schedule.NoteRunEnded(run_id)))
     for step in run.steps.values():
-        if step.kind != "command" and step.started_at is not None:
+        if step.kind in RECORD_KINDS and step.started_at is not None:
             sends.append(Send("bookmark", f"{event.pipeline}/{step.name}", ReleaseBookmark(run_id)))
     return tuple(sends)
 

@@ -3,11 +3,14 @@
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from app.cli.output import local_time
+
 MARKS: Mapping[str, str] = {
     "pending": "·",
     "queued": "○",
     "running": "●",
     "retrying": "↻",
+    "waiting": "◷",
     "succeeded": "✓",
     "failed": "✗",
     "timed_out": "✗",
@@ -71,6 +74,9 @@ def _spent(step: Mapping[str, Any], now_ms: int) -> str:
 def _said(step: Mapping[str, Any]) -> str:
     if step.get("reused"):
         return "reused"
+    if step["status"] == "waiting":
+        until = step.get("waits_until")
+        return f"for {step.get('waits_for')}{f', until {local_time(until)}' if until else ''}"
     if step.get("error") and step["status"] != "succeeded":
         return " ".join(str(step["error"]).split())
     counts = [

@@ -187,6 +187,7 @@ def style_of(word: str) -> str:
         "cancelled": "yellow",
         "paused": "yellow",
         "retrying": "yellow",
+        "waiting": "yellow",
         "skipped": "dim",
         "pending": "dim",
     }.get(word, "")

@@ -90,11 +90,12 @@ def graph(session: Session, name: str) -> None:
         show_data(session.output, {"steps": [step["name"] for step in steps], "edges": edges})
         return
     from app.cli.dag import layers
+    from streams.domain.kinds import STEP_KINDS
 
     for number, names in enumerate(layers({step["name"]: step.get("after", ()) for step in steps})):
         for step_name in names:
             step = next(step for step in steps if step["name"] == step_name)
-            kind = next((kind for kind in ("extract", "transform", "load", "command") if kind in step), "")
+            kind = next((kind for kind in STEP_KINDS if kind in step), "")
             after = f"  ← {', '.join(step['after'])}" if step.get("after") else ""
             click.echo(f"{'  ' * number}{'└ ' if number else ''}{step_name} ({kind}){after}")
 

@@ -23,6 +23,7 @@ _STEP_COLUMNS = (
     "records_out",
     "records_rejected",
     "error",
+    "waits_for",
 )
 
 
@@ -39,7 +40,7 @@ def start(
     session: Session, pipeline: str, input_: str, full_refresh: bool, key: str | None, watch: bool
 ) -> int:
     """Start a run of the pipeline's current version."""
-    body: dict[str, Any] = {"input": _object(input_), "full_refresh": full_refresh}
+    body: dict[str, Any] = {"input": _object(input_, "--input"), "full_refresh": full_refresh}
     if key:
         body["key"] = key
     started = session.api.write("POST", f"/v1/pipelines/{pipeline}/runs", body).body
@@ -113,6 +114,50 @@ def rerun(session: Session, run_id: str, from_step: str | None, watch: bool) -> 
     return _shown(session, again, watch)
 
 
+@run.command(
+    "signal",
+    cls=Verb,
+    example="flexcore run signal 5e0f… invoice-paid --payload '{\"amount\": 12}' --key evt-7",
+)
+@click.argument("run_id")
+@click.argument("name")
+@click.option(
+    "--payload", default="{}", help="A JSON object: the output of the step that waits.", metavar="JSON"
+)
+@click.option("--key", help="The same key tells it only once.")
+@click.pass_obj
+def signal(session: Session, run_id: str, name: str, payload: str, key: str | None) -> None:
+    """Tell a run that something has happened which a step waits for; what comes early is kept for it."""
+    body = {"name": name, "payload": _object(payload, "--payload")}
+    headers = {"Idempotency-Key": key} if key else {}
+    told = session.api.write("POST", f"/v1/runs/{run_id}/signal", body, headers=headers)
+    _show_run(session, told.body)
+
+
+@run.command("approve", cls=Verb, example="flexcore run approve 5e0f… sign-off --note 'figures checked'")
+@click.argument("run_id")
+@click.argument("step")
+@click.option("--note", help="Why; kept in the event.")
+@click.pass_obj
+def approve(session: Session, run_id: str, step: str, note: str | None) -> None:
+    """Let a run go on past a step that asks for approval."""
+    _show_run(
+        session, session.api.write("POST", f"/v1/runs/{run_id}/steps/{step}/approve", {"note": note}).body
+    )
+
+
+@run.command("reject", cls=Verb, example="flexcore run reject 5e0f… sign-off --note 'wrong month'")
+@click.argument("run_id")
+@click.argument("step")
+@click.option("--note", help="Why; kept in the event.")
+@click.pass_obj
+def reject(session: Session, run_id: str, step: str, note: str | None) -> None:
+    """Refuse what a step asks approval for: the step fails, and what comes after it is skipped."""
+    _show_run(
+        session, session.api.write("POST", f"/v1/runs/{run_id}/steps/{step}/reject", {"note": note}).body
+    )
+
+
 @run.command("logs", cls=Verb, example="flexcore run logs 5e0f… extract-customers")
 @click.argument("run_id")
 @click.argument("step", required=False)
@@ -167,13 +212,12 @@ def _show_run(session: Session, found: dict[str, Any]) -> None:
         )
 
 
-def _object(text: str) -> dict[str, Any]:
+def _object(text: str, option: str) -> dict[str, Any]:
+    hint = f"{option} '{{\"day\": 1}}'"
     try:
         value = json.loads(text)
     except ValueError as error:
-        raise Failed(
-            f"--input is not JSON: {error}", hint="--input '{\"day\": 1}'", exit_code=EXIT_USAGE
-        ) from None
+        raise Failed(f"{option} is not JSON: {error}", hint=hint, exit_code=EXIT_USAGE) from None
     if not isinstance(value, dict):
-        raise Failed("--input must be a JSON object", hint="--input '{\"day\": 1}'", exit_code=EXIT_USAGE)
+        raise Failed(f"{option} must be a JSON object", hint=hint, exit_code=EXIT_USAGE)
     return value

@@ -10,6 +10,7 @@ from app.cli.output import is_terminal, local_time, show_list
 from app.cli.session import Session
 
 _EVENTS_MAX = 5_000
+_TOLD = ("step", "status", "run_id", "runner", "name", "waits_for", "decision", "by", "reason")
 Event = Mapping[str, Any]
 
 
@@ -54,7 +55,7 @@ def in_order(events: Sequence[Event]) -> list[Event]:
 def what(event: Event, run_id: str = "") -> str:
     """Return what happened, to what: ``StepSucceeded extract-customers (run 5e0f… v7)``; the run itself is not named again."""
     body = event.get("body") or {}
-    details = [str(body[field]) for field in ("step", "status", "run_id", "runner") if body.get(field)]
+    details = [str(body[field]) for field in _TOLD if body.get(field)]
     if body.get("attempt", 0) > 1:
         details.append(f"attempt {body['attempt']}")
     if body.get("error"):

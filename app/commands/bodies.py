@@ -42,6 +42,13 @@ class RerunBody(msgspec.Struct, forbid_unknown_fields=True, rename={"from_step":
     from_step: str | None = None
 
 
+class SignalBody(msgspec.Struct, forbid_unknown_fields=True):
+    """What has happened; ``payload`` becomes the output of the step that waits for it."""
+
+    name: str
+    payload: dict[str, Any] = {}
+
+
 class BookmarkBody(msgspec.Struct, forbid_unknown_fields=True):
     """Where the step shall go on: for an extract, a Singer STATE value."""
 

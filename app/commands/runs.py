@@ -1,16 +1,17 @@
-"""Writes on runs: cancel, pause, resume, rerun."""
+"""Writes on runs: cancel, pause, resume, rerun, signals, approvals."""
 
 from functools import partial
 from typing import Any
 
 from aiohttp import web
 
-from app.commands.bodies import EmptyBody, ReasonBody, RerunBody, read_body
+from app.commands.bodies import EmptyBody, NoteBody, ReasonBody, RerunBody, SignalBody, read_body
 from app.commands.submit import Submitter, command_id
 from app.ports import Order, WriteDependencies
 from app.routes import Route
 from app.security import principal
 from streams.domain import identity
+from streams.domain.definition import compact
 
 
 class RunCommands:
@@ -36,7 +37,14 @@ class RunCommands:
             changed(f"{one}/pause", self.pause, "pauseRun", "Offer no further steps", body="Reason"),
             changed(f"{one}/resume", self.resume, "resumeRun", "Offer steps again", body="Empty"),
             again(f"{one}/rerun", self.rerun, "rerunRun", "Run it again, whole or from a step", body="Rerun"),
-        )
+            changed(f"{one}/signal", self.signal, "signalRun", "Tell it what a step waits for", body="Signal"),
+            changed(
+                f"{one}/signals/{{name}}", self.signal_named, "signalRunByName",
+                "Tell it what a step waits for; the body is the payload", body="Any",
+            ),
+            changed(f"{one}/steps/{{step}}/approve", self.approve, "approveStep", "Let it go on", body="Note"),
+            changed(f"{one}/steps/{{step}}/reject", self.reject, "rejectStep", "Refuse: the step fails", body="Note"),
+        )  # fmt: skip
 
     async def cancel(self, request: web.Request) -> web.Response:
         """Stop the run and everything it executes."""
@@ -68,6 +76,31 @@ class RunCommands:
             location=f"/v1/runs/{new}",
             other=True,
         )
+
+    async def signal(self, request: web.Request) -> web.Response:
+        """Tell the run that something has happened which a step waits for, or will wait for."""
+        body = await read_body(request, SignalBody)
+        return await self._signal(request, body.name, body.payload)
+
+    async def signal_named(self, request: web.Request) -> web.Response:
+        """Do the same, for a caller whose body is its own: a web hook."""
+        payload = await read_body(request, dict[str, Any])
+        return await self._signal(request, request.match_info["name"], payload)
+
+    async def _signal(self, request: web.Request, name: str, payload: dict[str, Any]) -> web.Response:
+        return await self._change(request, "SignalRun", {"name": name, "payload": compact(payload)})
+
+    async def approve(self, request: web.Request) -> web.Response:
+        """Let the run go on past a step that asks for it."""
+        return await self._decide(request, "ApproveStep")
+
+    async def reject(self, request: web.Request) -> web.Response:
+        """Refuse: the step fails."""
+        return await self._decide(request, "RejectStep")
+
+    async def _decide(self, request: web.Request, kind: str) -> web.Response:
+        note = (await read_body(request, NoteBody)).note
+        return await self._change(request, kind, {"step": request.match_info["step"], "note": note})
 
     async def _change(self, request: web.Request, kind: str, body: dict[str, Any]) -> web.Response:
         run_id, tenant = request.match_info["id"], principal(request).tenant

@@ -9,7 +9,8 @@ from typing import Any
 
 from streams.domain import duration
 from streams.domain.findings import Problem
-from streams.domain.validation import STEP_KINDS, ScheduleCheck, any_schedule, problems
+from streams.domain.kinds import STEP_KINDS
+from streams.domain.validation import ScheduleCheck, any_schedule, problems
 
 __all__ = [
     "Definition",
@@ -47,6 +48,11 @@ class StepDefinition:
     after: tuple[str, ...]
     retry: Retry
     timeout_ms: int | None
+
+    @property
+    def signal(self) -> str:
+        """The name of the signal that a step of this kind waits for."""
+        return str(self.spec.get("name", self.name))
 
 
 @dataclass(frozen=True, slots=True)

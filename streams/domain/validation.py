@@ -1,21 +1,16 @@
 """What may be wrong with a pipeline file: every mistake at once, each with its place and the way out."""
 
-import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from streams.domain.findings import DAY_MS, Findings, Problem
+from streams.domain.kinds import KINDS, NAME, NAME_FIX, STEP_KINDS, WAITING_KINDS, YEAR_MS
 
-STEP_KINDS = ("extract", "transform", "load", "command")
 STEPS_MAX = 2_000
 ATTEMPTS_MAX = 100
 MULTIPLIER_MAX = 100
 API_VERSION = "flexcore/v1"
 
-NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
-_NAME_FIX = "use 1 to 63 of a-z, 0-9 and -, and begin with a letter or a digit"
-_FUNCTION = re.compile(r"transforms(\.[A-Za-z_]\w*)+:[A-Za-z_]\w*")
-_YEAR_MS = 366 * DAY_MS
 
 NextSlot = Callable[[Mapping[str, Any], int], int]
 """``next_slot(schedule, after_ms)``: the first slot strictly after. Raises ValueError for a schedule that has none."""
@@ -56,7 +51,7 @@ def _metadata(found: Findings, value: object) -> None:
     metadata = found.mapping("metadata", value, ("name", "owner", "description", "tags"))
     if metadata is None:
         return
-    found.name("metadata.name", metadata.get("name"), NAME, _NAME_FIX)
+    found.name("metadata.name", metadata.get("name"), NAME, NAME_FIX)
     for key in ("owner", "description"):
         if key in metadata:
             found.text(f"metadata.{key}", metadata[key])
@@ -73,7 +68,7 @@ def _spec(found: Findings, value: object, check_schedule: ScheduleCheck) -> None
     for index, limit in found.items("spec.limits", spec.get("limits", [])):
         _limit(found, f"spec.limits[{index}]", limit)
     if "timeout" in spec:
-        found.duration("spec.timeout", spec["timeout"], 1_000, _YEAR_MS)
+        found.duration("spec.timeout", spec["timeout"], 1_000, YEAR_MS)
     _steps(found, spec.get("steps"))
     for index, alert in found.items("spec.alerts", spec.get("alerts", [])):
         alert_rule(found, f"spec.alerts[{index}]", alert)
@@ -95,11 +90,11 @@ def _schedule(found: Findings, value: object, check_schedule: ScheduleCheck) -> 
     if "timezone" in schedule and "cron" not in schedule:
         found.add("spec.schedule.timezone", "means something only with cron", "remove timezone, or use cron")
     if "every" in schedule:
-        found.duration("spec.schedule.every", schedule["every"], 1_000, _YEAR_MS)
+        found.duration("spec.schedule.every", schedule["every"], 1_000, YEAR_MS)
     if "overlap" in schedule:
         found.one_of("spec.schedule.overlap", schedule["overlap"], ("skip", "allow"))
     if "catch_up" in schedule:
-        found.duration("spec.schedule.catch_up", schedule["catch_up"], 0, _YEAR_MS)
+        found.duration("spec.schedule.catch_up", schedule["catch_up"], 0, YEAR_MS)
     if len(found.problems) == before and (mistake := check_schedule(schedule)):
         found.add(
             "spec.schedule",
@@ -111,7 +106,7 @@ def _schedule(found: Findings, value: object, check_schedule: ScheduleCheck) -> 
 def _limit(found: Findings, path: str, value: object) -> None:
     limit = found.mapping(path, value, ("name", "max"))
     if limit is not None:
-        found.name(f"{path}.name", limit.get("name"), NAME, _NAME_FIX)
+        found.name(f"{path}.name", limit.get("name"), NAME, NAME_FIX)
         found.integer(f"{path}.max", limit.get("max"), 1, 1_000_000)
 
 
@@ -124,7 +119,7 @@ def alert_rule(found: Findings, path: str, value: object) -> None:
     found.text(f"{path}.notify", alert.get("notify"))
     needs_time = alert.get("on") in ("quiet", "slow")
     if "for" in alert:
-        found.duration(f"{path}.for", alert["for"], 1_000, _YEAR_MS)
+        found.duration(f"{path}.for", alert["for"], 1_000, YEAR_MS)
     elif needs_time:
         found.add(f"{path}.for", f"is missing: {alert['on']} for how long?", "write for: 3h")
 
@@ -162,21 +157,33 @@ def _steps(found: Findings, value: object) -> None:
 
 def _step(found: Findings, path: str, step: dict[str, Any]) -> str:
     """Check one step by itself; return its kind, or "" when that is not clear."""
-    found.name(f"{path}.name", step.get("name"), NAME, _NAME_FIX)
+    found.name(f"{path}.name", step.get("name"), NAME, NAME_FIX)
     kinds = [kind for kind in STEP_KINDS if kind in step]
     if len(kinds) != 1:
         which = f"has {' and '.join(kinds)}" if kinds else "does nothing"
         found.add(path, f"the step {which}", f"give it exactly one of {', '.join(STEP_KINDS)}")
     for kind in kinds:
-        _KINDS[kind](found, f"{path}.{kind}", step[kind])
+        KINDS[kind](found, f"{path}.{kind}", step[kind])
     if "timeout" in step:
-        found.duration(f"{path}.timeout", step["timeout"], 1_000, _YEAR_MS)
+        found.duration(f"{path}.timeout", step["timeout"], 1_000, YEAR_MS)
         block = step.get("command")
         if isinstance(block, dict) and "timeout" in block:
             found.add(f"{path}.timeout", "is given twice, here and in command", "keep one of them")
     if "retry" in step:
         _retry(found, f"{path}.retry", step["retry"])
+    for key in ("retry", "timeout"):
+        if key in step and kinds and kinds[0] in WAITING_KINDS:
+            found.add(
+                f"{path}.{key}", f"means nothing for a {kinds[0]}: nothing is tried", _INSTEAD[kinds[0]]
+            )
     return kinds[0] if len(kinds) == 1 else ""
+
+
+_INSTEAD = {
+    "wait": "remove it",
+    "signal": "write signal: {deadline: 1h}",
+    "approval": "write approval: {deadline: 1d}",
+}
 
 
 def _retry(found: Findings, path: str, value: object) -> None:
@@ -191,65 +198,6 @@ def _retry(found: Findings, path: str, value: object) -> None:
         found.number(f"{path}.multiplier", retry["multiplier"], 1, MULTIPLIER_MAX)
     if "jitter" in retry:
         found.one_of(f"{path}.jitter", retry["jitter"], ("full", "none"))
-
-
-def _extract(found: Findings, path: str, value: object) -> None:
-    block = found.mapping(
-        path, value, ("tap", "source", "config", "catalog", "streams", "changed_only", "full_refresh")
-    )
-    if block is None:
-        return
-    found.exactly_one(path, block, "tap", "source", "tap: tap-jsonl==0.3.1, or source: file")
-    for key in ("changed_only", "full_refresh"):
-        if key in block:
-            found.truth(f"{path}.{key}", block[key])
-    if "catalog" in block:
-        found.mapping(f"{path}.catalog", block["catalog"], None)
-    for index, stream in found.items(f"{path}.streams", block.get("streams", [])):
-        found.text(f"{path}.streams[{index}]", stream)
-
-
-def _load(found: Findings, path: str, value: object) -> None:
-    block = found.mapping(path, value, ("sink", "target", "config"))
-    if block is None:
-        return
-    found.exactly_one(path, block, "sink", "target", "sink: postgres, or target: target-jsonl==0.1.4")
-
-
-def _transform(found: Findings, path: str, value: object) -> None:
-    block = found.mapping(path, value, ("python", "config", "tolerate"))
-    if block is None:
-        return
-    if "config" in block:
-        found.mapping(f"{path}.config", block["config"], None)
-    if "tolerate" in block:
-        found.number(f"{path}.tolerate", block["tolerate"], 0, 1)
-    python = block.get("python")
-    if not isinstance(python, str) or not _FUNCTION.fullmatch(python):
-        fix = "name a function in the project's transforms folder: transforms.clean:customer"
-        found.add(f"{path}.python", "is missing" if python is None else f"{python!r} names no function", fix)
-
-
-def _command(found: Findings, path: str, value: object) -> None:
-    block = found.mapping(path, value, ("argv", "env", "timeout"))
-    if block is None:
-        return
-    argv = block.get("argv")
-    if not isinstance(argv, list) or not argv or not all(isinstance(word, str) and word for word in argv):
-        found.add(f"{path}.argv", "must be the program and its arguments", "write argv: [dbt, build]")
-    env = found.mapping(f"{path}.env", block.get("env", {}), None) or {}
-    for key, text in env.items():
-        found.text(f"{path}.env.{key}", text, empty=True)
-    if "timeout" in block:
-        found.duration(f"{path}.timeout", block["timeout"], 1_000, _YEAR_MS)
-
-
-_KINDS: Mapping[str, Callable[[Findings, str, object], None]] = {
-    "extract": _extract,
-    "transform": _transform,
-    "load": _load,
-    "command": _command,
-}
 
 
 def _names(value: object) -> list[str]:

@@ -5,6 +5,7 @@ from typing import Any, assert_never
 
 from sqlalchemy import JSON, BigInteger, Boolean, Column, Integer, Text
 
+from streams.domain.kinds import STEP_KINDS
 from streams.domain.run.events import (
     Event,
     LimitAwaited,
@@ -14,14 +15,17 @@ from streams.domain.run.events import (
     RunEnded,
     RunPaused,
     RunResumed,
+    SignalReceived,
     StepCancelled,
     StepClaimed,
+    StepDecided,
     StepFailed,
     StepLost,
     StepOffered,
     StepRetryScheduled,
     StepSkipped,
     StepSucceeded,
+    StepWaiting,
 )
 from streams.projections.view import Meta, Row, View, versioned
 
@@ -55,9 +59,10 @@ TABLE = versioned(
         "pipeline": ("tenant", "pipeline", "created_at", "id"),
         "status": ("tenant", "status", "created_at", "id"),
     },
+    revision=2,
 )
 
-RunEvent = RunPaused | RunResumed | RunEnded | RerunRequested | LimitAwaited | LimitGranted
+RunEvent = RunPaused | RunResumed | RunEnded | RerunRequested | LimitAwaited | LimitGranted | SignalReceived
 StepEvent = (
     StepOffered
     | StepClaimed
@@ -67,8 +72,9 @@ StepEvent = (
     | StepFailed
     | StepSkipped
     | StepCancelled
+    | StepWaiting
+    | StepDecided
 )
-KINDS = ("extract", "transform", "load", "command")
 
 
 def fold(row: Row | None, event: Event, meta: Meta) -> Row | None:
@@ -108,7 +114,7 @@ def _created(event: RunCreated, meta: Meta) -> Row:
 def _step(step: dict[str, Any]) -> Row:
     return {
         "name": step["name"],
-        "kind": next((kind for kind in KINDS if kind in step), "command"),
+        "kind": next((kind for kind in STEP_KINDS if kind in step), "command"),
         "after": step.get("after") or [],
         "status": "pending",
         "attempt": 0,
@@ -116,6 +122,8 @@ def _step(step: dict[str, Any]) -> Row:
         "started_at": None,
         "ended_at": None,
         "retry_at": None,
+        "waits_for": None,
+        "waits_until": None,
         "records_in": 0,
         "records_out": 0,
         "records_rejected": 0,
@@ -139,9 +147,9 @@ def _changes(row: Row, event: RunEvent | StepEvent) -> Row:
             return {"waiting_for": event.limit}
         case LimitGranted():
             return {"waiting_for": None}
-        case RerunRequested():
+        case RerunRequested() | SignalReceived():
             return {}
-        case StepClaimed():
+        case StepClaimed() | StepWaiting():
             begun = {} if row["started_at"] is not None else {"started_at": event.at}
             status = {"status": "running"} if row["status"] == "queued" else {}
             return {"steps": _with_step(row, event.step, _step_changes(event)), **begun, **status}
@@ -166,6 +174,11 @@ def _step_changes(event: StepEvent) -> Row:
             }
             # What an earlier attempt left is history now: it is in the events.
             changes |= {"ended_at": None, "error": None, "tail": None}
+        case StepWaiting():
+            changes = {"status": "waiting", "started_at": event.at}
+            changes |= {"waits_for": event.waits_for, "waits_until": event.until}
+        case StepDecided():
+            changes = {}
         case StepLost():
             changes = {"status": "queued", "error": f"runner {event.runner} was lost"}
         case StepSucceeded():

@@ -5,14 +5,13 @@ from typing import assert_never
 from streams.domain.aggregate import Rejected
 from streams.domain.run import commands as asked
 from streams.domain.run import events as happened
-from streams.domain.run.progress import Story, after_success, fail_attempt, fail_step
+from streams.domain.run.progress import Decision, Story, fail_attempt, fail_step, go_on
 from streams.domain.run.state import Run, Step, as_mapping, how_it_ended
 
 ERROR_CHARS_MAX = 4_096
 TAIL_CHARS_MAX = 16_384
 OUTPUT_CHARS_MAX = 262_144
 
-Decision = tuple[happened.Event, ...] | Rejected
 Held = asked.Heartbeat | asked.CompleteStep | asked.FailStep
 
 
@@ -89,7 +88,7 @@ def _complete(command: asked.CompleteStep, story: Story) -> Decision:
             at=story.now,
         )
     )
-    after_success(story, command.step)
+    go_on(story, command.step)
     return tuple(story.events)
 
 

@@ -94,6 +94,33 @@ class RerunRun:
 
 
 @dataclass(frozen=True, slots=True)
+class SignalRun:
+    """Something that the run waits for has happened. ``payload`` is a JSON object as text: the step's output.
+
+    Kept until a step waits for this name. A signal that no step needs any more changes nothing.
+    """
+
+    name: str
+    payload: str = "{}"
+
+
+@dataclass(frozen=True, slots=True)
+class ApproveStep:
+    """Somebody who may lets the run go on past this step."""
+
+    step: str
+    note: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RejectStep:
+    """Somebody who may refuses: the step fails."""
+
+    step: str
+    note: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class NoteLimitGranted:
     """A limit lets this run in."""
 
@@ -109,4 +136,5 @@ class Tick:
 
 AttemptCommand = ClaimStep | Heartbeat | CompleteStep | FailStep
 RunCommand = CreateRun | CancelRun | PauseRun | ResumeRun | RerunRun | NoteLimitGranted | Tick
-Command = RunCommand | AttemptCommand
+PeopleCommand = SignalRun | ApproveStep | RejectStep
+Command = RunCommand | AttemptCommand | PeopleCommand

@@ -7,10 +7,11 @@ from streams.domain.definition import check, compact, digest
 from streams.domain.identity import run_id
 from streams.domain.run import commands as asked
 from streams.domain.run import events as happened
-from streams.domain.run.attempts import Decision, decide_attempt
-from streams.domain.run.progress import Story, begin, end_if_done, offer_again, offer_ready, stop
+from streams.domain.run.attempts import decide_attempt
+from streams.domain.run.progress import Decision, Story, begin, end_if_done, offer_again, proceed, stop
 from streams.domain.run.state import Run, as_mapping, how_it_ended
 from streams.domain.run.timers import tick
+from streams.domain.run.waits import decide_people
 
 
 def decide(message: Message, run: Run) -> Decision:
@@ -23,22 +24,30 @@ def decide(message: Message, run: Run) -> Decision:
     story = Story(message.aggregate_id, run, message.now)
     if isinstance(command, asked.AttemptCommand):
         return decide_attempt(command, story)
+    if isinstance(command, asked.PeopleCommand):
+        return decide_people(command, message, story)
     match command:
         case asked.Tick():
             tick(story)
         case asked.NoteLimitGranted():
             _granted(command, story)
+        case asked.RerunRun():
+            return _rerun(message, command, run)
+        case _:
+            return _standing(command, story)
+    return tuple(story.events)
+
+
+def _standing(command: asked.CancelRun | asked.PauseRun | asked.ResumeRun, story: Story) -> Decision:
+    match command:
         case asked.CancelRun():
             return _cancel(command, story)
         case asked.PauseRun():
             return _pause(command, story)
         case asked.ResumeRun():
             return _resume(story)
-        case asked.RerunRun():
-            return _rerun(message, command, run)
         case _:
             assert_never(command)
-    return tuple(story.events)
 
 
 # ---------------------------------------------------------------- the run as a whole
@@ -122,7 +131,7 @@ def _resume(story: Story) -> Decision:
         for step in tuple(story.run.steps.values()):
             if step.status == "queued":
                 offer_again(story, step)
-        offer_ready(story)
+        proceed(story)
         tick(story)
     return tuple(story.events)
 

@@ -5,6 +5,7 @@ from typing import Any
 
 from streams.domain.aggregate import Effect, Send, TaskOffer
 from streams.domain.definition import compact
+from streams.domain.kinds import WAITING_KINDS
 from streams.domain.run import events as happened
 from streams.domain.run.commands import Command, CreateRun, RerunRun
 from streams.domain.run.state import Run, Step
@@ -44,7 +45,12 @@ def _task(tenant: str, run_id: str, event: happened.StepOffered, run: Run) -> di
         "heartbeat_ms": HEARTBEAT_MS,
         "input": json.loads(run.input),
         "full_refresh": run.full_refresh,
-        "upstream": {name: json.loads(run.steps[name].output or "{}") for name in step.after},
+        "upstream": {
+            name: json.loads(run.steps[name].output or "{}")
+            for name in step.after
+            # What people send must not pass for a dataset.
+            if run.steps[name].kind not in WAITING_KINDS
+        },
         "offered_at": event.at,
     }
 

@@ -67,6 +67,39 @@ class StepSucceeded:
 
 
 @dataclass(frozen=True, slots=True)
+class StepWaiting:
+    """The run itself waits: for time to pass, a signal, an approval.
+
+    ``waits_for`` says it for people (``signal invoice``); ``until`` (ms) is when the waiting ends by itself.
+    """
+
+    step: str
+    waits_for: str
+    until: int | None
+    at: int
+
+
+@dataclass(frozen=True, slots=True)
+class StepDecided:
+    """Somebody who may has decided. ``decision`` is approved | rejected; what follows from it is told after it."""
+
+    step: str
+    decision: str
+    by: str
+    note: str | None
+    at: int
+
+
+@dataclass(frozen=True, slots=True)
+class SignalReceived:
+    """Something has happened that a step waits for or will wait for. ``payload`` is JSON text."""
+
+    name: str
+    payload: str
+    at: int
+
+
+@dataclass(frozen=True, slots=True)
 class StepRetryScheduled:
     """The attempt failed; the next one is offered at ``retry_at`` (ms)."""
 
@@ -162,7 +195,7 @@ class RerunRequested:
 
 
 StepEvent = (
-    StepOffered | StepLost | StepSucceeded | StepRetryScheduled | StepFailed | StepSkipped | StepCancelled
+    StepOffered | StepLost | StepRetryScheduled | StepFailed | StepSkipped | StepCancelled | StepDecided
 )
 RunEvent = RunCreated | RunPaused | RunResumed | RunEnded | RerunRequested | LimitAwaited | LimitGranted
-Event = RunEvent | StepClaimed | StepEvent
+Event = RunEvent | StepClaimed | StepWaiting | StepSucceeded | SignalReceived | StepEvent

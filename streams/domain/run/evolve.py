@@ -16,34 +16,63 @@ def evolve(run: Run, event: happened.Event) -> Run:
     match event:
         case happened.StepClaimed():
             return _claimed(run, event)
+        case happened.StepSucceeded():
+            return _succeeded(run, event)
+        case happened.StepWaiting():
+            return _waiting(run, event)
         case happened.RunCreated():
             return _created(event)
+        case happened.RunEnded() | happened.RunPaused() | happened.RunResumed():
+            return _standing(run, event)
+        case (
+            happened.LimitAwaited()
+            | happened.LimitGranted()
+            | happened.RerunRequested()
+            | happened.SignalReceived()
+        ):
+            return _noted(run, event)
+        case _:
+            return run.with_step(_step_after(run.steps[event.step], event))
+
+
+def _standing(run: Run, event: happened.RunEnded | happened.RunPaused | happened.RunResumed) -> Run:
+    match event:
         case happened.RunEnded():
             return replace(run, status=event.status, error=event.error, ended_at=event.at, waiting_for=None)
         case happened.RunPaused():
             return replace(run, status="paused")
         case happened.RunResumed():
             return replace(run, status="queued" if run.started_at is None else "running")
-        case happened.LimitAwaited() | happened.LimitGranted():
-            return _limited(run, event)
+        case _:
+            assert_never(event)
+
+
+def _noted(
+    run: Run,
+    event: happened.LimitAwaited | happened.LimitGranted | happened.RerunRequested | happened.SignalReceived,
+) -> Run:
+    match event:
+        case happened.LimitAwaited():
+            return replace(run, waiting_for=event.limit)
+        case happened.LimitGranted():
+            return replace(run, waiting_for=None, limits=(*run.limits, event.limit))
         case happened.RerunRequested():
             return replace(run, reruns=(*run.reruns, event.run_id)[-RERUNS_KEPT:])
+        case happened.SignalReceived():
+            return replace(run, signals=(*run.signals, (event.name, event.payload)))
         case _:
-            return run.with_step(_step_after(run.steps[event.step], event))
+            assert_never(event)
 
 
-def _limited(run: Run, event: happened.LimitAwaited | happened.LimitGranted) -> Run:
-    if isinstance(event, happened.LimitAwaited):
-        return replace(run, waiting_for=event.limit)
-    return replace(run, waiting_for=None, limits=(*run.limits, event.limit))
+def _waiting(run: Run, event: happened.StepWaiting) -> Run:
+    step = replace(run.steps[event.step], status="waiting", started_at=event.at, until=event.until)
+    return _begun(run.with_step(step), event.at)
 
 
 def _step_after(step: Step, event: happened.StepEvent) -> Step:
     match event:
         case happened.StepOffered():
             return replace(step, status="queued", attempt=event.attempt, token="", runner="", retry_at=None)
-        case happened.StepSucceeded():
-            return _succeeded(step, event)
         case happened.StepRetryScheduled():
             return _retrying(step, event)
         case happened.StepLost():
@@ -53,7 +82,11 @@ def _step_after(step: Step, event: happened.StepEvent) -> Step:
         case happened.StepSkipped():
             return replace(step, status="skipped", error=event.reason, ended_at=event.at)
         case happened.StepCancelled():
-            return replace(step, status="cancelled", ended_at=event.at, lease_until=None, retry_at=None)
+            return replace(
+                step, status="cancelled", ended_at=event.at, lease_until=None, retry_at=None, until=None
+            )
+        case happened.StepDecided():
+            return step
         case _:
             assert_never(event)
 
@@ -92,16 +125,20 @@ def _claimed(run: Run, event: happened.StepClaimed) -> Run:
         error=None,
         tail="",
     )
-    claimed = run.with_step(step)
-    if run.started_at is None:
-        return replace(
-            claimed, started_at=event.at, status="running" if run.status == "queued" else run.status
-        )
-    return claimed
+    return _begun(run.with_step(step), event.at)
 
 
-def _succeeded(step: Step, event: happened.StepSucceeded) -> Step:
-    return replace(
+def _begun(run: Run, at: int) -> Run:
+    if run.started_at is not None:
+        return run
+    return replace(run, started_at=at, status="running" if run.status == "queued" else run.status)
+
+
+def _succeeded(run: Run, event: happened.StepSucceeded) -> Run:
+    step = run.steps[event.step]
+    if step.status == "waiting" and step.kind == "signal":
+        run = _without_signal(run, event.step)
+    done = replace(
         step,
         status="succeeded",
         attempt=event.attempt,
@@ -113,9 +150,20 @@ def _succeeded(step: Step, event: happened.StepSucceeded) -> Step:
         bytes=event.bytes,
         error=None,
         tail="",
+        until=None,
         output=event.output,
         reused=event.reused,
     )
+    return run.with_step(done)
+
+
+def _without_signal(run: Run, step: str) -> Run:
+    """Take away the signal that the step has waited for: the first of its name."""
+    name = run.plan.steps[step].signal
+    for place, (kept, _payload) in enumerate(run.signals):
+        if kept == name:
+            return replace(run, signals=run.signals[:place] + run.signals[place + 1 :])
+    return run
 
 
 def _retrying(step: Step, event: happened.StepRetryScheduled) -> Step:
@@ -151,4 +199,5 @@ def _failed(step: Step, event: happened.StepFailed) -> Step:
         ended_at=event.at,
         lease_until=None,
         retry_at=None,
+        until=None,
     )

@@ -1,13 +1,20 @@
 """What follows from a step's result: offers, retries, skips, the end. Told event by event onto the run."""
 
 import hashlib
+from collections import deque
+from collections.abc import Iterable
 
-from streams.domain.definition import Retry
+from streams.domain import duration, instant
+from streams.domain.aggregate import Rejected
+from streams.domain.definition import Retry, StepDefinition
+from streams.domain.kinds import WAITING_KINDS
 from streams.domain.run import events as happened
 from streams.domain.run.evolve import evolve
 from streams.domain.run.state import Run, Step
 
 QUEUE = "default"
+
+Decision = tuple[happened.Event, ...] | Rejected
 
 
 class Story:
@@ -43,7 +50,7 @@ def ready(run: Run, name: str) -> bool:
 
 
 def begin(story: Story) -> None:
-    """Ask the next limit to let the run in; offer its first steps once all have.
+    """Ask the next limit to let the run in; start its first steps once all have.
 
     One limit after the other, by name: two runs that need the same ones cannot wait for each other.
     """
@@ -51,24 +58,72 @@ def begin(story: Story) -> None:
     missing = sorted(name for name in run.plan.limits if name not in run.limits)
     if missing and run.unended:
         story.tell(happened.LimitAwaited(missing[0], run.plan.limits[missing[0]], story.now))
-    elif run.status != "paused":
-        offer_ready(story)
+    else:
+        proceed(story)
 
 
-def offer_ready(story: Story) -> None:
-    """Offer every step that waits for nothing."""
-    for name in story.run.steps:
-        if ready(story.run, name):
-            offer(story, story.run.steps[name])
-
-
-def after_success(story: Story, name: str) -> None:
-    """Offer what waited for this step alone; end the run if it was the last."""
-    if story.run.status != "paused":
-        for dependent in story.run.plan.dependents[name]:
-            if ready(story.run, dependent):
-                offer(story, story.run.steps[dependent])
+def proceed(story: Story) -> None:
+    """Start every step that waits for nothing, unless the run is paused; end the run when all is done."""
+    _start_ready(story, story.run.steps)
     end_if_done(story)
+
+
+def go_on(story: Story, name: str) -> None:
+    """Start what waited for this step alone, unless the run is paused; end the run if it was the last."""
+    _start_ready(story, story.run.plan.dependents[name])
+    end_if_done(story)
+
+
+def _start_ready(story: Story, names: Iterable[str]) -> None:
+    if story.run.status == "paused":
+        return
+    todo = deque(names)
+    while todo:  # no recursion: a thousand steps in a row may each end in the moment they begin
+        name = todo.popleft()
+        if ready(story.run, name):
+            _start(story, story.run.steps[name])
+            if story.run.steps[name].ended:
+                todo.extend(story.run.plan.dependents[name])
+
+
+def _start(story: Story, step: Step) -> None:
+    plan = story.run.plan.steps[step.name]
+    if plan.kind not in WAITING_KINDS:
+        offer(story, step)
+        return
+    until = _until(plan, story.now)
+    story.tell(happened.StepWaiting(step.name, _waits_for(plan), until, story.now))
+    if plan.kind == "wait" and until is not None and until <= story.now:
+        _succeeded(story, step.name, "{}")
+    for name, payload in story.run.signals:
+        if plan.kind == "signal" and name == plan.signal:
+            _succeeded(story, step.name, payload)
+            return
+
+
+def _until(plan: StepDefinition, now: int) -> int | None:
+    if "until" in plan.spec:
+        return instant.parse(plan.spec["until"])
+    length = plan.spec.get("for", plan.spec.get("deadline"))
+    return None if length is None else now + duration.parse(length)
+
+
+def _waits_for(plan: StepDefinition) -> str:
+    if plan.kind == "signal":
+        return f"signal {plan.signal}"
+    if plan.kind == "approval":
+        return f"approval by {' or '.join(plan.spec['by'])}" if plan.spec.get("by") else "approval"
+    return "time"
+
+
+def succeed(story: Story, name: str, output: str) -> None:
+    """End a step that no runner took, and go on."""
+    _succeeded(story, name, output)
+    go_on(story, name)
+
+
+def _succeeded(story: Story, name: str, output: str) -> None:
+    story.tell(happened.StepSucceeded(name, 0, output, 0, 0, 0, 0, story.now))
 
 
 def fail_attempt(
@@ -96,7 +151,7 @@ def fail_step(story: Story, step: Step, error: str, tail: str, status: str) -> N
 
 def end_if_done(story: Story) -> None:
     """End the run, as failed if any step failed, when every step is at its end."""
-    if story.run.unended:
+    if story.run.unended or story.run.ended:
         return
     for step in story.run.steps.values():
         if step.status in _HOW:

@@ -9,7 +9,8 @@ from streams.domain.definition import Definition
 
 # A step: pending ─▶ queued ─▶ running ─▶ succeeded | failed | timed_out
 #            │         ▲          │
-#            │         └ retrying ◀            cancelled: from any of these four
+#            │         └ retrying ◀            cancelled: from any of these five
+#            ├─▶ waiting ─▶ succeeded | failed | timed_out
 #            └─▶ skipped
 STEP_ENDED = frozenset({"succeeded", "failed", "timed_out", "skipped", "cancelled"})
 RUN_ENDED = frozenset({"succeeded", "failed", "cancelled", "timed_out"})
@@ -17,7 +18,7 @@ RUN_ENDED = frozenset({"succeeded", "failed", "cancelled", "timed_out"})
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One step of one run.
+    """One step of one run. ``until`` is when a waiting one stops waiting by itself.
 
     ``attempt`` counts offers from 1; ``failures`` and ``lost`` say how the earlier ones went. ``lease_until`` and,
     while it runs, the counts are volatile: heartbeats are not events.
@@ -35,6 +36,7 @@ class Step:
     ended_at: int | None = None
     lease_until: int | None = None
     retry_at: int | None = None
+    until: int | None = None
     records_in: int = 0
     records_out: int = 0
     records_rejected: int = 0
@@ -55,7 +57,8 @@ class Run:
     """One run. ``status`` is "" before CreateRun, then queued (nothing claimed yet), running, paused, or an end.
 
     ``unended`` counts the steps that are not at their end; ``reruns`` are the latest runs made from this one.
-    ``limits`` have let it in, ``waiting_for`` is the one that has not yet.
+    ``limits`` have let it in, ``waiting_for`` is the one that has not yet. ``signals`` (name, payload) came before a
+    step waited for them.
     """
 
     status: str = ""
@@ -78,6 +81,7 @@ class Run:
     reruns: tuple[str, ...] = ()
     limits: tuple[str, ...] = ()
     waiting_for: str | None = None
+    signals: tuple[tuple[str, str], ...] = ()
 
     @property
     def exists(self) -> bool:
@@ -146,6 +150,7 @@ def _step_document(step: Step) -> dict[str, Any]:
         "runner": step.runner,
         "started_at": step.started_at,
         "ended_at": step.ended_at,
+        "waits_until": step.until,
         "records_in": step.records_in,
         "records_out": step.records_out,
         "records_rejected": step.records_rejected,

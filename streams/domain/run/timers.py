@@ -1,4 +1,4 @@
-"""What a run waits for, and what happens when it comes: leases, retries, timeouts."""
+"""What a run waits for, and what happens when it comes: leases, retries, timeouts, the end of a step's waiting."""
 
 from dataclasses import replace
 
@@ -9,6 +9,7 @@ from streams.domain.run.commands import Heartbeat
 from streams.domain.run.progress import Story, fail_attempt, fail_step, offer, stop
 from streams.domain.run.state import Run, Step
 from streams.domain.run.timing import LEASE_MS, LOST_MAX, TIMEOUT_GRACE_MS, WAKE_MS
+from streams.domain.run.waits import silence
 
 # An offer that nobody claims needs no timer: the record on the task topic was written in the transaction of its
 # StepOffered, so it cannot be missing; it waits there until a runner is free, whose claim takes it off the topic in
@@ -28,6 +29,8 @@ def due(run: Run) -> int | None:
 def _step_due(run: Run, step: Step) -> int | None:
     if step.status == "retrying":
         return None if run.status == "paused" else step.retry_at
+    if step.status == "waiting":
+        return step.until
     if step.status != "running" or step.lease_until is None:
         return None
     overdue = _overdue_at(run, step)
@@ -57,6 +60,8 @@ def tick(story: Story) -> None:
             continue
         if step.status == "retrying":
             offer(story, step)
+        elif step.status == "waiting":
+            silence(story, step)
         else:
             _give_up(story, step)
 

@@ -209,3 +209,37 @@ def test_a_timeout_is_said_once() -> None:
 def test_a_timeout_has_bounds() -> None:
     """Neither nothing nor for ever."""
     assert "1s to 366d" in step_problems(command("a", timeout="0s"))["spec.steps[0].timeout"]
+
+
+# ---------------------------------------------------------------- waits, signals, approvals
+@pytest.mark.parametrize(
+    ("step", "path", "words"),
+    [
+        ({"wait": {}}, ".wait", "exactly one of for and until"),
+        ({"wait": {"for": "1s", "until": "2026-12-01T06:00:00Z"}}, ".wait", "exactly one"),
+        ({"wait": {"for": "soon"}}, ".wait.for", "no duration"),
+        ({"wait": {"until": "2026-12-01T06:00:00"}}, ".wait.until", "no point in time | write for example"),
+        ({"wait": {"until": "2026-12-01"}}, ".wait.until", "no point in time"),
+        ({"wait": {"until": 5}}, ".wait.until", "is no text"),
+        ({"wait": {"for": "1s"}, "retry": {"attempts": 2}}, ".retry", "means nothing for a wait"),
+        ({"signal": {"name": "No Name"}}, ".signal.name", "is no name"),
+        ({"signal": {"on_silence": "fail"}}, ".signal.deadline", "silence for how long?"),
+        ({"signal": {"deadline": "1h", "on_silence": "approve"}}, ".signal.on_silence", "fail, succeed"),
+        ({"signal": {}, "timeout": "1h"}, ".timeout", "write signal: {deadline: 1h}"),
+        ({"approval": {"by": "ann"}}, ".approval.by", "must be a list"),
+        (
+            {"approval": {"deadline": "1h", "on_silence": "rejct"}},
+            ".approval.on_silence",
+            "did you mean reject?",
+        ),
+    ],
+)
+def test_a_wait_is_checked_like_everything_else(step: dict[str, Any], path: str, words: str) -> None:
+    """Each mistake has its place and its way out."""
+    assert words in step_problems({"name": "a", **step})[f"spec.steps[0]{path}"]
+
+
+def test_waits_signals_and_approvals_may_say_little() -> None:
+    """Everything but the length of a wait has a meaning when it is left out."""
+    steps = [{"name": "a", "wait": {"for": "1s"}}, {"name": "b", "signal": {}}, {"name": "c", "approval": {}}]
+    assert found(pipeline(*steps)) == {}

@@ -9,6 +9,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from streams.domain.aggregate import Message, Rejected, TaskOffer
 from streams.domain.run.commands import (
+    ApproveStep,
     CancelRun,
     ClaimStep,
     CompleteStep,
@@ -16,7 +17,9 @@ from streams.domain.run.commands import (
     FailStep,
     Heartbeat,
     PauseRun,
+    RejectStep,
     ResumeRun,
+    SignalRun,
     Tick,
 )
 from streams.domain.run.declaration import AGGREGATE
@@ -28,6 +31,7 @@ from streams.domain.run.events import (
     StepOffered,
     StepRetryScheduled,
     StepSucceeded,
+    StepWaiting,
 )
 from streams.domain.run.state import Run
 from streams.domain.run.timing import LEASE_MS, LOST_MAX, WAKE_MS
@@ -42,6 +46,17 @@ RETRIES = st.none() | st.fixed_dictionaries(
     }
 )
 
+WAITS = st.sampled_from(
+    [
+        {"wait": {"for": "4s"}},
+        {"wait": {"until": "1970-01-01T00:00:09Z"}},
+        {"signal": {"name": "go"}},
+        {"signal": {"name": "go", "deadline": "7s", "on_silence": "succeed"}},
+        {"approval": {"deadline": "7s"}},
+        {"approval": {"deadline": "9s", "on_silence": "approve"}},
+    ]
+)
+
 
 @st.composite
 def creations(draw: st.DrawFn) -> CreateRun:
@@ -49,6 +64,9 @@ def creations(draw: st.DrawFn) -> CreateRun:
     steps = []
     for index in range(draw(st.integers(1, len(NAMES)))):
         after = draw(st.lists(st.sampled_from(NAMES[:index]), unique=True, max_size=3)) if index else []
+        if draw(st.integers(0, 3)) == 0:
+            steps.append({"name": NAMES[index], "after": after, **draw(WAITS)})
+            continue
         more: dict[str, Any] = {}
         if (retry := draw(RETRIES)) is not None:
             more["retry"] = retry
@@ -97,7 +115,7 @@ class RunMachine(RuleBasedStateMachine):
         """Hold each event against the record: I1, I3, I7, I9, I10."""
         assert not before.ended, "nothing follows the terminal event"
         match event:
-            case StepOffered(step=step):
+            case StepOffered(step=step) | StepWaiting(step=step):
                 plan = self.state.plan.steps[step]
                 assert all(before.steps[name].status == "succeeded" for name in plan.after)
                 assert before.status != "paused"
@@ -105,7 +123,7 @@ class RunMachine(RuleBasedStateMachine):
                 if earlier and isinstance(earlier[-1], StepRetryScheduled):
                     assert self.now >= earlier[-1].retry_at, "a retry never comes early"
             case StepSucceeded(step=step):
-                assert before.steps[step].status == "running"
+                assert before.steps[step].status in {"running", "waiting"}
                 assert sum(isinstance(e, StepSucceeded) and e.step == step for e in self.log) == 1
             case StepClaimed(step=step, attempt=attempt, token=token):
                 assert (step, attempt) not in self.granted, "an attempt has one holder"
@@ -176,6 +194,18 @@ class RunMachine(RuleBasedStateMachine):
         else:
             assert isinstance(facts, Rejected) or facts == ()
 
+    @rule(data=st.data(), kind=st.sampled_from([ApproveStep, RejectStep]), signal=st.booleans())
+    def people(self, data: st.DataObject, kind: type, signal: bool) -> None:
+        """Somebody signals or decides, asked or not."""
+        if not signal:
+            name = data.draw(st.sampled_from(sorted(self.state.steps)))
+            waits = self.state.steps[name].status == "waiting" and self.state.steps[name].kind == "approval"
+            facts = self.ask(kind(name))
+            assert waits <= isinstance(facts, tuple)
+            return
+        wanted = any(step.kind == "signal" for step in self.state.steps.values()) and not self.state.ended
+        assert isinstance(self.ask(SignalRun("go")), tuple) == wanted
+
     @rule()
     def pause(self) -> None:
         self.ask(PauseRun())
@@ -210,10 +240,10 @@ class RunMachine(RuleBasedStateMachine):
 
     @invariant()
     def is_never_stuck(self) -> None:
-        """I4: what has not ended waits for a timer, a claim, or a person who paused it."""
+        """I4: what has not ended waits for a timer, a claim, or a person: one who paused it, or is asked."""
         if not self.state.exists or self.state.ended:
             return
-        queued = any(step.status == "queued" for step in self.state.steps.values())
+        queued = any(step.status in {"queued", "waiting"} for step in self.state.steps.values())
         assert queued or self.state.status == "paused" or AGGREGATE.due(self.state) is not None
         assert self.state.unended == sum(not step.ended for step in self.state.steps.values()) > 0
 

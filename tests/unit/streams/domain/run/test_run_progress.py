@@ -207,6 +207,7 @@ def test_a_run_shows_itself() -> None:
                 "runner": "runner-1",
                 "started_at": 5,
                 "ended_at": 7,
+                "waits_until": None,
                 "records_in": 4,
                 "records_out": 3,
                 "records_rejected": 1,

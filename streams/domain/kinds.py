@@ -1,0 +1,131 @@
+"""What each kind of step may say in its block of the pipeline file."""
+
+import re
+from collections.abc import Callable, Mapping
+
+from streams.domain import instant
+from streams.domain.findings import DAY_MS, Findings
+
+RECORD_KINDS = ("extract", "transform", "load")
+WAITING_KINDS = ("wait", "signal", "approval")
+"""No runner takes these: the run itself waits, for time or for people."""
+STEP_KINDS = (*RECORD_KINDS, "command", *WAITING_KINDS)
+
+NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
+NAME_FIX = "use 1 to 63 of a-z, 0-9 and -, and begin with a letter or a digit"
+YEAR_MS = 366 * DAY_MS
+_FUNCTION = re.compile(r"transforms(\.[A-Za-z_]\w*)+:[A-Za-z_]\w*")
+
+
+def _extract(found: Findings, path: str, value: object) -> None:
+    block = found.mapping(
+        path, value, ("tap", "source", "config", "catalog", "streams", "changed_only", "full_refresh")
+    )
+    if block is None:
+        return
+    found.exactly_one(path, block, "tap", "source", "tap: tap-jsonl==0.3.1, or source: file")
+    for key in ("changed_only", "full_refresh"):
+        if key in block:
+            found.truth(f"{path}.{key}", block[key])
+    if "catalog" in block:
+        found.mapping(f"{path}.catalog", block["catalog"], None)
+    for index, stream in found.items(f"{path}.streams", block.get("streams", [])):
+        found.text(f"{path}.streams[{index}]", stream)
+
+
+def _load(found: Findings, path: str, value: object) -> None:
+    block = found.mapping(path, value, ("sink", "target", "config"))
+    if block is None:
+        return
+    found.exactly_one(path, block, "sink", "target", "sink: postgres, or target: target-jsonl==0.1.4")
+
+
+def _transform(found: Findings, path: str, value: object) -> None:
+    block = found.mapping(path, value, ("python", "config", "tolerate"))
+    if block is None:
+        return
+    if "config" in block:
+        found.mapping(f"{path}.config", block["config"], None)
+    if "tolerate" in block:
+        found.number(f"{path}.tolerate", block["tolerate"], 0, 1)
+    python = block.get("python")
+    if not isinstance(python, str) or not _FUNCTION.fullmatch(python):
+        fix = "name a function in the project's transforms folder: transforms.clean:customer"
+        found.add(f"{path}.python", "is missing" if python is None else f"{python!r} names no function", fix)
+
+
+def _command(found: Findings, path: str, value: object) -> None:
+    block = found.mapping(path, value, ("argv", "env", "timeout"))
+    if block is None:
+        return
+    argv = block.get("argv")
+    if not isinstance(argv, list) or not argv or not all(isinstance(word, str) and word for word in argv):
+        found.add(f"{path}.argv", "must be the program and its arguments", "write argv: [dbt, build]")
+    env = found.mapping(f"{path}.env", block.get("env", {}), None) or {}
+    for key, text in env.items():
+        found.text(f"{path}.env.{key}", text, empty=True)
+    if "timeout" in block:
+        found.duration(f"{path}.timeout", block["timeout"], 1_000, YEAR_MS)
+
+
+def _wait(found: Findings, path: str, value: object) -> None:
+    block = found.mapping(path, value, ("for", "until"))
+    if block is None:
+        return
+    if ("for" in block) == ("until" in block):
+        found.add(
+            path, "needs exactly one of for and until", 'write for: 10m, or until: "2026-12-01T06:00:00Z"'
+        )
+    if "for" in block:
+        found.duration(f"{path}.for", block["for"], 1, YEAR_MS)
+    if "until" in block:
+        _instant(found, f"{path}.until", block["until"])
+
+
+def _instant(found: Findings, path: str, value: object) -> None:
+    found.text(path, value)
+    if not isinstance(value, str) or not value:
+        return
+    try:
+        instant.parse(value)
+    except ValueError as error:
+        message, _, fix = str(error).partition(": ")
+        found.add(path, message, fix)
+
+
+def _signal(found: Findings, path: str, value: object) -> None:
+    block = found.mapping(path, value, ("name", "deadline", "on_silence"))
+    if block is None:
+        return
+    if "name" in block:
+        found.name(f"{path}.name", block["name"], NAME, NAME_FIX)
+    _silence(found, path, block, ("fail", "succeed"))
+
+
+def _approval(found: Findings, path: str, value: object) -> None:
+    block = found.mapping(path, value, ("by", "deadline", "on_silence"))
+    if block is None:
+        return
+    for index, person in found.items(f"{path}.by", block.get("by", [])):
+        found.text(f"{path}.by[{index}]", person)
+    _silence(found, path, block, ("fail", "approve", "reject"))
+
+
+def _silence(found: Findings, path: str, block: Mapping[str, object], choices: tuple[str, ...]) -> None:
+    if "deadline" in block:
+        found.duration(f"{path}.deadline", block["deadline"], 1, YEAR_MS)
+    if "on_silence" in block:
+        found.one_of(f"{path}.on_silence", block["on_silence"], choices)
+        if "deadline" not in block:
+            found.add(f"{path}.deadline", "is missing: silence for how long?", "write deadline: 1d")
+
+
+KINDS: Mapping[str, Callable[[Findings, str, object], None]] = {
+    "extract": _extract,
+    "transform": _transform,
+    "load": _load,
+    "command": _command,
+    "wait": _wait,
+    "signal": _signal,
+    "approval": _approval,
+}

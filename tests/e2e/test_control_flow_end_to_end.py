@@ -1,0 +1,41 @@
+"""The examples of streams/domain/README.md on a real node: each is applied by the command line as it stands there."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+from tests.support.node_process import NodeProcess, steps_of
+
+README = Path(__file__).parents[2] / "streams" / "domain" / "README.md"
+
+
+def start_example(node: NodeProcess, folder: Path, name: str, **body: Any) -> str:
+    """Apply the README's pipeline of this name, start a run, and return its id."""
+    blocks = re.findall(r"```yaml\n(.*?)```", README.read_text(encoding="utf-8"), re.DOTALL)
+    (text,) = [block for block in blocks if f"name: {name}}}" in block]
+    (folder / "pipeline.yaml").write_text(text)
+    node.cli("pipeline", "apply", "-f", str(folder / "pipeline.yaml"))
+    return node.run(name, **body)
+
+
+def test_a_run_waits_for_time_for_a_signal_and_for_somebody_who_may_approve(
+    node: NodeProcess, tmp_path: Path
+) -> None:
+    """The signal comes early, and twice; a stranger is turned away; the trace tells who approved, and why."""
+    run_id = start_example(node, tmp_path, "month-end")
+    node.until(run_id, lambda run: steps_of(run)["settle"] in {"waiting", "succeeded"})
+    node.cli("run", "signal", run_id, "invoices-in", "--payload", '{"count": 12}', "--key", "evt-7")
+    node.ok("POST", f"/v1/runs/{run_id}/signals/invoices-in", {"count": 99})
+    asked = node.until(run_id, lambda run: steps_of(run)["sign-off"] == "waiting")
+    step = {step["name"]: step for step in asked["steps"]}
+    assert step["invoices"]["output"] == {"count": 12}
+    assert step["sign-off"]["waits_for"] == "approval by ann or ben"
+    assert step["sign-off"]["waits_until"] - step["sign-off"]["started_at"] == 86_400_000
+    refused = node.call("POST", f"/v1/runs/{run_id}/steps/sign-off/approve", {}, Flexcore_Actor="carl")
+    assert (refused.status, refused.body["code"]) == (403, "not_allowed")
+    for _ in range(2):
+        approval = {"note": "figures checked"}
+        node.ok("POST", f"/v1/runs/{run_id}/steps/sign-off/approve", approval, Flexcore_Actor="ann")
+    assert node.ended(run_id)["status"] == "succeeded"
+    assert "StepDecided sign-off, approved, ann" in node.cli("run", "trace", run_id)
+    assert "sign-off\tsucceeded" in node.cli("run", "watch", run_id)
