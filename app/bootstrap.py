@@ -17,7 +17,7 @@ from app.adapters.kafka_commands import KafkaCommands
 from app.adapters.nodes import NodesBoard
 from app.adapters.owned import OwnedStates
 from app.adapters.peers import HttpPeers
-from app.adapters.quarantine import KafkaRedriver
+from app.adapters.quarantine import KafkaQuarantine
 from app.adapters.record_reader import RecordReader
 from app.adapters.time_travel import TimeTravel
 from app.adapters.user_events import KafkaUserEvents
@@ -49,6 +49,7 @@ from streams.aggregates import builtin
 from streams.provision import provision
 from streams.reactors import REACTORS
 from streams.translation import subjects, vocabulary
+from streams.writer.decoding import Decoder
 
 _WAIT_S = 30.0
 _RUNNER_GRACE_S = 0.5
@@ -245,16 +246,19 @@ class _Composition:
         return routes
 
     def _writes(self, client: CommandClient, store: ViewStore) -> WriteDependencies:
-        config = self._config
-        names = frozenset(aggregate.name for aggregate in self._aggregates)
         return WriteDependencies(
             bus=KafkaCommands(client),
             resources=store,
-            redriver=KafkaRedriver(config.kafka, self._topics, config.get("SHARDS"), names),
+            quarantine=self._quarantine(store),
             events=self._user_events,
             vocabulary={aggregate.name: vocabulary(aggregate).commands for aggregate in self._aggregates},
             limits=self._limits,
         )
+
+    def _quarantine(self, store: ViewStore) -> KafkaQuarantine:
+        bytes_max, codec = self._settings.command_bytes_max, self._codec
+        decoders = {one.name: Decoder(one, self._catalogue, codec, bytes_max) for one in self._aggregates}
+        return KafkaQuarantine(self._config.kafka, self._topics, self._config.get("SHARDS"), store, decoders)
 
     async def _open_store(self) -> None:
         self._live.store = ViewStore(self._config.get("POSTGRES_URL"), self._config.get("POSTGRES_SCHEMA"))
@@ -272,6 +276,7 @@ class _Composition:
             history=TimeTravel(store, self._aggregates),
             memory=self._memory,
             peers=self._peers,
+            command=self._quarantine(store).command,
             rebuild=self._rebuild if folds_views else None,
             limits=self._limits,
         )

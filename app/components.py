@@ -36,6 +36,10 @@ _BODIES: Mapping[str, type[msgspec.Struct]] = {
     "Rerun": bodies.RerunBody,
     "Signal": bodies.SignalBody,
     "SetBookmark": bodies.BookmarkBody,
+    "RedriveMany": bodies.RedriveBody,
+    "EditRecord": bodies.EditBody,
+    "DropRecord": bodies.DropBody,
+    "DropMany": bodies.DropManyBody,
     "Command": bodies.CommandBody,
 }
 _ROWS: Mapping[str, Table] = {
@@ -62,7 +66,13 @@ def component_schemas() -> dict[str, Schema]:
     # Nothing but these two is known of a command that has no outcome yet.
     found["Outcome"]["required"] = ["command_id", "status"]
     found["Outcome"]["properties"]["position"] = _TEXT
-    found["Quarantined"]["properties"] |= {"id": _TEXT, "sample": _TEXT, "sample_hex": _TEXT}
+    shown = {
+        "id": _TEXT,
+        "sample": _TEXT,
+        "sample_hex": _TEXT,
+        "command": {**_object({"type": _TEXT, "data": {"type": "object"}}), "type": ["object", "null"]},
+    }
+    found["Quarantined"]["properties"] |= shown
     found |= {name: _list(item) for name, item in _LISTED.items()}
     found["Problem"] = _problem()
     return dict(sorted(found.items()))
@@ -136,6 +146,7 @@ _NODE: Mapping[str, Schema] = {
     "shards": {"type": "array", "items": _NUMBER},
     "pid": _NUMBER,
 }
+_DEED = _object({"id": _TEXT, "done": {"type": "boolean"}, "why_not": _MAYBE_TEXT, "command_id": _MAYBE_TEXT})
 _CLOUD_EVENT = _object(
     {
         **dict.fromkeys(("id", "source", "type"), _TEXT),
@@ -253,6 +264,8 @@ _OTHERS: Mapping[str, Schema] = {
     "Redrive": _object(
         {"command_id": _TEXT, "causation_id": _TEXT, "aggregate": _TEXT, "aggregate_id": _TEXT}
     ),
+    "Deed": _DEED,
+    "Deeds": _object({"items": {"type": "array", "items": _ref("Deed")}}),
     "Live": _object({"status": {"const": "live"}}),
     "Health": _object(
         {

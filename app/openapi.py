@@ -85,7 +85,7 @@ def _parameters(route: Route) -> list[dict[str, Any]]:
                 "schema": tenant,
             }
         )
-    if route.method in _WRITES:
+    if route.method in _WRITES and route.one_command:
         found += [
             {"name": name, "in": "header", "description": summary, "schema": text}
             for name, summary in _WRITE_HEADERS
@@ -119,7 +119,7 @@ def _response(route: Route, status: int) -> dict[str, Any]:
         answer["content"] = {route.media_type: {"schema": _ref(route.response)}}
     else:
         answer["content"] = {route.media_type: {"schema": {"type": "string"}}}
-    if route.method in _WRITES and status in (200, 201):
+    if route.method in _WRITES and route.one_command and status in (200, 201):
         answer["headers"] = {
             "ETag": {"description": "The version, for If-Match", "schema": {"type": "string"}},
             "Flexcore-Position": {"description": "For ?min-position= of reads", "schema": {"type": "string"}},

@@ -56,15 +56,34 @@ class Resources(Protocol):
         """Return the bookmark of a step."""
 
 
-class Redriver(Protocol):
-    """Sends a quarantined record again, under a new command id, and marks it so."""
+Place = tuple[str, int, int]
+"""Topic, partition and offset that a quarantined record came from: its id."""
 
-    async def redrive(self, source: tuple[str, int, int], tenant: str, actor: str) -> Row:
-        """Return ``command_id``, ``aggregate``, ``aggregate_id`` of the new command.
 
-        ``source`` is topic, partition and offset of the record that was set aside. Raises
-        :class:`app.errors.Problem` ``not_found`` when it is not in quarantine.
+@dataclass(frozen=True, slots=True)
+class Edit:
+    """What a command shall say instead; ``type`` None: the type it has."""
+
+    type: str | None
+    data: Mapping[str, Any]
+
+
+class Quarantine(Protocol):
+    """The records that were set aside, and what people do about them. Every deed is kept as a record beside them."""
+
+    async def find(self, tenant: str, places: Sequence[Place]) -> list[Row]:
+        """Return the rows of the records from these places, as far as they are the tenant's or nobody's."""
+
+    async def redrive(self, rows: Sequence[Row], actor: str, edit: Edit | None = None) -> list[str | None]:
+        """Send the records again in this order, and note by whom; return their new command ids.
+
+        The id follows from the record and how often it was redriven: repeating a call that was not noted sends no
+        second command. None stands for a record that Kafka keeps no longer. Raises :class:`app.errors.Problem`
+        ``invalid`` before anything is sent, when the edited command could not be decided, and ``unavailable``.
         """
+
+    async def drop(self, rows: Sequence[Row], actor: str, reason: str) -> None:
+        """Note that nobody will send these records again, by whom and why. Raises ``unavailable``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,7 +180,7 @@ class WriteDependencies:
 
     bus: CommandBus
     resources: Resources
-    redriver: Redriver
+    quarantine: Quarantine
     events: EventSink
     vocabulary: Mapping[str, Mapping[str, type]]
     limits: Limits = field(default_factory=Limits)

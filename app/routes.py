@@ -28,7 +28,8 @@ class Route:
 
     ``response`` and ``body`` name a component schema of the OpenAPI document (None: no such body); ``statuses``
     are the statuses the operation answers besides the errors every operation may answer. ``media_type`` is the
-    answer's content type. ``bodies`` (content type → schema) stands in place of ``body`` where it may have other
+    answer's content type. ``one_command``: a write that takes Idempotency-Key, Prefer and If-Match, and answers with ETag
+    and position. ``bodies`` (content type → schema) stands in place of ``body`` where it may have other
     types than JSON.
     """
 
@@ -44,6 +45,7 @@ class Route:
     bodies: Mapping[str, str] = field(default_factory=dict)
     statuses: tuple[int, ...] = (200,)
     media_type: str = "application/json"
+    one_command: bool = True
 
 
 def definitions(routes: Iterable[Route]) -> list[web.RouteDef]:

@@ -10,8 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from app.adapters.system_clock import now_ms
-from app.errors import not_found
-from app.ports import Order, Row, UserEvent
+from app.ports import Edit, Order, Place, Row, UserEvent
 from schemas.partitioning import partition_of
 from schemas.topics import key_of
 from streams.domain.aggregate import Aggregate, Message, Rejected, Send
@@ -177,17 +176,29 @@ class MemoryPlatform:
                     self._rows[view.name][key] = {**row, "position": token}
 
 
-class MemoryRedriver:
-    """A :class:`app.ports.Redriver` over a dictionary: source → what redriving it answers."""
+class MemoryQuarantine:
+    """A :class:`app.ports.Quarantine` over rows; ``deeds`` is what was done, in order."""
 
-    def __init__(self, records: Mapping[tuple[str, int, int], Row] | None = None) -> None:
-        self._records = records or {}
+    def __init__(self, rows: Sequence[Row] = ()) -> None:
+        self.deeds: list[tuple[Any, ...]] = []
+        self._rows = list(rows)
 
-    async def redrive(self, source: tuple[str, int, int], tenant: str, actor: str) -> Row:
-        """Answer what was put there, else ``not_found``."""
-        if source not in self._records:
-            raise not_found("quarantined record", "/".join(map(str, source)))
-        return self._records[source]
+    async def find(self, tenant: str, places: Sequence[Place]) -> list[Row]:
+        """Return the tenant's rows of these places."""
+        return [row for row in self._rows if _place(row) in places and row["tenant"] in (tenant, "")]
+
+    async def redrive(self, rows: Sequence[Row], actor: str, edit: Edit | None = None) -> list[str | None]:
+        """Note it; the new command ids name the record and how often it was sent."""
+        self.deeds += [("redrive", _place(row), actor, edit) for row in rows]
+        return [f"{row['command_id']}-{row['redrives'] + 1}" for row in rows]
+
+    async def drop(self, rows: Sequence[Row], actor: str, reason: str) -> None:
+        """Note it."""
+        self.deeds += [("drop", _place(row), actor, reason) for row in rows]
+
+
+def _place(row: Row) -> Place:
+    return row["source_topic"], row["source_partition"], row["source_offset"]
 
 
 class MemoryEvents:

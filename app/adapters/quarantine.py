@@ -1,114 +1,232 @@
-"""Redriving on Kafka: the record as it was set aside goes to its commands topic again, under a new command id."""
+"""Quarantine on Kafka: records go to their commands topic again, and every deed is noted on their own topic."""
 
 import asyncio
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from itertools import groupby
 from typing import Any
 
-from confluent_kafka import (
-    OFFSET_BEGINNING,
-    Consumer,
-    KafkaError,
-    KafkaException,
-    Message,
-    Producer,
-    TopicPartition,
-)
+import orjson
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition
 
 from app.adapters.system_clock import now_text
-from app.errors import not_found, problem
-from app.ports import Row
+from app.adapters.view_store import ViewStore
+from app.errors import problem
+from app.ports import Edit, Place, Row
 from schemas import topics as names
+from schemas.errors import RegistryUnavailable
 from schemas.partitioning import partition_of
 from schemas.topics import Topics
+from streams.failures import Poison
+from streams.projections.quarantine import ALIKE_HEADER, ATTEMPTS_HEADER, FAILURE_HEADER, failure
+from streams.translation import to_record
+from streams.writer.decoding import Decoder
 
 _TIMEOUT_S = 10.0
 _NO_ID = uuid.uuid5(uuid.NAMESPACE_URL, "flexcore")
+_NEAR = 500  # reading on over so many records is cheaper than asking for another place
+Headers = list[tuple[str, bytes]]
+Outgoing = tuple[str, int, bytes, bytes, Headers]  # topic, partition, key, value, headers
 
 
-class KafkaRedriver:
-    """A :class:`app.ports.Redriver`. Reads one partition of the quarantine topic: rare, and as exact as the log."""
+@dataclass(frozen=True, slots=True)
+class _Command:
+    """A command as its owner will meet it, so that the owner's decoder can be asked about it beforehand."""
+
+    topic_: str
+    partition_: int
+    key_: bytes
+    value_: bytes
+    headers_: Headers
+
+    def topic(self) -> str:
+        return self.topic_
+
+    def partition(self) -> int:
+        return self.partition_
+
+    def offset(self) -> int:
+        return 0
+
+    def key(self) -> bytes:
+        return self.key_
+
+    def value(self) -> bytes:
+        return self.value_
+
+    def headers(self) -> list[tuple[str, bytes | None]]:
+        return [*self.headers_]
+
+    def timestamp(self) -> tuple[int, int]:
+        return (0, 0)
+
+    def error(self) -> None:
+        return None
+
+    def __len__(self) -> int:
+        return len(self.value_)
+
+
+class KafkaQuarantine:
+    """A :class:`app.ports.Quarantine`. The view says where a record is; its bytes are read from the log."""
 
     def __init__(
-        self, kafka: Mapping[str, str], topics: Topics, shards: int, aggregates: frozenset[str]
+        self,
+        kafka: Mapping[str, str],
+        topics: Topics,
+        shards: int,
+        store: ViewStore,
+        decoders: Mapping[str, Decoder],
     ) -> None:
         self._kafka = dict(kafka)
         self._topics = topics
         self._shards = shards
-        self._by_commands = {topics.commands(aggregate): aggregate for aggregate in aggregates}
+        self._store = store
+        self._decoders = decoders
 
-    async def redrive(self, source: tuple[str, int, int], tenant: str, actor: str) -> Row:
-        """Send the record again, then mark it. Raises as the port says, and ``unavailable`` when Kafka is away."""
-        return await asyncio.to_thread(self._redrive, source, tenant, actor)
+    async def find(self, tenant: str, places: Sequence[Place]) -> list[Row]:
+        """Return the rows as the port says."""
+        return await self._store.quarantined(tenant, places)
 
-    def _redrive(self, source: tuple[str, int, int], tenant: str, actor: str) -> Row:
-        topic, partition, offset = source
-        place = f"{topic}/{partition}/{offset}"
-        aggregate = self._by_commands.get(topic)
-        if aggregate is None or not 0 <= partition < self._shards:
-            raise not_found("quarantined record", place)
+    async def command(self, row: Row) -> Row | None:
+        """Return ``type`` and ``data`` of the command in a row, or None when it cannot be decoded from what is there."""
+        if row["size"] > len(row["sample"]):
+            return None
+        headers = [(name, text.encode()) for name, text in row["headers"].items()]
+        found = _Command(row["source_topic"], 0, row["original_key"].encode(), row["sample"], headers)
         try:
-            record, times = self._find(aggregate, partition, place.encode())
+            command = await asyncio.to_thread(self._decoders[row["aggregate"]].decode, found)
+        except (Poison, RegistryUnavailable):
+            return None
+        return {"type": command.kind, "data": to_record(command.message.body)}
+
+    async def redrive(self, rows: Sequence[Row], actor: str, edit: Edit | None = None) -> list[str | None]:
+        """Send, then note, as the port says."""
+        return await asyncio.to_thread(self._redrive, rows, actor, edit)
+
+    async def drop(self, rows: Sequence[Row], actor: str, reason: str) -> None:
+        """Note as the port says."""
+        at = now_text().encode()
+        headers = [("dropped-by", actor.encode()), ("reason", reason.encode()), ("at", at)]
+        await asyncio.to_thread(self._produce, [self._note(row, b"", headers) for row in rows])
+
+    def _redrive(self, rows: Sequence[Row], actor: str, edit: Edit | None) -> list[str | None]:
+        try:
+            found = self._read(rows)
         except KafkaException as error:
             raise problem("unavailable", f"The quarantine cannot be read: {error.args[0].str()}.") from error
-        if record is None or not _may_see(record, tenant):
-            raise not_found("quarantined record", place)
-        headers = _headers(record)
-        stated = dict(headers)
-        key = stated.get("original-key", b"")
-        if not key:
-            raise problem("invalid", "The record has no key, so there is no aggregate it could be sent to.")
-        old = stated.get("command-id", b"").decode() or str(uuid.uuid5(_NO_ID, place))
-        fresh = str(uuid.uuid5(_as_uuid(old), str(times + 1)))
-        self._send(
-            aggregate, partition, place, record.value() or b"", key, _again(headers, old, fresh, actor), actor
-        )
-        aggregate_id = key.decode("utf-8", "replace").partition("/")[2]
-        return {
-            "command_id": fresh,
-            "causation_id": old,
-            "aggregate": aggregate,
-            "aggregate_id": aggregate_id,
-        }
+        commands: list[Outgoing] = []
+        notes: list[Outgoing] = []
+        sent: list[str | None] = []
+        at = now_text().encode()
+        for row in rows:
+            record = found.get(_spot(row, self._topics))
+            if record is None:
+                sent.append(None)
+                continue
+            fresh = redrive_id(row)
+            command = self._command(row, record, fresh, actor)
+            if edit is not None:
+                command = self._edited(row["aggregate"], command, edit)
+            commands.append(
+                (command.topic_, command.partition_, command.key_, command.value_, command.headers_)
+            )
+            note = [("redriven-by", actor.encode()), ("redrive-command-id", fresh.encode()), ("at", at)]
+            # What somebody wrote in place of it is kept as long as what was there before.
+            marked = note if edit is None else [*note, ("edited", b"true")]
+            notes.append(self._note(row, b"" if edit is None else command.value_, marked))
+            sent.append(fresh)
+        # The commands first: a note without its command would hide the record, a command without note does not.
+        self._produce(commands)
+        self._produce(notes)
+        return sent
 
-    def _find(self, aggregate: str, partition: int, key: bytes) -> tuple[Message | None, int]:
-        """Return the record that was set aside under ``key``, and how often it was sent again already."""
+    def _command(self, row: Row, record: Message, fresh: str, actor: str) -> _Command:
+        """Return the record as it came, with a new id, caused by the old one, and with what became of it so far."""
+        headers = _headers(record)
+        key = dict(headers)["original-key"]
+        replaced = {
+            names.COMMAND_ID: fresh,
+            names.CAUSATION_ID: _old_id(row),
+            names.ACTOR: actor,
+            ATTEMPTS_HEADER: str(row["attempts"]),
+            FAILURE_HEADER: failure(row["cause"], row["fingerprint"]),
+            ALIKE_HEADER: str(row["failed_alike"]),
+        }
+        original = [
+            (name.removeprefix("original-"), value)
+            for name, value in headers
+            if name.startswith("original-") and name != "original-key"
+        ]
+        # Where it was forwarded to no longer counts.
+        kept = [(name, value) for name, value in original if name not in replaced and name != "forwarded"]
+        stated = [(name, text.encode()) for name, text in replaced.items()]
+        if names.CORRELATION_ID not in dict(kept):  # without one, a command is the first of its own
+            stated.append((names.CORRELATION_ID, _old_id(row).encode()))
+        topic, partition = self._topics.commands(row["aggregate"]), partition_of(key, self._shards)
+        return _Command(topic, partition, key, record.value() or b"", [*stated, *kept])
+
+    def _edited(self, aggregate: str, command: _Command, edit: Edit) -> _Command:
+        """Return the command with other data; raises ``invalid`` with what its owner would say to it."""
+        decoder = self._decoders[aggregate]
+        kind = edit.type or dict(command.headers_).get(names.COMMAND_TYPE, b"").decode("utf-8", "replace")
+        if not kind:
+            try:
+                kind = decoder.decode(command).kind
+            except Poison as poison:
+                detail = f"its type cannot be told ({poison.detail})"
+                fault = {"pointer": "/type", "detail": detail, "fix": "say in `type` which command it is"}
+                raise problem("invalid", f"The record cannot be edited: {detail}.", [fault]) from None
+        others = [(name, value) for name, value in command.headers_ if name != names.COMMAND_TYPE]
+        edited = _Command(
+            command.topic_,
+            command.partition_,
+            command.key_,
+            orjson.dumps(edit.data),
+            [*others, (names.COMMAND_TYPE, kind.encode())],
+        )
+        try:
+            decoder.decode(edited)
+        except Poison as poison:
+            pointer = "/type" if poison.cause == "unknown_type" else "/data"
+            fault = {"pointer": pointer, "detail": poison.detail}
+            raise problem("invalid", f"It would fail again: {poison.detail}.", [fault]) from None
+        return edited
+
+    def _note(self, row: Row, value: bytes, headers: Headers) -> Outgoing:
+        place = f"{row['source_topic']}/{row['source_partition']}/{row['source_offset']}"
+        topic, partition, _ = _spot(row, self._topics)
+        return topic, partition, place.encode(), value, headers
+
+    # ---------------------------------------------------------------- Kafka; blocking
+    def _read(self, rows: Sequence[Row]) -> dict[Place, Message]:
+        """Return the quarantined records of the rows, as far as they are still kept."""
         consumer = Consumer(
             {
                 **self._kafka,
-                "group.id": "flexcore.redrive",
+                "group.id": "flexcore.quarantine",
                 "enable.auto.commit": False,
-                "enable.partition.eof": True,
                 "isolation.level": "read_committed",
+                "auto.offset.reset": "error",
+                "enable.sparse.connections": False,
+                "log_level": 2,
             }
         )
-        found, times = None, 0
-        consumer.assign([TopicPartition(self._topics.quarantine(aggregate), partition, OFFSET_BEGINNING)])
-        try:
-            while (record := consumer.poll(_TIMEOUT_S)) is not None:
-                error = record.error()
-                if error is not None and error.code() == KafkaError._PARTITION_EOF:
-                    return found, times
-                if error is not None:
-                    raise KafkaException(error)
-                if record.key() == key and any(name == "redriven-by" for name, _ in _headers(record)):
-                    times += 1
-                elif record.key() == key:
-                    found = record
-        finally:
-            consumer.close()
-        raise KafkaException(KafkaError(KafkaError._TIMED_OUT, "no answer in time"))
+        found: dict[Place, Message] = {}
+        with closing(consumer):
+            spots = sorted({_spot(row, self._topics) for row in rows})
+            for (topic, partition), group in groupby(spots, key=lambda spot: spot[:2]):
+                offsets = [offset for _, _, offset in group]
+                for record in _records(consumer, topic, partition, offsets):
+                    found[topic, partition, record.offset() or 0] = record
+        return found
 
-    def _send(
-        self,
-        aggregate: str,
-        partition: int,
-        place: str,
-        value: bytes,
-        key: bytes,
-        headers: list[tuple[str, bytes]],
-        actor: str,
-    ) -> None:
+    def _produce(self, records: Sequence[Outgoing]) -> None:
+        """Return when Kafka has all of them; raises ``unavailable``: some may be written then."""
+        if not records:
+            return
         producer = Producer({**self._kafka, "acks": "all", "enable.idempotence": True, "linger.ms": 0,
                              "message.max.bytes": 5 << 20, "delivery.timeout.ms": 10_000})  # fmt: skip
         failed: list[KafkaError] = []
@@ -117,49 +235,55 @@ class KafkaRedriver:
             if error is not None:
                 failed.append(error)
 
-        target = partition_of(key, self._shards)
-        # The command first: a marker without its command would hide the record, a command without marker does not.
-        producer.produce(self._topics.commands(aggregate), value, key, target, delivered, headers=[*headers])
+        for topic, partition, key, value, headers in records:
+            producer.produce(topic, value, key, partition, delivered, headers=[*headers])
         if producer.flush(_TIMEOUT_S) or failed:
-            raise problem("unavailable", "Kafka did not take the record back; it stays in quarantine.")
-        at = now_text()
-        fresh = dict(headers)[names.COMMAND_ID]
-        marker = [("redriven-by", actor.encode()), ("redrive-command-id", fresh), ("at", at.encode())]
-        producer.produce(
-            self._topics.quarantine(aggregate), b"", place.encode(), partition, delivered, headers=[*marker]
-        )
-        if producer.flush(_TIMEOUT_S) or failed:
-            raise problem(
-                "unavailable", "The record was sent, but not marked; sending it again repeats its command."
+            text = (
+                "Kafka did not take all of it; doing it again repeats what was done, and does nothing twice."
             )
+            raise problem("unavailable", text)
 
 
-def _again(headers: list[tuple[str, bytes]], old: str, fresh: str, actor: str) -> list[tuple[str, bytes]]:
-    """Return the original headers with a new id, caused by the old one. Where it was forwarded to no longer counts."""
-    replaced = {names.COMMAND_ID, names.CAUSATION_ID, names.ACTOR, "forwarded"}
-    original = [
-        (name.removeprefix("original-"), value)
-        for name, value in headers
-        if name.startswith("original-") and name != "original-key"
-    ]
-    kept = [(name, value) for name, value in original if name not in replaced]
-    return [
-        (names.COMMAND_ID, fresh.encode()),
-        (names.CAUSATION_ID, old.encode()),
-        (names.ACTOR, actor.encode()),
-        *kept,
-    ]
+def redrive_id(row: Row) -> str:
+    """Return the id of the next command that a quarantined record becomes."""
+    return str(uuid.uuid5(_as_uuid(_old_id(row)), str(row["redrives"] + 1)))
 
 
-def _headers(record: Message) -> list[tuple[str, bytes]]:
+def _old_id(row: Row) -> str:
+    place = f"{row['source_topic']}/{row['source_partition']}/{row['source_offset']}"
+    return row["command_id"] or str(uuid.uuid5(_NO_ID, place))
+
+
+def _records(consumer: Consumer, topic: str, partition: int, offsets: Iterable[int]) -> Iterable[Message]:
+    spot = TopicPartition(topic, partition)
+    kept: Any = consumer.get_watermark_offsets(spot, timeout=_TIMEOUT_S)
+    if kept is None:
+        raise KafkaException(KafkaError(KafkaError._TIMED_OUT, "no offsets in time"))
+    here: int | None = None
+    for offset in offsets:
+        if not kept[0] <= offset < kept[1]:
+            continue
+        if here is None or not here <= offset <= here + _NEAR:
+            consumer.assign([TopicPartition(topic, partition, offset)])
+            here = offset
+        while here <= offset:
+            record = consumer.poll(_TIMEOUT_S)
+            if record is None:
+                raise KafkaException(KafkaError(KafkaError._TIMED_OUT, "no answer in time"))
+            if (error := record.error()) is not None:
+                raise KafkaException(error)
+            here = (record.offset() or 0) + 1
+            if here == offset + 1:
+                yield record
+
+
+def _spot(row: Row, topics: Topics) -> Place:
+    return topics.quarantine(row["aggregate"]), row["log_partition"], row["log_offset"]
+
+
+def _headers(record: Message) -> Headers:
     raw = record.headers()
     return [(name, value) for name, value in raw if isinstance(value, bytes)] if isinstance(raw, list) else []
-
-
-def _may_see(record: Message, tenant: str) -> bool:
-    """Return whether the record is the tenant's; one whose key names no tenant is everybody's."""
-    owner = dict(_headers(record)).get("original-key", b"").decode("utf-8", "replace")
-    return "/" not in owner or owner.partition("/")[0] == tenant
 
 
 def _as_uuid(text: str) -> uuid.UUID:

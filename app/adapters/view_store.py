@@ -116,18 +116,12 @@ class ViewStore:
         )
         return _positioned(event.VIEW, found[0]) if found else None
 
-    async def quarantined(self, tenant: str, topic: str, partition: int, offset: int) -> Row | None:
-        """Return the quarantined record that came from this place, if it is the tenant's or nobody's."""
+    async def quarantined(self, tenant: str, places: Sequence[tuple[str, int, int]]) -> list[Row]:
+        """Return the quarantined records that came from these places, as far as they are the tenant's or nobody's."""
         table = quarantine.TABLE
-        found = await self._database.rows(
-            select(table).where(
-                table.c.source_topic == topic,
-                table.c.source_partition == partition,
-                table.c.source_offset == offset,
-                table.c.tenant.in_([tenant, ""]),
-            )
-        )
-        return found[0] if found else None
+        place = tuple_(table.c.source_topic, table.c.source_partition, table.c.source_offset)
+        mine = table.c.tenant.in_([tenant, ""])
+        return await self._database.rows(select(table).where(place.in_(places), mine))
 
     # ---------------------------------------------------------------- lists
     async def pipelines(self, tenant: str, status: str | None, limit: int, cursor: str | None) -> Page:
@@ -174,13 +168,17 @@ class ViewStore:
         return await self._page(bookmark.VIEW, where, ("pipeline", "step"), limit, cursor)
 
     async def quarantine(
-        self, tenant: str, cause: str | None, status: str | None, limit: int, cursor: str | None
+        self, tenant: str, filters: Mapping[str, str | None], limit: int, cursor: str | None
     ) -> Page:
-        """Return quarantined records, the newest first: the tenant's and those whose key names no tenant."""
-        table = quarantine.TABLE
-        where: list[ColumnElement[bool]] = [table.c.tenant.in_([tenant, ""])]
-        where += [table.c.cause == cause] if cause else []
-        where += [table.c.status == status] if status else []
+        """Return quarantined records, the newest first: the tenant's and those whose key names no tenant.
+
+        ``filters``: columns with the value they must have, and ``since`` (RFC 3339, UTC, to the millisecond).
+        """
+        columns = quarantine.TABLE.c
+        where: list[ColumnElement[bool]] = [columns.tenant.in_([tenant, ""])]
+        for name, value in filters.items():
+            if value is not None:
+                where.append(columns.at >= value if name == "since" else columns[name] == value)
         order = ("at", "source_topic", "source_partition", "source_offset")
         return await self._page(quarantine.VIEW, where, order, limit, cursor, newest_first=True)
 

@@ -32,7 +32,7 @@ NOUNS: Mapping[str, tuple[str, str]] = {
     "command": ("app.cli.command:command", "Send commands, ask for their outcomes."),
     "quarantine": (
         "app.cli.quarantine:quarantine",
-        "Records nobody could handle; look, and send them again.",
+        "Records nobody could handle; look, mend, send again, or drop.",
     ),
     "cluster": ("app.cli.cluster:cluster", "Nodes, shards and health."),
     "config": ("app.cli.settings:config", "Every setting with its origin."),

@@ -55,6 +55,35 @@ class BookmarkBody(msgspec.Struct, forbid_unknown_fields=True):
     bookmark: Any
 
 
+class RedriveBody(msgspec.Struct, forbid_unknown_fields=True):
+    """Which records, by id. ``force``: also those that keep failing alike. ``dry_run``: only say what would be done."""
+
+    records: list[str]
+    force: bool = False
+    dry_run: bool = False
+
+
+class EditBody(msgspec.Struct, forbid_unknown_fields=True):
+    """What the command shall say instead: all its fields. ``type`` where it is another or cannot be told."""
+
+    data: dict[str, Any]
+    type: str | None = None
+
+
+class DropBody(msgspec.Struct, forbid_unknown_fields=True):
+    """Why nobody shall send it again; kept with the record."""
+
+    reason: str
+
+
+class DropManyBody(msgspec.Struct, forbid_unknown_fields=True):
+    """Which records, by id, and why nobody shall send them again. ``dry_run``: only say what would be done."""
+
+    records: list[str]
+    reason: str
+    dry_run: bool = False
+
+
 class CommandBody(msgspec.Struct, forbid_unknown_fields=True):
     """Any command: what a Kafka client would write to ``<aggregate>.commands``."""
 

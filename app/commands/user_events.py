@@ -22,7 +22,7 @@ class UserEvents:
                 "Write CloudEvents to the topic user-events.NAME, made when it is first needed", "events",
                 query=(Query("name", "Where they go; by default each event's type says it"),),
                 bodies={STRUCTURED: "CloudEvent", BATCH: "CloudEventBatch", "*/*": "Any"},
-                response="UserEventList",
+                response="UserEventList", one_command=False,
             ),
         )  # fmt: skip
 

@@ -1,10 +1,10 @@
 """What the handlers of reads need of the world, as Protocols."""
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from app.ports import Limits, Memory, Peers, Row
+from app.ports import Limits, Memory, Peers, Place, Row
 
 Page = tuple[list[Row], str | None]
 Positions = dict[tuple[str, int], int]
@@ -52,8 +52,8 @@ class ViewReader(Protocol):
     async def event(self, tenant: str, event_id: str) -> Row | None:
         """Return the event."""
 
-    async def quarantined(self, tenant: str, topic: str, partition: int, offset: int) -> Row | None:
-        """Return the record that came from this place, if it is the tenant's or nobody's."""
+    async def quarantined(self, tenant: str, places: Sequence[Place]) -> list[Row]:
+        """Return the records that came from these places, as far as they are the tenant's or nobody's."""
 
     async def pipelines(self, tenant: str, status: str | None, limit: int, cursor: str | None) -> Page:
         """Return pipelines by name; deleted ones only when that status is asked for."""
@@ -78,9 +78,9 @@ class ViewReader(Protocol):
         """Return bookmarks by pipeline and step."""
 
     async def quarantine(
-        self, tenant: str, cause: str | None, status: str | None, limit: int, cursor: str | None
+        self, tenant: str, filters: Mapping[str, str | None], limit: int, cursor: str | None
     ) -> Page:
-        """Return quarantined records, the newest first."""
+        """Return quarantined records, the newest first; ``filters`` as the view store says."""
 
     async def events(
         self,
@@ -146,10 +146,16 @@ class History(Protocol):
 Rebuild = Callable[[str], Awaitable[bool]]
 
 
+async def unread(_row: Row) -> Row | None:
+    """Return None: here nobody can decode commands."""
+    return None
+
+
 @dataclass(frozen=True, slots=True)
 class ViewDependencies:
     """What the handlers of reads are given.
 
+    ``command`` returns ``type`` and ``data`` of the command in a quarantined row, or None where there is none to be had.
     ``rebuild`` folds a view anew and answers True, or False when it goes on in the background after a while; None
     where this node cannot. It raises ``Problem``.
     """
@@ -159,5 +165,6 @@ class ViewDependencies:
     history: History
     memory: Memory
     peers: Peers
+    command: Callable[[Row], Awaitable[Row | None]] = unread
     rebuild: Rebuild | None = None
     limits: Limits = field(default_factory=Limits)

@@ -25,7 +25,7 @@ class ViewViews:
             Route(
                 "POST", "/v1/views/{name}/rebuild", self.rebuild, "rebuildView",
                 "Fold a view anew from the log; answers when it is switched", "views", response="View",
-                statuses=(200, 202),
+                statuses=(200, 202), one_command=False,
             ),
         )  # fmt: skip
 

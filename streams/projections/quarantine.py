@@ -1,9 +1,14 @@
-"""The records that were set aside, with their cause, and whether they were sent again."""
+"""The records that were set aside, with their cause, and what people did about them.
+
+A deed is a record of the same topic under the same key, told by a header of its own: ``redriven-by`` or ``dropped-by``.
+A command that is sent again carries in headers what became of it before; if it fails again, its new place in
+quarantine knows how often it was tried, and how often in a row it failed alike.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from sqlalchemy import JSON, BigInteger, Column, Integer, LargeBinary, Text
+from sqlalchemy import JSON, BigInteger, Boolean, Column, Integer, LargeBinary, Text
 
 from streams.projections.view import Row, View, versioned
 
@@ -26,11 +31,18 @@ TABLE = versioned(
         Column("command_id", Text, nullable=False),
         Column("at", Text, nullable=False),
         Column("node", Text, nullable=False),
+        Column("attempts", Integer, nullable=False),
+        Column("failed_alike", Integer, nullable=False),
         Column("log_partition", Integer, nullable=False),
         Column("log_offset", BigInteger, nullable=False),
+        Column("redrives", Integer, nullable=False),
         Column("redriven_by", Text),
         Column("redrive_command_id", Text),
         Column("redriven_at", Text),
+        Column("edited", Boolean, nullable=False),
+        Column("dropped_by", Text),
+        Column("dropped_at", Text),
+        Column("drop_reason", Text),
     ],
     {
         "time": ("at", "source_topic", "source_partition", "source_offset"),
@@ -38,6 +50,9 @@ TABLE = versioned(
 )
 
 SAMPLE_BYTES_MAX = 64 << 10
+ATTEMPTS_HEADER = "redrive-attempts"
+FAILURE_HEADER = "redrive-failure"
+ALIKE_HEADER = "redrive-failed-alike"
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,19 +78,47 @@ def key(entry: Entry, _meta: object) -> tuple[str, str, int, int]:
     return (entry.aggregate, *source(entry))
 
 
+def failure(cause: str, fingerprint: str) -> str:
+    """Return what two failures have in common that are alike: the cause, and where in the code it was raised."""
+    return f"{cause}/{fingerprint}"
+
+
 def fold(row: Row | None, entry: Entry, _meta: object) -> Row | None:
-    """Return the entry, or the entry marked as redriven; a marker without its record leaves nothing."""
+    """Return the entry, or the entry with what was done about it; a deed without its record leaves nothing."""
     headers = entry.headers
-    if not entry.value and "redriven-by" in headers:
-        if row is None:
-            return None
-        return {
-            **row,
-            "status": "redriven",
-            "redriven_by": headers["redriven-by"],
-            "redrive_command_id": headers.get("redrive-command-id"),
-            "redriven_at": headers.get("at"),
-        }
+    if "redriven-by" in headers:
+        return None if row is None else {**row, **_redriven(row, headers)}
+    if "dropped-by" in headers:
+        return None if row is None else {**row, **_dropped(headers)}
+    return _set_aside(entry)
+
+
+def _redriven(row: Row, headers: Mapping[str, str]) -> Row:
+    again = headers.get("redrive-command-id")
+    return {
+        "status": "redriven",
+        # The same command twice is one attempt: who was not told that it was sent may have sent it again.
+        "redrives": row["redrives"] + (again != row["redrive_command_id"]),
+        "redriven_by": headers["redriven-by"],
+        "redrive_command_id": again,
+        "redriven_at": headers.get("at"),
+        "edited": row["edited"] or "edited" in headers,
+    }
+
+
+def _dropped(headers: Mapping[str, str]) -> Row:
+    return {
+        "status": "dropped",
+        "dropped_by": headers["dropped-by"],
+        "dropped_at": headers.get("at"),
+        "drop_reason": headers.get("reason", ""),
+    }
+
+
+def _set_aside(entry: Entry) -> Row:
+    headers = entry.headers
+    cause, fingerprint = headers.get("cause", "undecodable"), headers.get("fingerprint", "")
+    alike = headers.get(f"original-{FAILURE_HEADER}") == failure(cause, fingerprint)
     topic, partition, offset = source(entry)
     original_key = headers.get("original-key", "")
     return {
@@ -86,9 +129,9 @@ def fold(row: Row | None, entry: Entry, _meta: object) -> Row | None:
         # A key of another form belongs to nobody: every tenant's operator may see it.
         "tenant": original_key.partition("/")[0] if "/" in original_key else "",
         "status": "open",
-        "cause": headers.get("cause", "undecodable"),
+        "cause": cause,
         "detail": headers.get("detail", ""),
-        "fingerprint": headers.get("fingerprint", ""),
+        "fingerprint": fingerprint,
         "original_key": original_key,
         "headers": {
             name.removeprefix("original-"): value
@@ -100,12 +143,24 @@ def fold(row: Row | None, entry: Entry, _meta: object) -> Row | None:
         "command_id": headers.get("command-id", ""),
         "at": headers.get("at", ""),
         "node": headers.get("node", ""),
+        "attempts": 1 + _count(headers.get(f"original-{ATTEMPTS_HEADER}")),
+        "failed_alike": 1 + _count(headers.get(f"original-{ALIKE_HEADER}")) if alike else 1,
         "log_partition": entry.partition,
         "log_offset": entry.offset,
+        "redrives": 0,
         "redriven_by": None,
         "redrive_command_id": None,
         "redriven_at": None,
+        "edited": False,
+        "dropped_by": None,
+        "dropped_at": None,
+        "drop_reason": None,
     }
+
+
+def _count(text: str | None) -> int:
+    """Return a number from a header, which anybody may have written."""
+    return int(text) if text is not None and text.isascii() and text.isdigit() and len(text) < 7 else 0
 
 
 VIEW = View(

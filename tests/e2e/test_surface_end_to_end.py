@@ -99,29 +99,68 @@ def test_an_aggregate_can_be_seen_as_it_was(node: NodeProcess) -> None:
     assert node.call("GET", f"{path}?version=99").status == 404
 
 
-def test_garbage_is_quarantined_and_can_be_sent_again(node: NodeProcess, settings: dict[str, str]) -> None:
-    """The partition goes on; the redriven record is a new command caused by the old one."""
+def quarantined(node: NodeProcess, query: str, count: int) -> list[dict[str, Any]]:
+    """Return the quarantined records of a query, once they are so many."""
+    path = f"/v1/quarantine?limit=500&{query}"
+    eventually(lambda: len(node.ok("GET", path)["items"]) == count, 20, node.log)
+    found: list[dict[str, Any]] = node.ok("GET", path)["items"]
+    return found
+
+
+def test_garbage_is_quarantined_sent_again_and_mended(node: NodeProcess, settings: dict[str, str]) -> None:
+    """The partition goes on; what is redriven is a new command caused by the old one, what is edited is checked first."""
     node.apply("survivor", STEPS)
     command_id, key = str(uuid.uuid4()), "default/survivor"
-    headers = {"command-id": command_id, "command-type": "PausePipeline"}
-    produce(settings, "pipeline.commands", key, b"\x00\xff\xff\xff\xffgarbage", headers)
-    mine: list[dict[str, Any]] = []
-
-    def there() -> bool:
-        items = node.ok("GET", "/v1/quarantine?limit=500")["items"]
-        mine[:] = [item for item in items if item["command_id"] == command_id]
-        return bool(mine)
-
-    eventually(there, 20, node.log)
-    record = mine[0]["id"]
-    assert mine[0]["cause"] in ("undecodable", "unknown_schema")
-    assert json.loads(node.cli("quarantine", "show", record, "-o", "json"))["status"] == "open"
-    sent = json.loads(node.cli("quarantine", "redrive", record, "-o", "json"))
+    headers = {"command-id": command_id, "command-type": "PausePipeline", "x-team": "crm"}
+    produce(settings, "pipeline.commands", key, b"\xff\xff\xffgarbage", headers)
+    mine = "aggregate=pipeline/survivor"
+    (first,) = quarantined(node, mine, 1)
+    assert (first["cause"], first["command_id"], first["attempts"]) == ("undecodable", command_id, 1)
+    assert node.ok("GET", f"/v1/quarantine/{first['id']}")["command"] is None
+    sent = json.loads(node.cli("quarantine", "redrive", first["id"], "-o", "json"))
     assert (sent["causation_id"], sent["aggregate_id"]) == (command_id, "survivor")
     assert sent["command_id"] == str(uuid.uuid5(uuid.UUID(command_id), "1"))
-    eventually(lambda: node.ok("GET", f"/v1/quarantine/{record}")["status"] == "redriven", 20, node.log)
-    assert node.ok("POST", "/v1/pipelines/survivor/pause", {})["status"] == "paused"
+    eventually(lambda: node.ok("GET", f"/v1/quarantine/{first['id']}")["status"] == "redriven", 20, node.log)
+
+    (second,) = quarantined(node, f"{mine}&status=open", 1)
+    assert (second["command_id"], second["attempts"], second["failed_alike"]) == (sent["command_id"], 2, 2)
+    refused = node.call("POST", f"/v1/quarantine/{second['id']}/edit", {"data": {"why": "so"}})
+    assert (refused.status, refused.body["code"]) == (422, "invalid")
+    assert "it has ['reason']" in refused.body["detail"]
+    mended = json.loads(
+        node.cli("quarantine", "edit", second["id"], "--data", '{"reason": "mended"}', "-o", "json")
+    )
+    outcome = f"/v1/commands/{mended['command_id']}"
+    eventually(lambda: node.ok("GET", outcome)["status"] == "accepted", 20, node.log)
+    assert node.ok("GET", "/v1/pipelines/survivor?wait=5")["reason"] == "mended"
+    eventually(lambda: node.ok("GET", f"/v1/quarantine/{second['id']}")["edited"], 20, node.log)
+    assert node.ok("GET", f"/v1/quarantine/{second['id']}")["redriven_by"]
+    events = node.ok("GET", f"/v1/events?aggregate=pipeline&type=PipelinePaused&correlation={command_id}")
+    assert [event["command_id"] for event in events["items"]] == [mended["command_id"]]
     assert node.cli("quarantine", "redrive", "pipeline.commands/0/999999", code=3)
+
+
+def test_many_quarantined_records_are_chosen_by_filter(node: NodeProcess, settings: dict[str, str]) -> None:
+    """A dry run shows what would go; those that are dropped say by whom and why, and are not sent with others."""
+    for number in range(3):
+        produce(
+            settings, "pipeline.commands", "default/lost", b"%d" % number, {"command-type": "PausePipeline"}
+        )
+    records = quarantined(node, "aggregate=pipeline/lost&cause=undecodable&status=open", 3)
+    chosen = ("--aggregate", "pipeline/lost", "-o", "json")
+    dry = json.loads(node.cli("quarantine", "redrive", *chosen, "--since", "1h", "--dry-run"))
+    assert [(item["id"], item["why_not"]) for item in dry] == [(one["id"], None) for one in reversed(records)]
+    assert (
+        node.ok("GET", "/v1/quarantine?aggregate=pipeline/lost&status=open&since=2100-01-01")["items"] == []
+    )
+    node.cli("quarantine", "drop", records[0]["id"], "--reason", "sent by a test")
+    (dropped,) = quarantined(node, "aggregate=pipeline/lost&status=dropped", 1)
+    assert (dropped["id"], dropped["drop_reason"]) == (records[0]["id"], "sent by a test")
+    assert dropped["dropped_by"]
+    sent = json.loads(node.cli("quarantine", "redrive", *chosen, "--rate", "100/s"))
+    assert [item["done"] for item in sent] == [True, True]
+    quarantined(node, "aggregate=pipeline/lost&status=redriven", 2)
+    assert "0 sent, 3 not" in node.cli("quarantine", "redrive", *(one["id"] for one in records), code=4)
 
 
 def test_events_are_streamed_as_they_happen(node: NodeProcess) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
 
-from app.adapters.memory import MemoryPlatform, MemoryRedriver
+from app.adapters.memory import MemoryPlatform, MemoryQuarantine
 from app.api import create_api
 from app.commands.routes import write_routes
 from app.ports import Limits, WriteDependencies
@@ -34,7 +34,7 @@ def pipeline_file(name: str = "copy", **spec: Any) -> dict[str, Any]:
 
 @asynccontextmanager
 async def serving(
-    limits: Limits | None = None, redriver: MemoryRedriver | None = None
+    limits: Limits | None = None, quarantine: MemoryQuarantine | None = None
 ) -> AsyncIterator[tuple[Client, MemoryPlatform]]:
     """Serve the writes over the twin."""
     aggregates = builtin()
@@ -43,7 +43,7 @@ async def serving(
     needs = WriteDependencies(
         bus=platform,
         resources=platform,
-        redriver=redriver or MemoryRedriver(),
+        quarantine=quarantine or MemoryQuarantine(),
         events=platform.events,
         vocabulary={aggregate.name: vocabulary(aggregate).commands for aggregate in aggregates},
         limits=limits,

@@ -5,7 +5,6 @@ from typing import Any
 
 import pytest
 
-from app.adapters.memory import MemoryRedriver
 from app.ports import Limits
 from tests.unit.app.api_client import Client, pipeline_file, serving
 
@@ -183,6 +182,10 @@ async def test_the_name_in_the_path_must_be_the_files_own() -> None:
         ("POST", "/v1/runs/absent/rerun", {}, 404, "not_found"),
         ("POST", "/v1/schedules/absent/trigger", {}, 404, "not_found"),
         ("POST", "/v1/quarantine/run.commands/0/7/redrive", {}, 404, "not_found"),
+        ("POST", "/v1/quarantine/run.commands/x/7/drop", {"json": {"reason": "old"}}, 404, "not_found"),
+        ("POST", "/v1/quarantine/run.commands/0/7/edit", {}, 422, "invalid"),
+        ("POST", "/v1/quarantine/redrive", {"json": {"records": ["run.commands"]}}, 422, "invalid"),
+        ("POST", "/v1/quarantine/drop", {"json": {"records": []}}, 422, "invalid"),
         ("DELETE", "/v1/pipelines/absent", {}, 404, "not_found"),
         ("POST", "/v1/commands", {"json": {"aggregate": "runn", "type": "CancelRun", "id": "x"}}, 422, "invalid"),
         ("POST", "/v1/commands", {"json": {"aggregate": "run", "type": "StopRun", "id": "x"}}, 422, "invalid"),
@@ -301,14 +304,6 @@ async def test_any_command_is_answered_with_its_outcome() -> None:
         answer = await client.post("/v1/commands", json=body)
         outcome = await answer.json()
         assert (answer.status, outcome["status"], outcome["last_version"]) == (200, "accepted", 2)
-
-
-async def test_redriving_answers_where_the_new_outcome_will_be() -> None:
-    """A redriven record is a new command."""
-    sent = {"command_id": "n", "causation_id": "o", "aggregate": "run", "aggregate_id": "x"}
-    async with serving(redriver=MemoryRedriver({("run.commands", 0, 7): sent})) as (client, _platform):
-        answer = await client.post("/v1/quarantine/run.commands/0/7/redrive")
-        assert (answer.status, answer.headers["Location"]) == (202, "/v1/commands/n")
 
 
 async def test_events_name_who_asked() -> None:

@@ -49,8 +49,7 @@ from streams.domain.schedule import (
     SlotFired,
     SlotSkipped,
 )
-from streams.projections import bookmark, command, event, pipeline, quarantine, run, schedule
-from streams.projections.quarantine import Entry
+from streams.projections import bookmark, command, event, pipeline, run, schedule
 from streams.projections.view import Meta, Row, View, versioned
 from streams.projections.views import VIEWS, by_name, generation
 
@@ -314,41 +313,6 @@ def test_the_stored_outcome_stays() -> None:
     assert command.VIEW.fold(row, stored, None) == stored
     assert command.VIEW.fold(stored, told, None) is None
     assert command.VIEW.fold(stored, stored, None) is None
-
-
-def entry(value: bytes, **headers: str) -> Entry:
-    named = {name.replace("_", "-"): text for name, text in headers.items()}
-    return Entry("run", "dev.run.commands/3/7", value, named, 3, 40)
-
-
-def test_a_quarantined_record_keeps_what_it_was() -> None:
-    """Its place, its headers, the beginning of its bytes; the tenant comes from its key."""
-    row = quarantine.VIEW.fold(
-        None, entry(b"\xff" * 100_000, cause="too_large", original_key="acme/r1", original_x="1"), None
-    )
-    assert row is not None
-    assert (row["source_topic"], row["source_partition"], row["source_offset"]) == ("dev.run.commands", 3, 7)
-    assert (row["tenant"], row["headers"], row["size"], len(row["sample"])) == (
-        "acme",
-        {"x": "1"},
-        100_000,
-        65_536,
-    )
-    assert set(row) == {column.name for column in quarantine.TABLE.columns}
-    unkeyed = quarantine.VIEW.fold(None, entry(b"", cause="no_key"), None)
-    assert unkeyed is not None
-    assert (unkeyed["tenant"], unkeyed["status"]) == ("", "open")
-
-
-def test_a_redrive_marks_the_record() -> None:
-    """An empty value alone is no marker; a marker without its record leaves nothing."""
-    marker = entry(b"", redriven_by="ops", redrive_command_id="c2", at="2026-01-01T00:00:00Z")
-    row = quarantine.VIEW.fold(
-        quarantine.VIEW.fold(None, entry(b"x", cause="undecodable"), None), marker, None
-    )
-    assert row is not None
-    assert (row["status"], row["redriven_by"], row["redrive_command_id"]) == ("redriven", "ops", "c2")
-    assert quarantine.VIEW.fold(None, marker, None) is None
 
 
 def test_a_table_is_named_by_its_shape() -> None:
