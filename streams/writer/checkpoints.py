@@ -2,7 +2,7 @@
 
 from streams.checkpoints import Checkpoint, CheckpointEncoder
 from streams.shards.trail import Trail
-from streams.writer.decide import Staged
+from streams.writer.staged import Staged
 
 
 class Checkpoints:

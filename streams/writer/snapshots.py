@@ -19,7 +19,7 @@ from streams.shards.identity import uuid_bytes
 from streams.shards.saved import ANSWERS_KEPT, COMMAND_ID_BYTES, Chunk, Mark, Sweep, Written
 from streams.shards.shard import Slice
 from streams.topics import COMMANDS_RETENTION_MS
-from streams.writer.decide import Staged
+from streams.writer.staged import Staged
 
 _log = logging.getLogger(__name__)
 _STATES_MIN = 256

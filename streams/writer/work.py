@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from streams.shards.record import Record
 from streams.shards.shard import Shard, Slice
-from streams.writer.decide import Staged
+from streams.writer.staged import Staged
 from streams.writer.transaction import Membership
 
 _TIMERS_MAX = 500

@@ -28,10 +28,11 @@ from streams.settings import WorkerSettings
 from streams.shards.shard import Slice
 from streams.translation import from_record
 from streams.writer.checkpoints import Checkpoints
-from streams.writer.decide import Decider, Staged
+from streams.writer.decide import Decider
 from streams.writer.decoding import Decoder
 from streams.writer.encoding import EffectEncoder, Encoder
 from streams.writer.quarantine import Quarantine
+from streams.writer.staged import Staged
 from tests.performance.account import AGGREGATE, SCHEMAS, Deposited
 from tests.support.records import deposit
 from tests.support.services import KafkaService

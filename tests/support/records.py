@@ -10,10 +10,11 @@ from schemas.registry import MemoryRegistry
 from schemas.topics import Topics
 from streams.domain.aggregate import Aggregate
 from streams.shards.shard import Slice
-from streams.writer.decide import Decider, Reactor, Staged
+from streams.writer.decide import Decider, Reactor
 from streams.writer.decoding import Decoder
 from streams.writer.encoding import EffectEncoder, Encoder
 from streams.writer.quarantine import Quarantine
+from streams.writer.staged import Staged
 from tests.performance.account import AGGREGATE, SCHEMAS
 
 

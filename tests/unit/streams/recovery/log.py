@@ -15,8 +15,8 @@ from streams.recovery.offsets import Committed
 from streams.recovery.snapshots import StateCodec, fold_hash
 from streams.shards.shard import Slice
 from streams.writer.checkpoints import Checkpoints
-from streams.writer.decide import Staged
 from streams.writer.snapshots import Snapshots
+from streams.writer.staged import Staged
 from tests.support.records import Bench, FakeRecord
 
 TAIL = ("account.events", "account.outcomes")

@@ -5,8 +5,8 @@ from typing import Any
 
 from schemas.partitioning import partition_of
 from streams.domain.aggregate import Message, Send, TaskOffer
-from streams.writer.decide import Staged
-from tests.performance.account import AGGREGATE, Deposit
+from streams.writer.staged import Staged
+from tests.performance.account import AGGREGATE, Deposit, Deposited
 from tests.support.records import Bench, FakeRecord, deposit
 
 
@@ -78,6 +78,23 @@ def test_a_rule_that_raises_fails_its_command_alone() -> None:
     assert statuses == ["accepted", "failed", "accepted"]
     assert parked[0]["cause"] == b"handler_error"
     assert parked[0]["fingerprint"]
+
+
+def test_an_event_that_cannot_be_encoded_fails_its_command_alone() -> None:
+    """That shows only after its neighbours were decided on it: they are decided again, without it."""
+
+    def decide(message: Message, account: Any) -> Any:
+        amount = message.body.amount
+        return (Deposited("no number" if amount == 13 else amount, account.balance + amount, 0),)  # type: ignore[arg-type]  # a bug
+
+    bench = Bench(replace(AGGREGATE, decide=decide))
+    staged = bench.decide(deposit(1, 0), deposit(13, 1), deposit(2, 2), deposit(13, 3, "c" * 32))
+    outcomes = bench.on(staged, "account.outcomes")
+    assert [outcome["status"] for outcome in outcomes] == ["accepted", "failed", "accepted", "failed"]
+    assert [outcome["sequence"] for outcome in outcomes] == [1, 3, 4, 6]
+    assert [event["balance"] for event in bench.on(staged, "account.events")] == [1, 3]
+    assert (staged.quarantined, staged.commands, staged.next, bench.slice.sequence) == (2, 4, 4, 6)
+    assert bench.slice.states[b"default/a"].version == 2
 
 
 def test_a_failing_effect_leaves_nothing_of_its_command() -> None:

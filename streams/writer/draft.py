@@ -1,0 +1,98 @@
+"""What was decided of a chunk of commands and is still to be written: the third pass of the hot path."""
+
+from typing import Any
+
+from schemas.outcome import Answer
+from streams.domain.aggregate import Effect, Send
+from streams.shards.saved import Remembered
+from streams.shards.shard import Entry
+from streams.writer.command import Command
+from streams.writer.encoding import Cause, EffectEncoder, Encoder
+from streams.writer.staged import Staged
+
+# Plain tuples, because there is one of each for every command.
+# Events to be written: whose, the entry before and after, the events, what follows from each, and the sequence before.
+Happened = tuple[Command, Cause, bytes, Entry, Entry, tuple[Any, ...], list[tuple[Effect, ...]], int]
+# An outcome to be written: its answer; first and last version, shard, sequence, position; where it is remembered.
+_Told = tuple[Command, Cause, Answer, tuple[int, int, int, int, int], Remembered]
+# An outcome to be written once more, for the command at an offset.
+_Again = tuple[Command, Remembered, int]
+
+
+class Draft:
+    """An overlay over its transaction's, and the records it is to have. Dropped whole if one of them cannot be encoded."""
+
+    def __init__(self, staged: Staged, index_entries_max: int) -> None:
+        piece = staged.slice
+        self.part = Staged.on(piece, staged)
+        self.room = index_entries_max - len(piece.index) - len(piece.saved.older) - len(staged.index)
+        self._happened: list[Happened] = []
+        self._told: list[_Told] = []
+        self._again: list[_Again] = []
+
+    def keep(self, happened: Happened) -> None:
+        """Put what a command makes of its aggregate on the overlay; its events come after the sequence it names."""
+        _, _, key, _, after, events, _, before = happened
+        part = self.part
+        self._happened.append(happened)
+        part.states[key] = after
+        if events:
+            part.sequence = part.position = before + len(events)
+            part.events += len(events)
+
+    def tell(
+        self,
+        command: Command,
+        cause: Cause,
+        answer: Answer,
+        index_key: bytes,
+        versions: tuple[int, int] = (0, 0),
+        sequence: int = 0,
+    ) -> None:
+        """Note an outcome; without a ``sequence`` of its own it takes the next one."""
+        part = self.part
+        sequence = sequence or part.sequence + 1
+        part.sequence = max(part.sequence, sequence)
+        remembered = Remembered(command.body_hash, b"")  # the outcome's bytes come when it is written
+        if answer.stored:
+            part.index[index_key] = remembered
+        numbers = (*versions, part.slice.shard, sequence, part.position)
+        self._told.append((command, cause, answer, numbers, remembered))
+
+    def repeat(self, command: Command, remembered: Remembered, offset: int) -> None:
+        """Note that an outcome is to be given once more."""
+        self._again.append((command, remembered, offset))
+
+    def write(self, encoder: Encoder, effects: EffectEncoder) -> None:
+        """Encode everything. Raises what the encoding of an event, an effect or an outcome raises."""
+        part = self.part
+        out, chains, shard, encode = part.out, part.chains, part.slice.shard, encoder.event
+        for command, cause, key, entry, after, events, following, sequence in self._happened:
+            version, chain = entry.version, entry.chain
+            for index, event in enumerate(events):
+                version += 1
+                numbers = (version, sequence + index + 1, index)
+                event_id, chain, produced = encode(event, key, shard, numbers, cause, chain)
+                out.append(produced)
+                chains.append(chain)
+                if following:
+                    self._follow(effects, command, event_id, following[index])
+            after.chain = chain
+        answers, outcome = part.answers, encoder.outcome
+        for command, cause, answer, told, remembered in self._told:
+            produced = outcome(cause, command, told, answer)
+            remembered.outcome = produced[1]
+            out.append(produced)
+            answers.append(produced[1])
+        for command, remembered, offset in self._again:
+            out.append(encoder.again(command, remembered.outcome, shard, offset))
+
+    def _follow(
+        self, encoder: EffectEncoder, command: Command, event_id: str, effects: tuple[Effect, ...]
+    ) -> None:
+        out = self.part.out
+        for number, effect in enumerate(effects):
+            if isinstance(effect, Send):
+                out.append(encoder.command(effect, command, event_id, number))
+            else:
+                out.append(encoder.offer(effect, command, event_id))

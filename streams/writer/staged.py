@@ -1,0 +1,77 @@
+"""What a transaction adds to a slice, before it is true."""
+
+from dataclasses import dataclass, field
+
+from streams.shards.saved import Remembered, Written
+from streams.shards.shard import Entry, Slice
+from streams.shards.trail import Vouched
+from streams.writer.encoding import Produced
+
+
+@dataclass(slots=True)
+class Staged:
+    """What one slice adds in a transaction: an overlay over its states, dropped whole if the transaction aborts.
+
+    ``under`` is the overlay of the transaction before, while that one is being committed; or, for a chunk of commands that
+    is being decided, the overlay of its transaction. ``chains`` and ``answers`` are
+    what the next checkpoints vouch for: of events and outcomes, in order. ``written`` is what the transaction adds to the
+    snapshots, ``vouched`` its checkpoint over everything before it. ``missing`` are the chunks of old answers that must be read back before the next
+    command can be decided.
+    """
+
+    slice: Slice
+    next: int
+    sequence: int
+    position: int
+    under: "Staged | None" = None
+    states: dict[bytes, Entry] = field(default_factory=dict)
+    index: dict[bytes, Remembered] = field(default_factory=dict)
+    out: list[Produced] = field(default_factory=list)
+    chains: list[bytes] = field(default_factory=list)
+    answers: list[bytes] = field(default_factory=list)
+    commands: int = 0
+    events: int = 0
+    duplicates: int = 0
+    rejected: int = 0
+    quarantined: int = 0
+    forwarded: int = 0
+    timers: int = 0
+    written: Written | None = None
+    vouched: Vouched | None = None
+    missing: tuple[int, ...] = ()
+
+    @classmethod
+    def on(cls, piece: Slice, under: "Staged | None") -> "Staged":
+        """Return an empty overlay on a slice, or on what is being committed of it."""
+        base = under or piece
+        return cls(piece, base.next, base.sequence, base.position, under)
+
+    def entry(self, key: bytes) -> Entry | None:
+        """Return the newest state of an aggregate, decided or committed."""
+        found = self.states.get(key)
+        if found is not None:
+            return found
+        return self.slice.states.get(key) if self.under is None else self.under.entry(key)
+
+    def remembered(self, key: bytes) -> Remembered | None:
+        """Return the answer that a command id already has."""
+        found = self.index.get(key)
+        if found is not None:
+            return found
+        return self.slice.index.get(key) if self.under is None else self.under.remembered(key)
+
+    def absorb(self, chunk: "Staged") -> None:
+        """Take over what a chunk adds, which was decided on this overlay."""
+        self.next, self.sequence, self.position = chunk.next, chunk.sequence, chunk.position
+        self.states.update(chunk.states)
+        self.index.update(chunk.index)
+        self.out += chunk.out
+        self.chains += chunk.chains
+        self.answers += chunk.answers
+        self.commands += chunk.commands
+        self.events += chunk.events
+        self.duplicates += chunk.duplicates
+        self.rejected += chunk.rejected
+        self.quarantined += chunk.quarantined
+        self.forwarded += chunk.forwarded
+        self.timers += chunk.timers
