@@ -1,18 +1,25 @@
 """Which aggregates there are: every module of ``streams.domain`` that declares one, and those a caller adds."""
 
+import inspect
 import pkgutil
+from collections.abc import Mapping
 from importlib import import_module
+from typing import Any
 
 import streams.domain
 from streams.cron import next_slot
 from streams.domain.aggregate import Aggregate
+from streams.expressions import LANGUAGE
+
+OUTSIDE: Mapping[str, Any] = {"next_slot": next_slot, "language": LANGUAGE}
+"""What rules may ask of the world outside, by the name they ask for it: pure functions."""
 
 
 def builtin() -> tuple[Aggregate, ...]:
     """Return the product's aggregates by name.
 
-    A module of ``streams.domain`` declares one as ``AGGREGATE``, or, when it needs the calendar, as a function
-    ``aggregate(next_slot)``. So a new aggregate is a new module and nothing else.
+    A module of ``streams.domain`` declares one as ``AGGREGATE``, or, when it needs something of ``OUTSIDE``, as a
+    function ``aggregate`` of it. So a new aggregate is a new module and nothing else.
     """
     found: list[Aggregate] = []
     for module in pkgutil.iter_modules(streams.domain.__path__):
@@ -21,5 +28,5 @@ def builtin() -> tuple[Aggregate, ...]:
         if (declared := getattr(source, "AGGREGATE", None)) is not None:
             found.append(declared)
         elif (make := getattr(source, "aggregate", None)) is not None:
-            found.append(make(next_slot))
+            found.append(make(**{name: OUTSIDE[name] for name in inspect.signature(make).parameters}))
     return tuple(sorted(found, key=lambda aggregate: aggregate.name))

@@ -201,8 +201,9 @@ def _read(name: str) -> Any:
 def _refuse_mistakes(name: str, document: Any) -> None:
     from streams.cron import mistake
     from streams.domain.definition import problems
+    from streams.expressions import LANGUAGE
 
-    faults = problems(document, mistake)
+    faults = problems(document, mistake, LANGUAGE)
     if not faults:
         return
     count = "one mistake" if len(faults) == 1 else f"{len(faults)} mistakes"

@@ -14,6 +14,7 @@ from app.routes import Route
 from app.security import principal
 from streams.cron import mistake
 from streams.domain import definition, identity
+from streams.expressions import LANGUAGE
 
 _TAG = "pipelines"
 
@@ -98,7 +99,7 @@ class PipelineCommands:
         )
 
     async def _apply(self, request: web.Request, document: Any, name: str | None) -> web.Response:
-        faults = definition.problems(document, mistake)
+        faults = definition.problems(document, mistake, LANGUAGE)
         if faults:
             errors = [{"pointer": fault.path, "detail": fault.message, "fix": fault.fix} for fault in faults]
             count = "one mistake" if len(faults) == 1 else f"{len(faults)} mistakes"

@@ -2,12 +2,13 @@
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
 
 from streams.domain import duration
+from streams.domain.expressions import Language, texts
 from streams.domain.findings import Problem
 from streams.domain.kinds import STEP_KINDS
 from streams.domain.validation import ScheduleCheck, any_schedule, problems
@@ -40,7 +41,10 @@ class Retry:
 
 @dataclass(frozen=True, slots=True)
 class StepDefinition:
-    """One step: ``spec`` is its kind's block of the file, as plain JSON data (do not change it)."""
+    """One step: ``spec`` is its kind's block of the file, as plain JSON data (do not change it).
+
+    ``dynamic``: there are expressions in it.
+    """
 
     name: str
     kind: str
@@ -48,6 +52,7 @@ class StepDefinition:
     after: tuple[str, ...]
     retry: Retry
     timeout_ms: int | None
+    dynamic: bool = False
 
     @property
     def signal(self) -> str:
@@ -102,18 +107,20 @@ def digest(canonical: str) -> str:
     return hashlib.sha256(canonical.encode()).hexdigest()
 
 
-def check(text: str, check_schedule: ScheduleCheck = any_schedule) -> tuple[Problem, ...]:
+def check(
+    text: str, check_schedule: ScheduleCheck = any_schedule, language: Language | None = None
+) -> tuple[Problem, ...]:
     """Return every mistake in a pipeline file given as JSON text; the same text costs nothing twice."""
-    return _check(text, check_schedule)
+    return _check(text, check_schedule, language)
 
 
 @lru_cache(_CACHED_MAX)
-def _check(text: str, check_schedule: Callable[[Mapping[str, Any]], str | None]) -> tuple[Problem, ...]:
+def _check(text: str, check_schedule: ScheduleCheck, language: Language | None) -> tuple[Problem, ...]:
     try:
         document = json.loads(text)
     except (ValueError, RecursionError) as error:
         return (Problem("", f"the definition is not JSON: {error}", "send the pipeline file as JSON text"),)
-    return tuple(problems(document, check_schedule))
+    return tuple(problems(document, check_schedule, language))
 
 
 @lru_cache(_CACHED_MAX)
@@ -146,6 +153,7 @@ def _step(item: Mapping[str, Any]) -> StepDefinition:
         after=tuple(item.get("after", ())),
         retry=_retry(item.get("retry")),
         timeout_ms=_duration(item.get("timeout", spec.get("timeout") if kind == "command" else None)),
+        dynamic=any(texts(spec)),
     )
 
 

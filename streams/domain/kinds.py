@@ -4,6 +4,7 @@ import re
 from collections.abc import Callable, Mapping
 
 from streams.domain import instant
+from streams.domain.expressions import holds
 from streams.domain.findings import DAY_MS, Findings
 
 RECORD_KINDS = ("extract", "transform", "load")
@@ -76,9 +77,9 @@ def _wait(found: Findings, path: str, value: object) -> None:
         found.add(
             path, "needs exactly one of for and until", 'write for: 10m, or until: "2026-12-01T06:00:00Z"'
         )
-    if "for" in block:
+    if "for" in block and not holds(block["for"]):
         found.duration(f"{path}.for", block["for"], 1, YEAR_MS)
-    if "until" in block:
+    if "until" in block and not holds(block["until"]):
         _instant(found, f"{path}.until", block["until"])
 
 

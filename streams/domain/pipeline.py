@@ -8,6 +8,8 @@ from typing import Any, assert_never, get_args
 
 from streams.domain.aggregate import Aggregate, Effect, Message, Rejected, Send
 from streams.domain.definition import canonical, check, compact, digest
+from streams.domain.expressions import Language
+from streams.domain.findings import Problem
 from streams.domain.identity import run_id
 from streams.domain.run.commands import CreateRun
 from streams.domain.validation import NextSlot, ScheduleCheck
@@ -144,13 +146,15 @@ class Pipeline:
 Decision = tuple[Event, ...] | Rejected
 
 
-def decide(message: Message, pipeline: Pipeline, check_schedule: ScheduleCheck) -> Decision:
+def decide(
+    message: Message, pipeline: Pipeline, check_schedule: ScheduleCheck, language: Language
+) -> Decision:
     """Return what the command causes: nothing, when it is already so."""
     command: Command = message.body
     if isinstance(command, StartRun):
         return _start(message, command, pipeline)
     if isinstance(command, ApplyPipeline):
-        return _apply(message, command, pipeline, check_schedule)
+        return _apply(message, command, pipeline, check(command.definition, check_schedule, language))
     if not pipeline.exists:
         gone = isinstance(command, DeletePipeline) and pipeline.status == "deleted"
         return () if gone else _missing(message)
@@ -170,9 +174,9 @@ def _missing(message: Message) -> Rejected:
 
 
 def _apply(
-    message: Message, command: ApplyPipeline, pipeline: Pipeline, check_schedule: ScheduleCheck
+    message: Message, command: ApplyPipeline, pipeline: Pipeline, problems: tuple[Problem, ...]
 ) -> Decision:
-    if problems := check(command.definition, check_schedule):
+    if problems:
         return Rejected("invalid", "\n".join(map(str, problems)))
     document = json.loads(command.definition)
     name = document["metadata"]["name"]
@@ -282,8 +286,8 @@ def reply(command: Command, pipeline: Pipeline) -> str | None:
 
 
 # ---------------------------------------------------------------- declaration
-def aggregate(next_slot: NextSlot) -> Aggregate:
-    """Return the declaration; ``next_slot`` knows cron and time zones: what it cannot use is refused."""
+def aggregate(next_slot: NextSlot, language: Language) -> Aggregate:
+    """Return the declaration; what the calendar and the language of expressions cannot use is refused."""
 
     def check_schedule(schedule: Mapping[str, Any]) -> str | None:
         try:
@@ -297,7 +301,7 @@ def aggregate(next_slot: NextSlot) -> Aggregate:
         commands=get_args(Command),
         events=get_args(Event),
         initial=Pipeline(),
-        decide=partial(decide, check_schedule=check_schedule),
+        decide=partial(decide, check_schedule=check_schedule, language=language),
         evolve=evolve,
         effects=effects,
         reply=reply,

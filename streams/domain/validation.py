@@ -3,6 +3,8 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from streams.domain.expression_problems import expression_problems
+from streams.domain.expressions import Language
 from streams.domain.findings import DAY_MS, Findings, Problem
 from streams.domain.kinds import KINDS, NAME, NAME_FIX, STEP_KINDS, WAITING_KINDS, YEAR_MS
 
@@ -24,8 +26,13 @@ def any_schedule(_schedule: Mapping[str, Any]) -> str | None:
     return None
 
 
-def problems(document: object, check_schedule: ScheduleCheck = any_schedule) -> list[Problem]:
-    """Return every mistake in a pipeline file (parsed YAML or JSON), in reading order; nothing when it may be applied."""
+def problems(
+    document: object, check_schedule: ScheduleCheck = any_schedule, language: Language | None = None
+) -> list[Problem]:
+    """Return every mistake in a pipeline file (parsed YAML or JSON), in reading order; nothing when it may be applied.
+
+    Without ``language`` the syntax of expressions is not looked at.
+    """
     found = Findings()
     found.plain("", document)
     if found.problems:
@@ -37,6 +44,7 @@ def problems(document: object, check_schedule: ScheduleCheck = any_schedule) -> 
     found.equals("kind", top.get("kind"), "Pipeline")
     _metadata(found, top.get("metadata"))
     _spec(found, top.get("spec"), check_schedule)
+    expression_problems(found, top, language)
     return found.problems
 
 

@@ -39,3 +39,22 @@ def test_a_run_waits_for_time_for_a_signal_and_for_somebody_who_may_approve(
     assert node.ended(run_id)["status"] == "succeeded"
     assert "StepDecided sign-off, approved, ann" in node.cli("run", "trace", run_id)
     assert "sign-off\tsucceeded" in node.cli("run", "watch", run_id)
+
+
+def test_settings_of_a_step_are_reckoned_from_the_input_and_the_results_before_it(
+    node: NodeProcess, tmp_path: Path
+) -> None:
+    """The program is given values; a wrong name is found before anything is applied, a missing key says where it is."""
+    run_id = start_example(node, tmp_path, "export-day", input={"day": "monday", "pause": "100ms"})
+    node.ok("POST", f"/v1/runs/{run_id}/signals/count-rows", {"rows": 21})
+    assert node.ended(run_id)["status"] == "succeeded"
+    assert "monday: 42 rows" in node.cli("run", "logs", run_id, "report")
+    wrong = (tmp_path / "pipeline.yaml").read_text().replace("outputs.rows", "output.rows")
+    (tmp_path / "wrong.yaml").write_text(wrong)
+    told = node.cli("pipeline", "validate", "-f", str(tmp_path / "wrong.yaml"), code=4)
+    assert "did you mean outputs?" in told
+    poor = node.run("export-day", input={"pause": "1ms"})
+    node.cli("run", "signal", poor, "count-rows", "--payload", '{"rows": 1}')
+    failed = node.ended(poor)
+    assert failed["error"].startswith("step report failed: command.argv[1]: ")
+    assert "day" in failed["error"]

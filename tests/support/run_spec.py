@@ -4,13 +4,15 @@ from typing import Any
 
 from streams.domain.aggregate import TaskOffer
 from streams.domain.run.commands import ClaimStep, CompleteStep, CreateRun, FailStep
-from streams.domain.run.declaration import AGGREGATE
+from streams.domain.run.declaration import aggregate
 from streams.domain.run.events import Event
 from streams.domain.run.state import Step
+from streams.expressions import LANGUAGE
 from tests.support.pipeline_files import pipeline, text_and_hash
 from tests.support.spec import Spec
 
 RUN = "r1"
+AGGREGATE = aggregate(LANGUAGE)
 
 
 class RunSpec(Spec):

@@ -4,6 +4,7 @@ from typing import Any, assert_never
 
 from streams.domain.aggregate import Message, Rejected
 from streams.domain.definition import check, compact, digest
+from streams.domain.expressions import Language
 from streams.domain.identity import run_id
 from streams.domain.run import commands as asked
 from streams.domain.run import events as happened
@@ -14,14 +15,14 @@ from streams.domain.run.timers import tick
 from streams.domain.run.waits import decide_people
 
 
-def decide(message: Message, run: Run) -> Decision:
+def decide(message: Message, run: Run, language: Language) -> Decision:
     """Return what the command causes: nothing, when it is already so."""
     command: asked.Command = message.body
     if isinstance(command, asked.CreateRun):
-        return _create(message, command, run)
+        return _create(message, command, run, language)
     if not run.exists:
         return Rejected("not_found", f"there is no run {message.aggregate_id}")
-    story = Story(message.aggregate_id, run, message.now)
+    story = Story(message.aggregate_id, run, message.now, language)
     if isinstance(command, asked.AttemptCommand):
         return decide_attempt(command, story)
     if isinstance(command, asked.PeopleCommand):
@@ -51,12 +52,12 @@ def _standing(command: asked.CancelRun | asked.PauseRun | asked.ResumeRun, story
 
 
 # ---------------------------------------------------------------- the run as a whole
-def _create(message: Message, command: asked.CreateRun, run: Run) -> Decision:
+def _create(message: Message, command: asked.CreateRun, run: Run, language: Language) -> Decision:
     if run.exists:
         same = (command.pipeline, command.key, command.rerun_of) == (run.pipeline, run.key, run.rerun_of)
         taken = f"run {message.aggregate_id} exists already, of pipeline {run.pipeline}: choose another id"
         return () if same else Rejected("already_exists", taken)
-    if problems := check(command.definition):
+    if problems := check(command.definition, language=language):
         return Rejected("invalid", "\n".join(map(str, problems)))
     if command.definition_hash != digest(command.definition):
         return Rejected("invalid", "definition_hash is not the sha256 (hex) of the definition's text")
@@ -65,7 +66,7 @@ def _create(message: Message, command: asked.CreateRun, run: Run) -> Decision:
     reused = as_mapping(command.reused)
     if reused is None or not all(isinstance(result, dict) for result in reused.values()):
         return Rejected("invalid", "reused must be a JSON object, as text: step name -> its result")
-    story = Story(message.aggregate_id, run, message.now)
+    story = Story(message.aggregate_id, run, message.now, language)
     story.tell(_created(command, message.now))
     if strangers := sorted(reused.keys() - story.run.steps.keys()):
         return Rejected("invalid", f"reused names steps that the definition has not: {', '.join(strangers)}")

@@ -1,8 +1,10 @@
 """The run aggregate, said in one place."""
 
+from functools import partial
 from typing import get_args
 
 from streams.domain.aggregate import Aggregate
+from streams.domain.expressions import Language
 from streams.domain.run import commands, events
 from streams.domain.run.decide import decide
 from streams.domain.run.effects import effects, reply
@@ -10,24 +12,27 @@ from streams.domain.run.evolve import evolve
 from streams.domain.run.state import Run
 from streams.domain.run.timers import due, touch, wake
 
-AGGREGATE = Aggregate(
-    name="run",
-    commands=get_args(commands.Command),
-    events=get_args(events.Event),
-    initial=Run(),
-    decide=decide,
-    evolve=evolve,
-    effects=effects,
-    due=due,
-    tick=commands.Tick,
-    reply=reply,
-    touch=touch,
-    wake=wake,
-    unindexed=(
-        commands.ClaimStep,
-        commands.Heartbeat,
-        commands.CompleteStep,
-        commands.FailStep,
-        commands.Tick,
-    ),
-)
+
+def aggregate(language: Language) -> Aggregate:
+    """Return the declaration; ``language`` evaluates the expressions of the pinned definition."""
+    return Aggregate(
+        name="run",
+        commands=get_args(commands.Command),
+        events=get_args(events.Event),
+        initial=Run(),
+        decide=partial(decide, language=language),
+        evolve=evolve,
+        effects=effects,
+        due=due,
+        tick=commands.Tick,
+        reply=reply,
+        touch=touch,
+        wake=wake,
+        unindexed=(
+            commands.ClaimStep,
+            commands.Heartbeat,
+            commands.CompleteStep,
+            commands.FailStep,
+            commands.Tick,
+        ),
+    )

@@ -39,7 +39,7 @@ def _task(tenant: str, run_id: str, event: happened.StepOffered, run: Run) -> di
         "step": event.step,
         "attempt": event.attempt,
         "kind": step.kind,
-        "spec": step.spec,
+        "spec": step.spec if event.settings is None else json.loads(event.settings),
         "timeout_ms": step.timeout_ms,
         "lease_ms": LEASE_MS,
         "heartbeat_ms": HEARTBEAT_MS,

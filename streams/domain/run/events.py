@@ -22,12 +22,13 @@ class RunCreated:
 
 @dataclass(frozen=True, slots=True)
 class StepOffered:
-    """The step's attempt is on ``tasks.<queue>``."""
+    """The step's attempt is on ``tasks.<queue>``. ``settings`` (JSON text): its block, where expressions had to be evaluated."""
 
     step: str
     attempt: int
     queue: str
     at: int
+    settings: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

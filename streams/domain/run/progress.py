@@ -2,17 +2,21 @@
 
 import hashlib
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 from streams.domain import duration, instant
 from streams.domain.aggregate import Rejected
-from streams.domain.definition import Retry, StepDefinition
+from streams.domain.definition import Retry, StepDefinition, compact
+from streams.domain.expressions import Language, Wrong, fill
 from streams.domain.kinds import WAITING_KINDS
 from streams.domain.run import events as happened
 from streams.domain.run.evolve import evolve
+from streams.domain.run.scope import scope
 from streams.domain.run.state import Run, Step
 
 QUEUE = "default"
+SETTINGS_CHARS_MAX = 262_144
 
 Decision = tuple[happened.Event, ...] | Rejected
 
@@ -20,10 +24,11 @@ Decision = tuple[happened.Event, ...] | Rejected
 class Story:
     """The events of one decision, and the run as it is after them."""
 
-    def __init__(self, run_id: str, run: Run, now: int) -> None:
+    def __init__(self, run_id: str, run: Run, now: int, language: Language) -> None:
         self.run_id = run_id
         self.run = run
         self.now = now
+        self.language = language
         self.events: list[happened.Event] = []
 
     def tell(self, event: happened.Event) -> None:
@@ -34,12 +39,33 @@ class Story:
 
 def offer(story: Story, step: Step) -> None:
     """Offer the step's next attempt."""
-    story.tell(happened.StepOffered(step.name, step.attempt + 1, QUEUE, story.now))
+    _offer(story, step, step.attempt + 1)
 
 
 def offer_again(story: Story, step: Step) -> None:
     """Offer an attempt once more that nobody has claimed."""
-    story.tell(happened.StepOffered(step.name, step.attempt, QUEUE, story.now))
+    _offer(story, step, step.attempt)
+
+
+def _offer(story: Story, step: Step, attempt: int) -> None:
+    try:
+        settings = _settings(story, step)
+    except Wrong as error:
+        fail_step(story, step, str(error), "", "failed")
+        return
+    text = compact(settings) if story.run.plan.steps[step.name].dynamic else None
+    story.tell(happened.StepOffered(step.name, attempt, QUEUE, story.now, text))
+
+
+def _settings(story: Story, step: Step) -> Mapping[str, Any]:
+    """Return the step's block with the values of its expressions in place."""
+    plan = story.run.plan.steps[step.name]
+    if not plan.dynamic:
+        return plan.spec
+    block = fill(story.language, plan.kind, plan.spec, scope(story.run_id, story.run), ("argv", "env"))
+    if len(compact(block)) > SETTINGS_CHARS_MAX:
+        raise Wrong(f"{plan.kind}: has more than {SETTINGS_CHARS_MAX} characters with all values in place")
+    return block
 
 
 def ready(run: Run, name: str) -> bool:
@@ -91,7 +117,11 @@ def _start(story: Story, step: Step) -> None:
     if plan.kind not in WAITING_KINDS:
         offer(story, step)
         return
-    until = _until(plan, story.now)
+    try:
+        until = _until(_settings(story, step), story.now)
+    except ValueError as error:
+        fail_step(story, step, str(error), "", "failed")
+        return
     story.tell(happened.StepWaiting(step.name, _waits_for(plan), until, story.now))
     if plan.kind == "wait" and until is not None and until <= story.now:
         _succeeded(story, step.name, "{}")
@@ -101,11 +131,14 @@ def _start(story: Story, step: Step) -> None:
             return
 
 
-def _until(plan: StepDefinition, now: int) -> int | None:
-    if "until" in plan.spec:
-        return instant.parse(plan.spec["until"])
-    length = plan.spec.get("for", plan.spec.get("deadline"))
-    return None if length is None else now + duration.parse(length)
+def _until(block: Mapping[str, Any], now: int) -> int | None:
+    try:
+        if "until" in block:
+            return instant.parse(block["until"])
+        length = block.get("for", block.get("deadline"))
+        return None if length is None else now + duration.parse(length)
+    except (ValueError, TypeError) as error:
+        raise Wrong(f"wait: {error}") from None
 
 
 def _waits_for(plan: StepDefinition) -> str:

@@ -21,6 +21,7 @@ from streams.domain.run import declaration
 from streams.domain.run.commands import CancelRun, ClaimStep, CompleteStep
 from streams.domain.run.events import RunEnded
 from streams.domain.schedule import ScheduledRunEnded, SlotFired, SlotSkipped
+from streams.expressions import LANGUAGE
 from streams.reactors import REACTORS
 from tests.support.pipeline_files import command, extract, load, text_and_hash
 from tests.support.pipeline_files import pipeline as pipeline_file
@@ -42,9 +43,9 @@ class World:
 
     def __post_init__(self) -> None:
         declared = (
-            pipeline.aggregate(next_slot),
+            pipeline.aggregate(next_slot, LANGUAGE),
             schedule.aggregate(next_slot),
-            declaration.AGGREGATE,
+            declaration.aggregate(LANGUAGE),
             bookmark.AGGREGATE,
             alert.AGGREGATE,
             limit.AGGREGATE,

@@ -24,6 +24,7 @@ from streams.domain.pipeline import (
     aggregate,
 )
 from streams.domain.run.commands import CreateRun
+from streams.expressions import LANGUAGE
 from tests.support.pipeline_files import command, pipeline, text_and_hash
 from tests.support.spec import TENANT, Spec
 
@@ -36,7 +37,7 @@ REQUESTED = RunRequested("r1", HASH, "{}", False, "manual", None, None, 5)
 
 def spec(*events: object) -> Spec:
     """Return the pipeline after these events, at 5 ms."""
-    return Spec(aggregate(next_slot), NAME).given(*events).at(5)
+    return Spec(aggregate(next_slot, LANGUAGE), NAME).given(*events).at(5)
 
 
 def test_a_pipeline_is_applied() -> None:

@@ -12,7 +12,6 @@ from streams.domain.run.commands import (
     ResumeRun,
     Tick,
 )
-from streams.domain.run.declaration import AGGREGATE
 from streams.domain.run.events import (
     RunEnded,
     RunResumed,
@@ -26,7 +25,7 @@ from streams.domain.run.events import (
 from streams.domain.run.progress import backoff_ms
 from streams.domain.run.timing import HEARTBEAT_MS, LEASE_MS, LOST_MAX, TIMEOUT_GRACE_MS, WAKE_MS
 from tests.support.pipeline_files import command
-from tests.support.run_spec import RunSpec, created
+from tests.support.run_spec import AGGREGATE, RunSpec, created
 
 RETRY = {"attempts": 3, "initial": "2s", "multiplier": 2, "max": "3s", "jitter": "none"}
 

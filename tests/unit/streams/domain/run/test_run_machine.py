@@ -22,7 +22,6 @@ from streams.domain.run.commands import (
     SignalRun,
     Tick,
 )
-from streams.domain.run.declaration import AGGREGATE
 from streams.domain.run.events import (
     RunCreated,
     RunEnded,
@@ -36,6 +35,7 @@ from streams.domain.run.events import (
 from streams.domain.run.state import Run
 from streams.domain.run.timing import LEASE_MS, LOST_MAX, WAKE_MS
 from tests.support.pipeline_files import command, pipeline, text_and_hash
+from tests.support.run_spec import AGGREGATE
 
 NAMES = "abcdef"
 RETRIES = st.none() | st.fixed_dictionaries(

@@ -18,7 +18,6 @@ from streams.domain.run.commands import (
     ResumeRun,
     Tick,
 )
-from streams.domain.run.declaration import AGGREGATE
 from streams.domain.run.events import (
     RerunRequested,
     RunCreated,
@@ -34,7 +33,7 @@ from streams.domain.run.events import (
 )
 from streams.domain.run.state import document
 from tests.support.pipeline_files import command, extract, load
-from tests.support.run_spec import RUN, RunSpec, created, creation
+from tests.support.run_spec import AGGREGATE, RUN, RunSpec, created, creation
 from tests.support.spec import TENANT
 
 DIAMOND = (extract("a"), load("b", "a"), load("c", "a"), command("d", "b", "c"))

@@ -1,0 +1,100 @@
+"""What may be wrong with the expressions of a pipeline file: their place, their syntax, the names in them."""
+
+import re
+from collections.abc import Collection, Mapping
+from typing import Any
+
+from streams.domain.expressions import (
+    FUNCTIONS,
+    ROOTS,
+    RUN_FIELDS,
+    STEP_FIELDS,
+    Language,
+    check,
+    named,
+    parse,
+    texts,
+)
+from streams.domain.findings import Findings
+
+_PLACE = re.compile(
+    r"spec\.steps\[(\d+)\]\."
+    r"(?:(?:extract|transform|load)\.config\..+|command\.(?:argv\[[1-9]\d*\]|env\..+)|wait\.(?:for|until))"
+)
+_PLACES = "expressions stand in config, argv (not the program itself), env, wait.for and wait.until"
+
+
+def expression_problems(found: Findings, document: Mapping[str, Any], language: Language | None) -> None:
+    """Report every mistake in the expressions of a file, whatever else is wrong with it."""
+    spec = document.get("spec")
+    steps = spec.get("steps") if isinstance(spec, dict) else None
+    items = [item if isinstance(item, dict) else {} for item in steps] if isinstance(steps, list) else []
+    after = {name: _names(item.get("after")) for item in items if isinstance(name := item.get("name"), str)}
+    for path, text in texts(spec, "spec"):
+        place = _PLACE.fullmatch(path)
+        if place is None:
+            found.add(path, "expressions are not evaluated here", _PLACES)
+            continue
+        name = str(items[int(place[1])].get("name"))
+        try:
+            parts = parse(text)
+        except ValueError as error:
+            message, _, fix = str(error).partition(": ")
+            found.add(path, message, fix)
+            continue
+        for expression in parts[1::2]:
+            if not _name_problems(found, path, expression, name, after) and language is not None:
+                _language_problems(found, path, expression, language)
+
+
+def _name_problems(
+    found: Findings, path: str, expression: str, own: str, after: Mapping[str, Collection[str]]
+) -> bool:
+    count = len(found.problems)
+    used = named(expression)
+    before = _before(own, after)
+    for name, field in used.steps:
+        if not name:
+            found.add(path, "steps are named one by one", "write steps.<name>.outputs")
+        elif name not in after:
+            found.unknown(path, f"no step is named {name!r}", name, after)
+        elif name not in before:
+            found.add(
+                path,
+                f"step {name} need not have ended when {own} begins",
+                f"add {name} to the after list of {own}",
+            )
+        elif field not in STEP_FIELDS:
+            found.unknown(path, f"steps.{name} has no {field!r}", field, STEP_FIELDS)
+    for field in used.run:
+        if field not in RUN_FIELDS:
+            found.unknown(path, f"run has no {field!r}", field, RUN_FIELDS)
+    return len(found.problems) > count
+
+
+def _language_problems(found: Findings, path: str, expression: str, language: Language) -> None:
+    mistake = check(language, expression)
+    if mistake is None:
+        return
+    if mistake.unknown:
+        found.unknown(path, f"{mistake.unknown!r} is not known", mistake.unknown, (*ROOTS, *FUNCTIONS))
+    else:
+        found.add(
+            path, f"{expression!r} is no expression: {mistake.message}", "the language is CEL, see cel.dev"
+        )
+
+
+def _before(name: str, after: Mapping[str, Collection[str]]) -> set[str]:
+    """Return every step that has ended when ``name`` begins; ends for cycles too."""
+    reached: set[str] = set()
+    todo = list(after.get(name, ()))
+    while todo:
+        step = todo.pop()
+        if step not in reached:
+            reached.add(step)
+            todo.extend(after.get(step, ()))
+    return reached
+
+
+def _names(value: object) -> list[str]:
+    return [name for name in value if isinstance(name, str)] if isinstance(value, list) else []
