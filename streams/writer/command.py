@@ -1,15 +1,20 @@
 """A command on its way through the writer."""
 
+from dataclasses import dataclass
 from hashlib import blake2b
-from typing import Any, NamedTuple
+from typing import Any
 
 import orjson
 
 from streams.domain.aggregate import Message
 
 
-class Command(NamedTuple):
-    """A decoded command: the message for the rules, and what its headers said as the bytes to be passed on."""
+@dataclass(slots=True)
+class Command:
+    """A decoded command: the message for the rules, and what its headers said as the bytes to be passed on.
+
+    Read only; not frozen, because there is one for every command, and a frozen one takes four times as long to make.
+    """
 
     message: Message
     kind: str

@@ -1,8 +1,9 @@
 """Everything the writer puts on a topic, as bytes: the one place that builds envelopes, outcomes and their headers."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, NamedTuple
+from typing import Any
 
 import orjson
 
@@ -73,7 +74,9 @@ class Encoder:
 
     def cause(self, command: Command, key: bytes, source_offset: int) -> "Cause":
         """Return what all records of a command say about their origin, encoded once."""
-        message, _, _, _, command_id, causation_id, correlation_id, actor, traceparent = command
+        message, traceparent = command.message, command.traceparent
+        command_id, causation_id = command.command_id, command.causation_id
+        correlation_id, actor = command.correlation_id, command.actor
         if message.now != self._now:
             self._clock(message.now)
         told_offset = b"%d" % source_offset
@@ -175,8 +178,9 @@ class Encoder:
         self._now, self._time, self._time_told = ms, zigzag(ms), told.replace("+00:00", "Z").encode()
 
 
-class Cause(NamedTuple):
-    """Why a command is decided, as its records say it: made by :meth:`Encoder.cause`."""
+@dataclass(slots=True)
+class Cause:
+    """Why a command is decided, as its records say it: made by :meth:`Encoder.cause`. Read only, as ``Command`` is."""
 
     command_uuid: bytes
     whose: bytes
