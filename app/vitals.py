@@ -87,7 +87,7 @@ class Vitals:
                 f"{number} ({done[number]:.0%})" if number in done else f"{number}" for number in waiting
             )
             return f"shards being taken over: {told}" + (f"; {shards.problem}" if shards.problem else "")
-        return shards.problem
+        return "; ".join(filter(None, (shards.problem, self.worker.engine.breakers.problem()))) or None
 
     async def _ping_projector(self) -> str | None:
         if self.projector is None:
@@ -115,6 +115,7 @@ class Vitals:
             gauges["shard_ready"] = lambda: {
                 str(n): float(phase == "ready") for n, phase in worker.engine.ownership.phases().items()
             }
+            gauges["aggregate_paused"] = lambda: dict.fromkeys(worker.engine.breakers.paused(), 1.0)
             gauges["worker_buffered"] = lambda: {"records": float(worker.engine.ownership.buffered)}
         if (projector := self.projector) is not None:
             gauges["projector_lag"] = projector.lag

@@ -2,7 +2,7 @@
 
 import heapq
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -107,7 +107,6 @@ class Shard:
     phase: Phase = "loading"
     epoch: int = 0
 
-    @property
-    def buffered(self) -> int:
-        """Records fetched and not yet decided."""
-        return sum(len(piece.pending) for piece in self.slices.values())
+    def buffered(self, resting: Collection[str]) -> int:
+        """Return how many records are fetched and not yet decided, of all aggregates but the ``resting`` ones."""
+        return sum(len(piece.pending) for name, piece in self.slices.items() if name not in resting)

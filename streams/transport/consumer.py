@@ -54,6 +54,7 @@ class BatchConsumer(FaustConsumer):
         self._epochs: dict[tuple[str, int], int] = {}
         self._flowing: set[tuple[str, int]] = set()
         self._paused = False
+        self._resting: frozenset[str] = frozenset()
         self._quit = threading.Event()
         self._wake = asyncio.Event()
         self._thread: threading.Thread | None = None
@@ -100,10 +101,10 @@ class BatchConsumer(FaustConsumer):
                 with self._inbox_lock:
                     self._inbox.pop(part, None)
                     self._epochs[part] = epoch
-            parts = [TopicPartition(topic, shard) for topic in offsets]
-            self._flowing |= {(topic, shard) for topic in offsets}
+            parts = {(topic, shard) for topic in offsets}
+            self._flowing |= parts
             if not self._paused:
-                client.resume(parts)
+                client.resume([TopicPartition(*part) for part in parts if part[0] not in self._resting])
 
         self._calls.put(seek_and_resume)
 
@@ -125,6 +126,7 @@ class BatchConsumer(FaustConsumer):
             )
             while not self._quit.is_set():
                 self._run_calls(client)
+                self._rest(client)
                 self._back_pressure(client)
                 busy = not self.engine.ownership.ready or not self._calls.empty()
                 first = client.poll(_POLL_BUSY_S if busy else _POLL_S)
@@ -151,7 +153,17 @@ class BatchConsumer(FaustConsumer):
             client.pause([TopicPartition(*part) for part in self._flowing])
         elif self._paused and buffered < self.buffer_records_max // 2:
             self._paused = False
-            client.resume([TopicPartition(*part) for part in self._flowing])
+            client.resume([TopicPartition(*part) for part in self._flowing if part[0] not in self._resting])
+
+    def _rest(self, client: Client) -> None:
+        """Fetch nothing of the topics whose commands are not decided now, and the others again."""
+        resting = self.engine.ownership.resting_topics
+        if resting == self._resting:
+            return
+        before, self._resting = self._resting, resting
+        client.pause([TopicPartition(*part) for part in self._flowing if part[0] in resting])
+        if not self._paused:
+            client.resume([TopicPartition(*part) for part in self._flowing if part[0] in before - resting])
 
     def _deliver(self, client: Client, records: list[Record]) -> None:
         if self.incremental:

@@ -290,8 +290,10 @@ class Decider:
         """A bug in a rule must not stop the shard: the command fails, and can be redriven after the fix."""
         _log.error("%s %s failed", command.kind, command.message.command_id, exc_info=error)
         draft.part.quarantined += 1
-        detail = f"{type(error).__name__}: {error}"
-        entry = self._quarantine.entry(record, "handler_error", detail, fingerprint(error))
+        draft.part.failed += 1
+        detail, mark = f"{type(error).__name__}: {error}", fingerprint(error)
+        draft.part.failure = f"{type(error).__name__} (fingerprint {mark})"
+        entry = self._quarantine.entry(record, "handler_error", detail, mark)
         draft.part.out.append(entry)
         draft.tell(command, cause, Answer("failed", "handler_error", detail), index_key)
 

@@ -20,6 +20,8 @@ from schemas.topics import Topics
 from streams.metrics import Counters
 from streams.recovery.load import Loader
 from streams.settings import WorkerSettings
+from streams.shards.record import Record
+from streams.writer.breaker import Breakers
 from streams.writer.checkpoints import Checkpoints
 from streams.writer.decide import Decider
 from streams.writer.ownership import Ownership
@@ -31,6 +33,7 @@ from streams.writer.work import Work
 _log = logging.getLogger(__name__)
 _TOO_LARGE = {KafkaError.MSG_SIZE_TOO_LARGE, KafkaError.RECORD_LIST_TOO_LARGE, KafkaError.INVALID_MSG}
 _CHUNK_RECORDS = 500
+_JUDGED_RECORDS = 100
 _SIGN_OFF_S = 2.0
 
 
@@ -49,6 +52,7 @@ class Engine:
         clock: Callable[[], float] = time.time,
     ) -> None:
         self.counters = Counters()
+        self.breakers = Breakers()
         self._settings = settings
         self._topics = topics
         self._deciders = deciders
@@ -134,17 +138,32 @@ class Engine:
         records_max = min(_CHUNK_RECORDS, self._limit - work.records)
         bytes_max = self._settings.batch_bytes_max - work.bytes
         claims = len(work.claims)
-        chunk = self.ownership.take(work, self._now_ms, records_max, bytes_max)
+        limits = self.breakers.limits(self._now_ms)
+        chunk = self.ownership.take(work, self._now_ms, records_max, bytes_max, limits)
         for part, records in chunk.records:
-            name = part.slice.aggregate.name
-            condemned = self._condemned.get((name, part.slice.shard), frozenset())
-            count = self._deciders[name].stage(part, records, condemned)
-            if count < len(records):
-                self.ownership.recall(part.slice, part.missing, records[count:])
+            self._stage(part, records)
         for part, timers in chunk.timers:
             for due, key in timers:
                 self._deciders[part.slice.aggregate.name].tick(part, key, due, self._now_ms)
+        self.ownership.rest(self.breakers.paused())
         return bool(chunk.records or chunk.timers or len(work.claims) > claims)
+
+    def _stage(self, part: Staged, records: list[Record]) -> None:
+        """Decide records of one slice, and judge the rules by it now and then; what is not decided now is put back."""
+        name = part.slice.aggregate.name
+        decider = self._deciders[name]
+        condemned = self._condemned.get((name, part.slice.shard), frozenset())
+        for begin in range(0, len(records), _JUDGED_RECORDS):
+            if self.breakers.left_alone(name):
+                part.slice.pending.extendleft(reversed(records[begin:]))
+                return
+            some = records[begin : begin + _JUDGED_RECORDS]
+            judged, failed = part.judged, part.failed
+            count = decider.stage(part, some, condemned)
+            self.breakers.note(name, part.judged - judged, part.failed - failed, part.failure, self._now_ms)
+            if count < len(some):
+                self.ownership.recall(part.slice, part.missing, records[begin + count :])
+                return
 
     # ---------------------------------------------------------------- 2. write, and commit in a thread
     async def _send(self, work: Work) -> None:

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import threading
-from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
@@ -89,6 +89,8 @@ class Ownership:
         self._load_threads = ThreadPoolExecutor(4, "load")
         self._tasks: set[asyncio.Task[None]] = set()
         self._loading: dict[int, Loading] = {}
+        self._resting: frozenset[str] = frozenset()
+        self.resting_topics: frozenset[str] = frozenset()
         self._epoch = 0
         self._closing = False
 
@@ -105,8 +107,10 @@ class Ownership:
 
     @property
     def buffered(self) -> int:
-        """Records fetched and not yet decided: the transport pauses fetching above its limit."""
-        return sum(shard.buffered for shard in list(self._shards.values()))
+        """Records fetched and to be decided: the transport pauses fetching above its limit. Resting ones do not count:
+        they would hold up the others.
+        """
+        return sum(shard.buffered(self._resting) for shard in list(self._shards.values()))
 
     def progress(self) -> dict[int, float]:
         """Return how far the shards being loaded are, from 0 to 1."""
@@ -190,11 +194,19 @@ class Ownership:
             self._busy = [work for work in self._busy if work not in works]
             self._changed.notify_all()
 
-    def take(self, work: Work, now_ms: int, records_max: int, bytes_max: int) -> Chunk:
+    def take(
+        self, work: Work, now_ms: int, records_max: int, bytes_max: int, limits: dict[str, int]
+    ) -> Chunk:
         """Take what is there into ``work``, and with it the membership of the same moment."""
         with self._changed:
             work.membership = self._membership
-            return take(work, self._shards.values(), now_ms, records_max, bytes_max)
+            return take(work, self._shards.values(), now_ms, records_max, bytes_max, limits)
+
+    def rest(self, aggregates: Collection[str]) -> None:
+        """Say which aggregates are not decided now: what they have fetched is kept, and no more is fetched of them."""
+        if aggregates or self._resting:
+            self._resting = frozenset(aggregates)
+            self.resting_topics = frozenset(self._topics.commands(name) for name in aggregates)
 
     def take_unsigned(self, work: Work) -> None:
         """Take into ``work`` every slice of which something is not vouched for by a checkpoint, and nothing else."""
@@ -208,7 +220,7 @@ class Ownership:
 
     def next_timer(self) -> int | None:
         """Return when the next timer is due (ms), or None."""
-        return next_timer(list(self._shards.values()))
+        return next_timer(list(self._shards.values()), self._resting)
 
     def begin(self, shard: Shard) -> None:
         """The shard is this worker's: let its commands flow, from the committed offsets on."""

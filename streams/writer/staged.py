@@ -15,7 +15,8 @@ class Staged:
     ``under`` is the overlay of the transaction before, while that one is being committed; or, for a chunk of commands that
     is being decided, the overlay of its transaction. ``chains`` and ``answers`` are
     what the next checkpoints vouch for: of events and outcomes, in order. ``written`` is what the transaction adds to the
-    snapshots, ``vouched`` its checkpoint over everything before it. ``missing`` are the chunks of old answers that must be read back before the next
+    snapshots, ``vouched`` its checkpoint over everything before it. ``failed`` counts errors of rules, ``failure`` names the
+    last one and where it was raised. ``missing`` are the chunks of old answers that must be read back before the next
     command can be decided.
     """
 
@@ -36,6 +37,8 @@ class Staged:
     quarantined: int = 0
     forwarded: int = 0
     timers: int = 0
+    failed: int = 0
+    failure: str = ""
     written: Written | None = None
     vouched: Vouched | None = None
     missing: tuple[int, ...] = ()
@@ -45,6 +48,11 @@ class Staged:
         """Return an empty overlay on a slice, or on what is being committed of it."""
         base = under or piece
         return cls(piece, base.next, base.sequence, base.position, under)
+
+    @property
+    def judged(self) -> int:
+        """How many commands the rules have looked at."""
+        return self.commands - self.duplicates - self.forwarded - self.quarantined + self.failed
 
     def entry(self, key: bytes) -> Entry | None:
         """Return the newest state of an aggregate, decided or committed."""
@@ -75,3 +83,5 @@ class Staged:
         self.quarantined += chunk.quarantined
         self.forwarded += chunk.forwarded
         self.timers += chunk.timers
+        self.failed += chunk.failed
+        self.failure = chunk.failure or self.failure

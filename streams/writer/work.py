@@ -1,7 +1,7 @@
 """What goes into one transaction: which claims, records and timers of which shards."""
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 
 from streams.shards.record import Record
@@ -68,9 +68,17 @@ class Chunk:
     timers: list[tuple[Staged, list[tuple[int, bytes]]]] = field(default_factory=list)
 
 
-def take(work: Work, shards: Iterable[Shard], now_ms: int, records_max: int, bytes_max: int) -> Chunk:
-    """Take what is there into ``work``, bounded by records and bytes. Commands come before timers: a completion that
-    was in time wins over its deadline.
+def take(
+    work: Work,
+    shards: Iterable[Shard],
+    now_ms: int,
+    records_max: int,
+    bytes_max: int,
+    limits: dict[str, int],
+) -> Chunk:
+    """Take what is there into ``work``, bounded by records and bytes, and by ``limits`` for some aggregates: an
+    aggregate whose limit is 0 rests, its timers too. Commands come before timers: a completion that was in time wins
+    over its deadline.
     """
     claimed = {shard.number for one in (work, work.before) if one is not None for shard in one.claims}
     ready: list[tuple[Shard, Slice]] = []
@@ -83,8 +91,12 @@ def take(work: Work, shards: Iterable[Shard], now_ms: int, records_max: int, byt
     ready.sort(key=lambda item: -len(item[1].pending))
     chunk = Chunk()
     for shard, piece in ready:
-        if piece.pending and not piece.recalling and records_max > 0 and bytes_max > 0:
-            taken = _records(piece, records_max, bytes_max)
+        rests = bool(limits) and limits.get(piece.aggregate.name) == 0
+        if piece.pending and not piece.recalling and not rests and records_max > 0 and bytes_max > 0:
+            name = piece.aggregate.name
+            taken = _records(piece, min(records_max, limits.get(name, records_max)), bytes_max)
+            if name in limits:
+                limits[name] -= len(taken)
             size = sum(map(len, taken))
             records_max, bytes_max = records_max - len(taken), bytes_max - size
             work.records += len(taken)
@@ -92,7 +104,7 @@ def take(work: Work, shards: Iterable[Shard], now_ms: int, records_max: int, byt
             chunk.records.append((work.part(shard, piece), taken))
         if piece.trail.due(now_ms) and not (work.before and work.before.vouches(piece)):
             work.part(shard, piece)  # its checkpoint is written even if nothing else is
-        if not piece.pending and piece.aggregate.tick is not None:
+        if not piece.pending and piece.aggregate.tick is not None and not rests:
             _timers(work, chunk, shard, piece, now_ms)
     return chunk
 
@@ -121,13 +133,13 @@ def _timers(work: Work, chunk: Chunk, shard: Shard, piece: Slice, now_ms: int) -
             chunk.timers.append((work.part(shard, piece), due))
 
 
-def next_timer(shards: Iterable[Shard]) -> int | None:
-    """Return when the earliest timer of the shards is due (ms), or None."""
+def next_timer(shards: Iterable[Shard], resting: Collection[str]) -> int | None:
+    """Return when the earliest timer of the shards is due (ms), or None; those of ``resting`` aggregates do not count."""
     firsts = [
         piece.timers[0][0]
         for shard in shards
         if shard.phase == "ready"
         for piece in shard.slices.values()
-        if piece.timers
+        if piece.timers and piece.aggregate.name not in resting
     ]
     return min(firsts, default=None)

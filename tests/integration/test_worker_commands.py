@@ -2,6 +2,7 @@
 
 import json
 import uuid
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,13 +16,27 @@ from tests.support.workers import SHARDS, Accounts, WorkerProcess, eventually
 
 
 @pytest.fixture(scope="module")
-def accounts(kafka: KafkaService, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Accounts]:
-    """A running worker, and a client of its accounts."""
+def broken(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A file: while it exists, the rules of accounts raise."""
+    return tmp_path_factory.mktemp("rules") / "broken"
+
+
+@pytest.fixture(scope="module")
+def worker(
+    kafka: KafkaService, broken: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[WorkerProcess]:
+    """A running worker of accounts."""
     prefix = f"t{uuid.uuid4().hex[:8]}"
     folder: Path = tmp_path_factory.mktemp("worker")
-    worker = WorkerProcess(folder, kafka=kafka.bootstrap, prefix=prefix, node="a").ready()
-    yield Accounts(kafka.bootstrap, prefix)
+    worker = WorkerProcess(folder, kafka=kafka.bootstrap, prefix=prefix, node="a", broken=str(broken))
+    yield worker.ready()
     worker.stop()
+
+
+@pytest.fixture(scope="module")
+def accounts(kafka: KafkaService, worker: WorkerProcess) -> Accounts:
+    """A client of the worker's accounts."""
+    return Accounts(kafka.bootstrap, str(worker.options["prefix"]))
 
 
 def _quarantined(accounts: Accounts) -> dict[int, dict[str, bytes]]:
@@ -151,3 +166,28 @@ def test_every_event_carries_its_origin_in_envelope_and_headers(accounts: Accoun
     assert headers["writer"] == envelope["writer"] == f"{accounts.prefix}/node/a"
     assert int(headers["sequence"]) == envelope["sequence"]
     assert headers["ce_type"] == "Deposited"
+
+
+def test_rules_that_fail_do_not_put_everything_into_quarantine(
+    accounts: Accounts, worker: WorkerProcess, broken: Path
+) -> None:
+    """While most commands fail the aggregate rests; once mended it goes on by itself, with all that waited."""
+    broken.touch()
+    sent = [accounts.deposit(f"unlucky-{number % 40}", 1) for number in range(2000)]
+    accounts.flush()
+    eventually(lambda: "account is paused" in worker.log.read_text())
+    broken.unlink()
+
+    def answers() -> Counter[str] | None:
+        records = read(accounts.bootstrap, f"{accounts.prefix}.account.outcomes", SHARDS)
+        values = {record.key.decode(): record.value for record in records}
+        if not values.keys() >= set(sent):
+            return None
+        return Counter(accounts.codec.decode(values[one])[1]["status"] for one in sent)
+
+    statuses = eventually(answers)
+    assert "account goes on" in worker.log.read_text()
+    assert (
+        0 < statuses["failed"] < 160
+    )  # up to 49 before there are enough to judge by, then a hundred at once
+    assert statuses["accepted"] == len(sent) - statuses["failed"]

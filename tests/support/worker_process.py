@@ -2,7 +2,7 @@
 
 Runs the benchmark's ``account`` aggregate. ``kill`` = [point, when, n] makes the process kill itself with SIGKILL
 before or after the n-th passing of a point of the write path: produce, send_offsets, commit, merge. ``hold`` = a file:
-while it exists, a transaction stays open before its commit.
+while it exists, a transaction stays open before its commit. ``broken`` = a file: while it exists, the rules raise.
 """
 
 import asyncio
@@ -12,11 +12,13 @@ import os
 import signal
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from schemas.catalogue import Catalogue
 from schemas.registry import MemoryRegistry
+from streams.domain.aggregate import Aggregate, Decision, Message
 from streams.provision import provision
 from streams.settings import WorkerSettings
 from streams.worker import Worker, create_worker
@@ -54,6 +56,15 @@ def _hold(writer: Any, file: Path) -> None:
     writer.commit = held
 
 
+def _breakable(file: Path) -> Aggregate:
+    def decide(message: Message, account: Any) -> Decision:
+        if file.exists():
+            raise RuntimeError("a bug")
+        return AGGREGATE.decide(message, account)
+
+    return replace(AGGREGATE, decide=decide)
+
+
 def build(options: dict[str, Any]) -> Worker:
     """Return the worker that the options describe."""
     settings = WorkerSettings(
@@ -71,9 +82,10 @@ def build(options: dict[str, Any]) -> Worker:
         standbys=options.get("standbys", 0),
         snapshot_tail_records=options.get("tail", 20_000),
     )
-    provision(settings, [AGGREGATE])
+    aggregate = _breakable(Path(options["broken"])) if options.get("broken") else AGGREGATE
+    provision(settings, [aggregate])
     worker = create_worker(
-        settings, MemoryRegistry(), Catalogue.load().merged(Catalogue.load(SCHEMAS)), [AGGREGATE], {}
+        settings, MemoryRegistry(), Catalogue.load().merged(Catalogue.load(SCHEMAS)), [aggregate], {}
     )
     if options.get("kill"):
         point, when, count = options["kill"]

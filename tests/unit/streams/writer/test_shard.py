@@ -60,13 +60,13 @@ def test_nothing_is_armed_before_the_backlog_is_processed() -> None:
     piece.next, piece.arm_at = 5, 9
     shard = Shard(0, {"account": piece}, "ready")
     work = Work()
-    take(work, [shard], 1000, 10, 1 << 20)
+    take(work, [shard], 1000, 10, 1 << 20, {})
     assert not work
     assert [piece.armed] == [False]
     piece.reached = 9
-    take(work, [shard], 1000, 10, 1 << 20)
+    take(work, [shard], 1000, 10, 1 << 20, {})
     assert [piece.armed] == [True]
-    assert next_timer([shard]) == 1005
+    assert next_timer([shard], ()) == 1005
 
 
 def test_time_counts_for_what_is_decided_and_not_yet_committed() -> None:
@@ -78,11 +78,11 @@ def test_time_counts_for_what_is_decided_and_not_yet_committed() -> None:
     part = flight.part(shard, piece)
     part.next, part.states[b"a"] = 9, Entry(2, 400, b"")
     work = Work(flight)
-    assert not take(work, [shard], 1000, 10, 1 << 20).timers
+    assert not take(work, [shard], 1000, 10, 1 << 20, {}).timers
     assert piece.armed
     piece.merge(part.states, part.index)
     work.settle()
-    assert [timers for _, timers in take(work, [shard], 1005, 10, 1 << 20).timers] == [[(1005, b"a")]]
+    assert [timers for _, timers in take(work, [shard], 1005, 10, 1 << 20, {}).timers] == [[(1005, b"a")]]
 
 
 def test_work_is_bounded_by_records_and_bytes() -> None:
@@ -92,9 +92,9 @@ def test_work_is_bounded_by_records_and_bytes() -> None:
     short.pending.extend(deposit(1, number) for number in range(3))
     shards = [Shard(0, {"account": long}, "ready"), Shard(1, {"account": short}, "ready")]
     work = Work()
-    chunk = take(work, shards, 0, 11, 1 << 20)
+    chunk = take(work, shards, 0, 11, 1 << 20, {})
     assert [(part.slice.shard, len(records)) for part, records in chunk.records] == [(0, 10), (1, 1)]
-    assert sum(len(records) for _, records in take(Work(), shards, 0, 11, 1).records) == 1
+    assert sum(len(records) for _, records in take(Work(), shards, 0, 11, 1, {}).records) == 1
 
 
 def test_a_shard_that_is_loading_is_left_alone() -> None:
@@ -103,12 +103,12 @@ def test_a_shard_that_is_loading_is_left_alone() -> None:
     piece.pending.append(deposit(1))
     loading, claiming = Shard(0, {"account": piece}, "loading"), Shard(0, {"account": piece}, "claiming")
     flight = Work()
-    take(flight, [loading], 0, 10, 1 << 20)
+    take(flight, [loading], 0, 10, 1 << 20, {})
     assert not flight
-    take(flight, [claiming], 0, 10, 1 << 20)
+    take(flight, [claiming], 0, 10, 1 << 20, {})
     assert flight.claims == [claiming]
     work = Work(flight)
-    take(work, [claiming], 0, 10, 1 << 20)
+    take(work, [claiming], 0, 10, 1 << 20, {})
     assert not work
 
 
