@@ -31,6 +31,7 @@ _LISTED: Mapping[str, str] = {
 _BODIES: Mapping[str, type[msgspec.Struct]] = {
     "StartRun": bodies.StartRunBody,
     "Reason": bodies.ReasonBody,
+    "Cancel": bodies.CancelBody,
     "Note": bodies.NoteBody,
     "Empty": bodies.EmptyBody,
     "Rerun": bodies.RerunBody,
@@ -173,6 +174,7 @@ _OTHERS: Mapping[str, Schema] = {
             "name": _TEXT,
             "kind": {"enum": list(STEP_KINDS)},
             "after": {"type": "array", "items": _TEXT},
+            "finally": {"type": "boolean"},
             "status": _TEXT,
             "attempt": _NUMBER,
             "runner": _MAYBE_TEXT,

@@ -36,6 +36,15 @@ def layers(after: Mapping[str, Iterable[str]]) -> list[list[str]]:
     return rows
 
 
+def order(steps: Iterable[Mapping[str, Any]]) -> dict[str, Iterable[str]]:
+    """Return what each step comes after, by name; steps of ``finally`` come after all others."""
+    known = list(steps)
+    proper = [step["name"] for step in known if not step.get("finally")]
+    return {
+        step["name"]: [*(step.get("after") or ()), *(proper if step.get("finally") else ())] for step in known
+    }
+
+
 def step_lines(run: Mapping[str, Any], now_ms: int) -> list[tuple[str, str, str, str, str]]:
     """Return one line per step: mark and indented name, status, attempt, time, what there is to say.
 
@@ -43,7 +52,7 @@ def step_lines(run: Mapping[str, Any], now_ms: int) -> list[tuple[str, str, str,
     """
     steps = {step["name"]: step for step in run["steps"]}
     lines = []
-    for depth, names in enumerate(layers({name: step.get("after") or () for name, step in steps.items()})):
+    for depth, names in enumerate(layers(order(run["steps"]))):
         for name in names:
             step = steps[name]
             mark = MARKS.get(step["status"], "?")

@@ -83,20 +83,21 @@ def get(session: Session, name: str) -> None:
 @click.pass_obj
 def graph(session: Session, name: str) -> None:
     """Draw the steps in the order they can run, each with what it comes after."""
-    definition = session.api.get(f"/v1/pipelines/{name}").body["definition"]
-    steps = definition["spec"]["steps"]
+    spec = session.api.get(f"/v1/pipelines/{name}").body["definition"]["spec"]
+    steps = [*spec["steps"], *({**step, "finally": True} for step in spec.get("finally", ()))]
     if session.output in ("json", "yaml", "jsonl"):
         edges = [{"from": before, "to": step["name"]} for step in steps for before in step.get("after", ())]
         show_data(session.output, {"steps": [step["name"] for step in steps], "edges": edges})
         return
-    from app.cli.dag import layers
+    from app.cli.dag import layers, order
     from streams.domain.kinds import STEP_KINDS
 
-    for number, names in enumerate(layers({step["name"]: step.get("after", ()) for step in steps})):
+    for number, names in enumerate(layers(order(steps))):
         for step_name in names:
             step = next(step for step in steps if step["name"] == step_name)
             kind = next((kind for kind in STEP_KINDS if kind in step), "")
             after = f"  ← {', '.join(step['after'])}" if step.get("after") else ""
+            after += "  finally" if step.get("finally") else ""
             click.echo(f"{'  ' * number}{'└ ' if number else ''}{step_name} ({kind}){after}")
 
 

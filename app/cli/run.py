@@ -80,10 +80,12 @@ def watch(session: Session, run_id: str) -> int:
 @run.command("cancel", cls=Verb, example="flexcore run cancel 5e0f… --reason 'wrong file'")
 @click.argument("run_id")
 @click.option("--reason", help="Why; kept in the event.")
+@click.option("--now", is_flag=True, help="Do not do the finally steps either.")
 @click.pass_obj
-def cancel(session: Session, run_id: str, reason: str | None) -> None:
-    """Stop the run and every program it executes."""
-    _show_run(session, session.api.write("POST", f"/v1/runs/{run_id}/cancel", {"reason": reason}).body)
+def cancel(session: Session, run_id: str, reason: str | None, now: bool) -> None:
+    """Stop the run and every program it executes, then do its finally steps."""
+    body = {"reason": reason, "now": now}
+    _show_run(session, session.api.write("POST", f"/v1/runs/{run_id}/cancel", body).body)
 
 
 @run.command("pause", cls=Verb, example="flexcore run pause 5e0f…")
@@ -156,6 +158,19 @@ def reject(session: Session, run_id: str, step: str, note: str | None) -> None:
     _show_run(
         session, session.api.write("POST", f"/v1/runs/{run_id}/steps/{step}/reject", {"note": note}).body
     )
+
+
+@run.command(
+    "skip", cls=Verb, example="flexcore run skip 5e0f… rebuild-marts --reason 'the warehouse is away'"
+)
+@click.argument("run_id")
+@click.argument("step")
+@click.option("--reason", help="Why; kept in the event.")
+@click.pass_obj
+def skip(session: Session, run_id: str, step: str, reason: str | None) -> None:
+    """Leave a step out that has not ended; the run goes on as if it were done, and its program is stopped."""
+    path = f"/v1/runs/{run_id}/steps/{step}/skip"
+    _show_run(session, session.api.write("POST", path, {"reason": reason}).body)
 
 
 @run.command("logs", cls=Verb, example="flexcore run logs 5e0f… extract-customers")

@@ -26,6 +26,13 @@ class ReasonBody(msgspec.Struct, forbid_unknown_fields=True):
     reason: str | None = None
 
 
+class CancelBody(msgspec.Struct, forbid_unknown_fields=True):
+    """Why; with ``now``, the ``finally`` steps are not done either."""
+
+    reason: str | None = None
+    now: bool = False
+
+
 class NoteBody(msgspec.Struct, forbid_unknown_fields=True):
     """What is to be remembered with it."""
 

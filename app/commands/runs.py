@@ -1,11 +1,11 @@
-"""Writes on runs: cancel, pause, resume, rerun, signals, approvals."""
+"""Writes on runs and their steps: cancel, pause, resume, rerun, signals, approvals, skips."""
 
 from functools import partial
 from typing import Any
 
 from aiohttp import web
 
-from app.commands.bodies import EmptyBody, NoteBody, ReasonBody, RerunBody, SignalBody, read_body
+from app.commands.bodies import CancelBody, EmptyBody, NoteBody, ReasonBody, RerunBody, SignalBody, read_body
 from app.commands.submit import Submitter, command_id
 from app.ports import Order, WriteDependencies
 from app.routes import Route
@@ -32,7 +32,7 @@ class RunCommands:
                 self.cancel,
                 "cancelRun",
                 "Stop the run and everything it executes",
-                body="Reason",
+                body="Cancel",
             ),
             changed(f"{one}/pause", self.pause, "pauseRun", "Offer no further steps", body="Reason"),
             changed(f"{one}/resume", self.resume, "resumeRun", "Offer steps again", body="Empty"),
@@ -44,13 +44,13 @@ class RunCommands:
             ),
             changed(f"{one}/steps/{{step}}/approve", self.approve, "approveStep", "Let it go on", body="Note"),
             changed(f"{one}/steps/{{step}}/reject", self.reject, "rejectStep", "Refuse: the step fails", body="Note"),
+            changed(f"{one}/steps/{{step}}/skip", self.skip, "skipStep", "Leave it out, and go on", body="Reason"),
         )  # fmt: skip
 
     async def cancel(self, request: web.Request) -> web.Response:
-        """Stop the run and everything it executes."""
-        return await self._change(
-            request, "CancelRun", {"reason": (await read_body(request, ReasonBody)).reason}
-        )
+        """Stop the run and everything it executes; its ``finally`` steps are done, unless that too is stopped."""
+        body = await read_body(request, CancelBody)
+        return await self._change(request, "CancelRun", {"reason": body.reason, "now": body.now})
 
     async def pause(self, request: web.Request) -> web.Response:
         """Offer no further steps."""
@@ -97,6 +97,11 @@ class RunCommands:
     async def reject(self, request: web.Request) -> web.Response:
         """Refuse: the step fails."""
         return await self._decide(request, "RejectStep")
+
+    async def skip(self, request: web.Request) -> web.Response:
+        """Leave a step out that is not at its end; the run goes on as if it were done."""
+        reason = (await read_body(request, ReasonBody)).reason
+        return await self._change(request, "SkipStep", {"step": request.match_info["step"], "reason": reason})
 
     async def _decide(self, request: web.Request, kind: str) -> web.Response:
         note = (await read_body(request, NoteBody)).note

@@ -8,7 +8,7 @@ from functools import lru_cache
 from typing import Any
 
 from streams.domain import duration
-from streams.domain.expressions import Language, texts
+from streams.domain.expressions import Language, texts, whole
 from streams.domain.findings import Problem
 from streams.domain.kinds import STEP_KINDS
 from streams.domain.validation import ScheduleCheck, any_schedule, problems
@@ -43,7 +43,8 @@ class Retry:
 class StepDefinition:
     """One step: ``spec`` is its kind's block of the file, as plain JSON data (do not change it).
 
-    ``dynamic``: there are expressions in it.
+    ``dynamic``: there are expressions in it. ``when`` is the expression that decides whether it is done at all.
+    ``last``: it is one of the file's ``finally`` steps.
     """
 
     name: str
@@ -53,6 +54,8 @@ class StepDefinition:
     retry: Retry
     timeout_ms: int | None
     dynamic: bool = False
+    when: str | None = None
+    last: bool = False
 
     @property
     def signal(self) -> str:
@@ -62,7 +65,7 @@ class StepDefinition:
 
 @dataclass(frozen=True, slots=True)
 class Definition:
-    """A valid pipeline file. ``steps`` keep the file's order; ``dependents`` are the steps directly after each.
+    """A valid pipeline file. ``steps`` keep the file's order, those of ``finally`` behind; ``dependents`` are the steps directly after each.
 
     ``limits`` maps each limit a run needs to the number of runs it lets in.
     """
@@ -127,7 +130,8 @@ def _check(text: str, check_schedule: ScheduleCheck, language: Language | None) 
 def _parse(text: str) -> Definition:
     document = json.loads(text)
     spec = document["spec"]
-    steps = {step.name: step for step in map(_step, spec["steps"])}
+    proper = [_step(item, False) for item in spec["steps"]]
+    steps = {step.name: step for step in (*proper, *(_step(item, True) for item in spec.get("finally", ())))}
     dependents: dict[str, list[str]] = {name: [] for name in steps}
     for step in steps.values():
         for before in step.after:
@@ -143,7 +147,7 @@ def _parse(text: str) -> Definition:
     )
 
 
-def _step(item: Mapping[str, Any]) -> StepDefinition:
+def _step(item: Mapping[str, Any], last: bool) -> StepDefinition:
     kind = next(kind for kind in STEP_KINDS if kind in item)
     spec = item[kind]
     return StepDefinition(
@@ -153,7 +157,9 @@ def _step(item: Mapping[str, Any]) -> StepDefinition:
         after=tuple(item.get("after", ())),
         retry=_retry(item.get("retry")),
         timeout_ms=_duration(item.get("timeout", spec.get("timeout") if kind == "command" else None)),
-        dynamic=any(texts(spec)),
+        dynamic=kind != "switch" and any(texts(spec)),
+        when=whole(item["when"]) if "when" in item else None,
+        last=last,
     )
 
 

@@ -18,24 +18,30 @@ from streams.domain.expressions import (
 from streams.domain.findings import Findings
 
 _PLACE = re.compile(
-    r"spec\.steps\[(\d+)\]\."
-    r"(?:(?:extract|transform|load)\.config\..+|command\.(?:argv\[[1-9]\d*\]|env\..+)|wait\.(?:for|until))"
+    r"spec\.(steps|finally)\[(\d+)\]\."
+    r"(?:(?:extract|transform|load)\.config\..+|command\.(?:argv\[[1-9]\d*\]|env\..+)|wait\.(?:for|until)"
+    r"|when|switch\.cases\[\d+\]\.when)"
 )
-_PLACES = "expressions stand in config, argv (not the program itself), env, wait.for and wait.until"
+_PLACES = "expressions stand in when, config, argv (not the program itself), env, wait.for and wait.until"
 
 
 def expression_problems(found: Findings, document: Mapping[str, Any], language: Language | None) -> None:
     """Report every mistake in the expressions of a file, whatever else is wrong with it."""
     spec = document.get("spec")
-    steps = spec.get("steps") if isinstance(spec, dict) else None
-    items = [item if isinstance(item, dict) else {} for item in steps] if isinstance(steps, list) else []
-    after = {name: _names(item.get("after")) for item in items if isinstance(name := item.get("name"), str)}
+    items = {part: _items(spec.get(part)) if isinstance(spec, dict) else [] for part in ("steps", "finally")}
+    after: dict[str, Collection[str]] = {}
+    for part, steps in items.items():
+        # All steps proper have ended when those of finally begin.
+        proper = list(after) if part == "finally" else []
+        for item in steps:
+            if isinstance(name := item.get("name"), str):
+                after[name] = [*_names(item.get("after")), *proper]
     for path, text in texts(spec, "spec"):
         place = _PLACE.fullmatch(path)
         if place is None:
             found.add(path, "expressions are not evaluated here", _PLACES)
             continue
-        name = str(items[int(place[1])].get("name"))
+        name = str(items[place[1]][int(place[2])].get("name"))
         try:
             parts = parse(text)
         except ValueError as error:
@@ -94,6 +100,10 @@ def _before(name: str, after: Mapping[str, Collection[str]]) -> set[str]:
             reached.add(step)
             todo.extend(after.get(step, ()))
     return reached
+
+
+def _items(value: object) -> list[dict[str, Any]]:
+    return [item if isinstance(item, dict) else {} for item in value] if isinstance(value, list) else []
 
 
 def _names(value: object) -> list[str]:

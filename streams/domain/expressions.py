@@ -16,7 +16,7 @@ from streams.domain import duration, instant
 
 ROOTS = ("inputs", "steps", "run", "slot")
 STEP_FIELDS = ("outputs", "status")
-RUN_FIELDS = ("id", "pipeline", "trigger", "key", "created_at", "full_refresh", "rerun_of")
+RUN_FIELDS = ("id", "pipeline", "trigger", "key", "created_at", "full_refresh", "rerun_of", "status", "error")
 
 FUNCTIONS = (
     *(

@@ -4,13 +4,13 @@ import re
 from collections.abc import Callable, Mapping
 
 from streams.domain import instant
-from streams.domain.expressions import holds
+from streams.domain.expressions import holds, whole
 from streams.domain.findings import DAY_MS, Findings
 
 RECORD_KINDS = ("extract", "transform", "load")
-WAITING_KINDS = ("wait", "signal", "approval")
-"""No runner takes these: the run itself waits, for time or for people."""
-STEP_KINDS = (*RECORD_KINDS, "command", *WAITING_KINDS)
+OWN_KINDS = ("wait", "signal", "approval", "switch")
+"""No runner takes these: the run itself waits, for time or for people, or chooses."""
+STEP_KINDS = (*RECORD_KINDS, "command", *OWN_KINDS)
 
 NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
 NAME_FIX = "use 1 to 63 of a-z, 0-9 and -, and begin with a letter or a digit"
@@ -112,6 +112,47 @@ def _approval(found: Findings, path: str, value: object) -> None:
     _silence(found, path, block, ("fail", "approve", "reject"))
 
 
+def _switch(found: Findings, path: str, value: object) -> None:
+    block = found.mapping(path, value, ("cases", "default"))
+    if block is None:
+        return
+    cases = found.items(f"{path}.cases", block.get("cases"))
+    if block.get("cases") == []:
+        found.add(f"{path}.cases", "needs at least one case", _CASE)
+    for index, item in cases:
+        case = found.mapping(f"{path}.cases[{index}]", item, ("when", "then"))
+        if case is not None:
+            condition(found, f"{path}.cases[{index}].when", case.get("when"))
+            if "then" not in case:
+                found.add(f"{path}.cases[{index}].then", "is missing", _CASE)
+
+
+_CASE = 'write {when: "${{ … }}", then: [<steps>]}'
+
+
+def condition(found: Findings, path: str, value: object) -> None:
+    """Report what is no expression that could be true or false."""
+    found.text(path, value)
+    if not isinstance(value, str) or not value:
+        return
+    try:
+        if whole(value) is None:
+            found.add(path, f"{value!r} is always the same", 'write one expression: "${{ … }}"')
+    except ValueError:
+        return  # reported with the other expressions
+
+
+def chosen(switch: object) -> dict[str, list[object]]:
+    """Return the steps that a switch names, by the place where it names them, as far as it can be read."""
+    if not isinstance(switch, dict):
+        return {}
+    named = {"default": switch.get("default")}
+    cases = switch.get("cases")
+    for index, case in enumerate(cases if isinstance(cases, list) else []):
+        named[f"cases[{index}].then"] = case.get("then") if isinstance(case, dict) else None
+    return {place: names for place, names in named.items() if isinstance(names, list)}
+
+
 def _silence(found: Findings, path: str, block: Mapping[str, object], choices: tuple[str, ...]) -> None:
     if "deadline" in block:
         found.duration(f"{path}.deadline", block["deadline"], 1, YEAR_MS)
@@ -129,4 +170,5 @@ KINDS: Mapping[str, Callable[[Findings, str, object], None]] = {
     "wait": _wait,
     "signal": _signal,
     "approval": _approval,
+    "switch": _switch,
 }

@@ -6,7 +6,7 @@ from typing import Any
 from streams.domain.expression_problems import expression_problems
 from streams.domain.expressions import Language
 from streams.domain.findings import DAY_MS, Findings, Problem
-from streams.domain.kinds import KINDS, NAME, NAME_FIX, STEP_KINDS, WAITING_KINDS, YEAR_MS
+from streams.domain.kinds import KINDS, NAME, NAME_FIX, OWN_KINDS, STEP_KINDS, YEAR_MS, chosen, condition
 
 STEPS_MAX = 2_000
 ATTEMPTS_MAX = 100
@@ -68,7 +68,7 @@ def _metadata(found: Findings, value: object) -> None:
 
 
 def _spec(found: Findings, value: object, check_schedule: ScheduleCheck) -> None:
-    spec = found.mapping("spec", value, ("schedule", "limits", "timeout", "steps", "alerts"))
+    spec = found.mapping("spec", value, ("schedule", "limits", "timeout", "steps", "finally", "alerts"))
     if spec is None:
         return
     if "schedule" in spec:
@@ -77,7 +77,7 @@ def _spec(found: Findings, value: object, check_schedule: ScheduleCheck) -> None
         _limit(found, f"spec.limits[{index}]", limit)
     if "timeout" in spec:
         found.duration("spec.timeout", spec["timeout"], 1_000, YEAR_MS)
-    _steps(found, spec.get("steps"))
+    _steps(found, spec.get("steps"), spec.get("finally", []))
     for index, alert in found.items("spec.alerts", spec.get("alerts", [])):
         alert_rule(found, f"spec.alerts[{index}]", alert)
 
@@ -132,35 +132,60 @@ def alert_rule(found: Findings, path: str, value: object) -> None:
         found.add(f"{path}.for", f"is missing: {alert['on']} for how long?", "write for: 3h")
 
 
-def _steps(found: Findings, value: object) -> None:
-    if not isinstance(value, list) or not value:
+def _steps(found: Findings, steps: object, last: object) -> None:
+    if not isinstance(steps, list) or not steps:
         found.add("spec.steps", "needs at least one step", "write a list of steps: - {name: …, extract: {…}}")
         return
-    if len(value) > STEPS_MAX:
-        found.add("spec.steps", f"has {len(value)} steps, more than {STEPS_MAX}", "split the pipeline")
+    count = len(steps) + (len(last) if isinstance(last, list) else 0)
+    if count > STEPS_MAX:
+        found.add("spec.steps", f"has {count} steps, more than {STEPS_MAX}", "split the pipeline")
         return
+    taken: set[str] = set()
+    _part(found, "spec.steps", steps, taken)
+    _part(found, "spec.finally", last, taken)
+
+
+def _part(found: Findings, place: str, value: object, taken: set[str]) -> None:
+    """Check a list of steps: they come after steps of the same list only."""
     kinds: dict[str, str] = {}
     after: dict[str, list[str]] = {}
-    for index, item in enumerate(value):
-        path = f"spec.steps[{index}]"
-        step = found.mapping(path, item, ("name", "after", *STEP_KINDS, "retry", "timeout"))
+    items = found.items(place, value)
+    for index, item in items:
+        path = f"{place}[{index}]"
+        step = found.mapping(path, item, ("name", "after", "when", *STEP_KINDS, "retry", "timeout"))
         if step is None:
             continue
         kind = _step(found, path, step)
         name = step.get("name")
         if isinstance(name, str):
-            if name in kinds:
+            if name in taken:
                 found.add(f"{path}.name", f"{name!r} names two steps", "give every step a name of its own")
+            taken.add(name)
             kinds[name] = kind
             after[name] = _names(step.get("after", []))
-    for index, item in enumerate(value):
+    for index, item in items:
         if isinstance(item, dict):
-            _order(found, f"spec.steps[{index}]", item, kinds)
+            _order(found, f"{place}[{index}]", item, kinds)
+            _choices(found, f"{place}[{index}]", item, after)
     for cycle in _cycles(after):
         arrows = " → ".join(cycle)
-        found.add(
-            "spec.steps", f"steps wait for each other: {arrows}", "remove one of these from its after list"
-        )
+        found.add(place, f"steps wait for each other: {arrows}", "remove one of these from its after list")
+
+
+def _choices(found: Findings, path: str, step: dict[str, Any], after: Mapping[str, list[str]]) -> None:
+    """Check the steps that a switch chooses from: they come after it."""
+    own = step.get("name")
+    for place, names in chosen(step.get("switch")).items():
+        for index, name in enumerate(names):
+            where = f"{path}.switch.{place}[{index}]"
+            if not isinstance(name, str):
+                found.add(where, f"{name!r} is no name", "write the name of a step")
+            elif name not in after:
+                found.unknown(where, f"no step is named {name!r}", name, after)
+            elif own not in after[name]:
+                found.add(
+                    where, f"step {name} does not come after {own}", f"add {own} to the after list of {name}"
+                )
 
 
 def _step(found: Findings, path: str, step: dict[str, Any]) -> str:
@@ -172,6 +197,8 @@ def _step(found: Findings, path: str, step: dict[str, Any]) -> str:
         found.add(path, f"the step {which}", f"give it exactly one of {', '.join(STEP_KINDS)}")
     for kind in kinds:
         KINDS[kind](found, f"{path}.{kind}", step[kind])
+    if "when" in step:
+        condition(found, f"{path}.when", step["when"])
     if "timeout" in step:
         found.duration(f"{path}.timeout", step["timeout"], 1_000, YEAR_MS)
         block = step.get("command")
@@ -180,7 +207,7 @@ def _step(found: Findings, path: str, step: dict[str, Any]) -> str:
     if "retry" in step:
         _retry(found, f"{path}.retry", step["retry"])
     for key in ("retry", "timeout"):
-        if key in step and kinds and kinds[0] in WAITING_KINDS:
+        if key in step and kinds and kinds[0] in OWN_KINDS:
             found.add(
                 f"{path}.{key}", f"means nothing for a {kinds[0]}: nothing is tried", _INSTEAD[kinds[0]]
             )
@@ -191,6 +218,7 @@ _INSTEAD = {
     "wait": "remove it",
     "signal": "write signal: {deadline: 1h}",
     "approval": "write approval: {deadline: 1d}",
+    "switch": "remove it",
 }
 
 

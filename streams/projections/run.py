@@ -13,6 +13,7 @@ from streams.domain.run.events import (
     RerunRequested,
     RunCreated,
     RunEnded,
+    RunFinishing,
     RunPaused,
     RunResumed,
     SignalReceived,
@@ -59,10 +60,19 @@ TABLE = versioned(
         "pipeline": ("tenant", "pipeline", "created_at", "id"),
         "status": ("tenant", "status", "created_at", "id"),
     },
-    revision=2,
+    revision=3,
 )
 
-RunEvent = RunPaused | RunResumed | RunEnded | RerunRequested | LimitAwaited | LimitGranted | SignalReceived
+RunEvent = (
+    RunPaused
+    | RunResumed
+    | RunEnded
+    | RerunRequested
+    | LimitAwaited
+    | LimitGranted
+    | SignalReceived
+    | RunFinishing
+)
 StepEvent = (
     StepOffered
     | StepClaimed
@@ -107,15 +117,21 @@ def _created(event: RunCreated, meta: Meta) -> Row:
         "created_at": event.at,
         "started_at": None,
         "ended_at": None,
-        "steps": [_step(step) for step in (definition.get("spec") or {}).get("steps") or []],
+        "steps": _steps(definition.get("spec") or {}),
     }
 
 
-def _step(step: dict[str, Any]) -> Row:
+def _steps(spec: dict[str, Any]) -> list[Row]:
+    proper = [_step(step, False) for step in spec.get("steps") or []]
+    return [*proper, *(_step(step, True) for step in spec.get("finally") or [])]
+
+
+def _step(step: dict[str, Any], last: bool) -> Row:
     return {
         "name": step["name"],
         "kind": next((kind for kind in STEP_KINDS if kind in step), "command"),
         "after": step.get("after") or [],
+        "finally": last,
         "status": "pending",
         "attempt": 0,
         "runner": None,
@@ -141,12 +157,13 @@ def _changes(row: Row, event: RunEvent | StepEvent) -> Row:
             return {"status": "paused", "reason": event.reason}
         case RunResumed():
             return {"status": "queued" if row["started_at"] is None else "running", "reason": None}
+        case RunFinishing():
+            now = "cancelling" if event.status == "cancelled" else "running"
+            return {"status": now, "reason": None, "waiting_for": None}
         case RunEnded():
             return {"status": event.status, "error": event.error, "ended_at": event.at, "waiting_for": None}
-        case LimitAwaited():
-            return {"waiting_for": event.limit}
-        case LimitGranted():
-            return {"waiting_for": None}
+        case LimitAwaited() | LimitGranted():
+            return {"waiting_for": event.limit if isinstance(event, LimitAwaited) else None}
         case RerunRequested() | SignalReceived():
             return {}
         case StepClaimed() | StepWaiting():

@@ -58,3 +58,27 @@ def test_settings_of_a_step_are_reckoned_from_the_input_and_the_results_before_i
     failed = node.ended(poor)
     assert failed["error"].startswith("step report failed: command.argv[1]: ")
     assert "day" in failed["error"]
+
+
+def test_a_run_chooses_its_branch_passes_over_a_step_and_tidies_up_in_any_case(
+    node: NodeProcess, tmp_path: Path
+) -> None:
+    """One run takes a branch and is tidied up; another is cancelled while it waits, and tidied up all the same."""
+    run_id = start_example(node, tmp_path, "choose-load", input={"publish": True})
+    other = node.run("choose-load", input={"publish": False})
+    node.ok("POST", f"/v1/runs/{run_id}/signals/count", {"rows": 7})
+    node.cli("run", "skip", other, "count", "--reason", "nothing to count")
+    run = node.ended(run_id)
+    assert (run["status"], run["error"].startswith("step publish failed")) == ("failed", True)
+    assert steps_of(run) == {
+        "count": "succeeded", "size": "succeeded", "bulk": "skipped", "single": "succeeded", "nothing-new": "skipped",
+        "index": "succeeded", "publish": "failed", "tidy": "succeeded",
+    }  # fmt: skip
+    assert "the run failed" in node.cli("run", "logs", run_id, "tidy")
+    skipped = node.ended(other)
+    assert steps_of(skipped)["count"] == "skipped"
+    assert "switch.cases[0].when" in skipped["error"], "what was left out has no results"
+    waiting = node.run("choose-load", input={})
+    node.until(waiting, lambda run: steps_of(run)["count"] == "waiting")
+    assert node.ok("POST", f"/v1/runs/{waiting}/cancel", {})["status"] in {"cancelling", "cancelled"}
+    assert steps_of(node.ended(waiting))["tidy"] == "succeeded"

@@ -2,14 +2,14 @@
 
 from typing import Any
 
-from streams.domain.aggregate import TaskOffer
+from streams.domain.aggregate import Message, TaskOffer
 from streams.domain.run.commands import ClaimStep, CompleteStep, CreateRun, FailStep
 from streams.domain.run.declaration import aggregate
 from streams.domain.run.events import Event
-from streams.domain.run.state import Step
+from streams.domain.run.state import Run, Step
 from streams.expressions import LANGUAGE
 from tests.support.pipeline_files import pipeline, text_and_hash
-from tests.support.spec import Spec
+from tests.support.spec import TENANT, Spec
 
 RUN = "r1"
 AGGREGATE = aggregate(LANGUAGE)
@@ -68,3 +68,14 @@ def created(*steps: dict[str, Any], more: dict[str, Any] | None = None, **spec: 
     told = RunSpec()
     told.do(creation(*steps, more=more, **spec))
     return told
+
+
+def folded(*steps: dict[str, Any]) -> Run:
+    """Return a run of very many steps, created at 0 ms; its states are not snapshotted one by one."""
+    run: Run = AGGREGATE.initial
+    message = Message(creation(*steps), TENANT, RUN, "c1", 0)
+    decision = AGGREGATE.decide(message, run)
+    assert isinstance(decision, tuple)
+    for event in decision:
+        run = AGGREGATE.evolve(run, event)
+    return run

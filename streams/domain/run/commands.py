@@ -68,9 +68,10 @@ class FailStep:
 
 @dataclass(frozen=True, slots=True)
 class CancelRun:
-    """Stop everything that is not at its end."""
+    """Stop everything that is not at its end; then do the ``finally`` steps, unless ``now``."""
 
     reason: str | None = None
+    now: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +122,14 @@ class RejectStep:
 
 
 @dataclass(frozen=True, slots=True)
+class SkipStep:
+    """Leave a step out that is not at its end; the run goes on as if it were done."""
+
+    step: str
+    reason: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class NoteLimitGranted:
     """A limit lets this run in."""
 
@@ -136,5 +145,5 @@ class Tick:
 
 AttemptCommand = ClaimStep | Heartbeat | CompleteStep | FailStep
 RunCommand = CreateRun | CancelRun | PauseRun | ResumeRun | RerunRun | NoteLimitGranted | Tick
-PeopleCommand = SignalRun | ApproveStep | RejectStep
+PeopleCommand = SignalRun | ApproveStep | RejectStep | SkipStep
 Command = RunCommand | AttemptCommand | PeopleCommand

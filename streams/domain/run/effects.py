@@ -5,7 +5,7 @@ from typing import Any
 
 from streams.domain.aggregate import Effect, Send, TaskOffer
 from streams.domain.definition import compact
-from streams.domain.kinds import WAITING_KINDS
+from streams.domain.kinds import OWN_KINDS
 from streams.domain.run import events as happened
 from streams.domain.run.commands import Command, CreateRun, RerunRun
 from streams.domain.run.state import Run, Step
@@ -49,7 +49,7 @@ def _task(tenant: str, run_id: str, event: happened.StepOffered, run: Run) -> di
             name: json.loads(run.steps[name].output or "{}")
             for name in step.after
             # What people send must not pass for a dataset.
-            if run.steps[name].kind not in WAITING_KINDS
+            if run.steps[name].kind not in OWN_KINDS
         },
         "offered_at": event.at,
     }
@@ -62,7 +62,7 @@ def _new_run(run_id: str, event: happened.RerunRequested, run: Run) -> CreateRun
     reused = {
         step.name: _result(step)
         for step in run.steps.values()
-        if step.status == "succeeded" and step.name not in again
+        if step.status == "succeeded" and step.name not in again and not run.plan.steps[step.name].last
     }
     return CreateRun(
         pipeline=run.pipeline,

@@ -126,11 +126,12 @@ class StepFailed:
 
 @dataclass(frozen=True, slots=True)
 class StepSkipped:
-    """Not run, because a step it comes after did not succeed."""
+    """Not run. ``cause``: failure (of a step before it), condition (``when``, a switch), hand (somebody left it out)."""
 
     step: str
     reason: str
     at: int
+    cause: str = "failure"
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,6 +155,15 @@ class RunPaused:
 class RunResumed:
     """Steps are offered again."""
 
+    at: int
+
+
+@dataclass(frozen=True, slots=True)
+class RunFinishing:
+    """The steps proper are at their end, and the ``finally`` steps begin; the run will end as ``status`` says."""
+
+    status: str
+    error: str | None
     at: int
 
 
@@ -198,5 +208,14 @@ class RerunRequested:
 StepEvent = (
     StepOffered | StepLost | StepRetryScheduled | StepFailed | StepSkipped | StepCancelled | StepDecided
 )
-RunEvent = RunCreated | RunPaused | RunResumed | RunEnded | RerunRequested | LimitAwaited | LimitGranted
+RunEvent = (
+    RunCreated
+    | RunPaused
+    | RunResumed
+    | RunFinishing
+    | RunEnded
+    | RerunRequested
+    | LimitAwaited
+    | LimitGranted
+)
 Event = RunEvent | StepClaimed | StepWaiting | StepSucceeded | SignalReceived | StepEvent

@@ -22,6 +22,9 @@ def evolve(run: Run, event: happened.Event) -> Run:
             return _waiting(run, event)
         case happened.RunCreated():
             return _created(event)
+        case happened.RunFinishing():
+            status = "cancelling" if event.status == "cancelled" else "running"
+            return replace(run, status=status, closing=(event.status, event.error), waiting_for=None)
         case happened.RunEnded() | happened.RunPaused() | happened.RunResumed():
             return _standing(run, event)
         case (
@@ -80,7 +83,7 @@ def _step_after(step: Step, event: happened.StepEvent) -> Step:
         case happened.StepFailed():
             return _failed(step, event)
         case happened.StepSkipped():
-            return replace(step, status="skipped", error=event.reason, ended_at=event.at)
+            return _skipped(step, event)
         case happened.StepCancelled():
             return replace(
                 step, status="cancelled", ended_at=event.at, lease_until=None, retry_at=None, until=None
@@ -107,7 +110,8 @@ def _created(event: happened.RunCreated) -> Run:
         rerun_of=event.rerun_of,
         created_at=event.at,
         steps={step.name: Step(step.name, step.kind) for step in definition.steps.values()},
-        unended=len(definition.steps),
+        unended=sum(not step.last for step in definition.steps.values()),
+        unended_last=sum(step.last for step in definition.steps.values()),
     )
 
 
@@ -200,4 +204,17 @@ def _failed(step: Step, event: happened.StepFailed) -> Step:
         lease_until=None,
         retry_at=None,
         until=None,
+    )
+
+
+def _skipped(step: Step, event: happened.StepSkipped) -> Step:
+    return replace(
+        step,
+        status="skipped",
+        error=event.reason,
+        ended_at=event.at,
+        lease_until=None,
+        retry_at=None,
+        until=None,
+        skipped=event.cause,
     )

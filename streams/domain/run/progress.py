@@ -5,18 +5,17 @@ from collections import deque
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from streams.domain import duration, instant
 from streams.domain.aggregate import Rejected
 from streams.domain.definition import Retry, StepDefinition, compact
-from streams.domain.expressions import Language, Wrong, fill
-from streams.domain.kinds import WAITING_KINDS
+from streams.domain.expressions import Language, Named, Wrong
+from streams.domain.kinds import OWN_KINDS
 from streams.domain.run import events as happened
 from streams.domain.run.evolve import evolve
 from streams.domain.run.scope import scope
+from streams.domain.run.settings import choose, settings, until, wanted
 from streams.domain.run.state import Run, Step
 
 QUEUE = "default"
-SETTINGS_CHARS_MAX = 262_144
 
 Decision = tuple[happened.Event, ...] | Rejected
 
@@ -30,6 +29,10 @@ class Story:
         self.now = now
         self.language = language
         self.events: list[happened.Event] = []
+
+    def scope(self, used: Named) -> Mapping[str, Any]:
+        """Return what expressions may name, as the run is now."""
+        return scope(self.run_id, self.run, used)
 
     def tell(self, event: happened.Event) -> None:
         """Add the event, and fold it onto the run."""
@@ -48,31 +51,26 @@ def offer_again(story: Story, step: Step) -> None:
 
 
 def _offer(story: Story, step: Step, attempt: int) -> None:
+    plan = story.run.plan.steps[step.name]
     try:
-        settings = _settings(story, step)
+        block = settings(plan, story.language, story.scope)
     except Wrong as error:
         fail_step(story, step, str(error), "", "failed")
         return
-    text = compact(settings) if story.run.plan.steps[step.name].dynamic else None
+    text = compact(block) if plan.dynamic else None
     story.tell(happened.StepOffered(step.name, attempt, QUEUE, story.now, text))
 
 
-def _settings(story: Story, step: Step) -> Mapping[str, Any]:
-    """Return the step's block with the values of its expressions in place."""
-    plan = story.run.plan.steps[step.name]
-    if not plan.dynamic:
-        return plan.spec
-    block = fill(story.language, plan.kind, plan.spec, scope(story.run_id, story.run), ("argv", "env"))
-    if len(compact(block)) > SETTINGS_CHARS_MAX:
-        raise Wrong(f"{plan.kind}: has more than {SETTINGS_CHARS_MAX} characters with all values in place")
-    return block
-
-
-def ready(run: Run, name: str) -> bool:
-    """Return whether the step waits for nothing any more."""
-    if run.steps[name].status != "pending" or run.waiting_for is not None:
-        return False
-    return all(run.steps[before].status == "succeeded" for before in run.plan.steps[name].after)
+def _waits(run: Run, name: str) -> bool:
+    """Return whether the step is not to begin now: it has begun, or steps before it have not ended."""
+    plan = run.plan.steps[name]
+    if (
+        run.steps[name].status != "pending"
+        or run.waiting_for is not None
+        or plan.last != (run.closing is not None)
+    ):
+        return True
+    return not all(run.steps[before].ended for before in plan.after)
 
 
 def begin(story: Story) -> None:
@@ -106,39 +104,54 @@ def _start_ready(story: Story, names: Iterable[str]) -> None:
     todo = deque(names)
     while todo:  # no recursion: a thousand steps in a row may each end in the moment they begin
         name = todo.popleft()
-        if ready(story.run, name):
+        if not _waits(story.run, name):
+            told = len(story.events)
             _start(story, story.run.steps[name])
-            if story.run.steps[name].ended:
-                todo.extend(story.run.plan.dependents[name])
+            for event in story.events[told:]:
+                if isinstance(event, happened.StepSucceeded | happened.StepSkipped):
+                    todo.extend(story.run.plan.dependents[event.step])
 
 
 def _start(story: Story, step: Step) -> None:
     plan = story.run.plan.steps[step.name]
-    if plan.kind not in WAITING_KINDS:
-        offer(story, step)
+    if plan.after and all(story.run.steps[before].skipped == "condition" for before in plan.after):
+        skip(story, step.name, "all steps before it were skipped", "condition")
         return
     try:
-        until = _until(_settings(story, step), story.now)
-    except ValueError as error:
+        if not wanted(plan, story.language, story.scope):
+            skip(story, step.name, f"when {plan.when} is false", "condition")
+        elif plan.kind == "switch":
+            _choose(story, plan)
+        elif plan.kind in OWN_KINDS:
+            _wait(story, plan)
+        else:
+            offer(story, step)
+    except Wrong as error:
         fail_step(story, step, str(error), "", "failed")
-        return
-    story.tell(happened.StepWaiting(step.name, _waits_for(plan), until, story.now))
-    if plan.kind == "wait" and until is not None and until <= story.now:
-        _succeeded(story, step.name, "{}")
+
+
+def skip(story: Story, name: str, reason: str, cause: str) -> None:
+    """Leave the step out; what comes after it is looked at by the caller."""
+    story.tell(happened.StepSkipped(name, reason, story.now, cause))
+
+
+def _choose(story: Story, plan: StepDefinition) -> None:
+    taken, others = choose(plan, story.language, story.scope)
+    _succeeded(story, plan.name, compact({"chosen": taken}))
+    for name in others:
+        if story.run.steps[name].status == "pending":
+            skip(story, name, f"switch {plan.name} chose {', '.join(taken) or 'nothing'}", "condition")
+
+
+def _wait(story: Story, plan: StepDefinition) -> None:
+    ends = until(plan, story.language, story.scope, story.now)
+    story.tell(happened.StepWaiting(plan.name, _waits_for(plan), ends, story.now))
+    if plan.kind == "wait" and ends is not None and ends <= story.now:
+        _succeeded(story, plan.name, "{}")
     for name, payload in story.run.signals:
         if plan.kind == "signal" and name == plan.signal:
-            _succeeded(story, step.name, payload)
+            _succeeded(story, plan.name, payload)
             return
-
-
-def _until(block: Mapping[str, Any], now: int) -> int | None:
-    try:
-        if "until" in block:
-            return instant.parse(block["until"])
-        length = block.get("for", block.get("deadline"))
-        return None if length is None else now + duration.parse(length)
-    except (ValueError, TypeError) as error:
-        raise Wrong(f"wait: {error}") from None
 
 
 def _waits_for(plan: StepDefinition) -> str:
@@ -183,22 +196,43 @@ def fail_step(story: Story, step: Step, error: str, tail: str, status: str) -> N
 
 
 def end_if_done(story: Story) -> None:
-    """End the run, as failed if any step failed, when every step is at its end."""
-    if story.run.unended or story.run.ended:
+    """Begin the ``finally`` steps when all others are at their end; end the run when those are. Failed, if any step failed."""
+    run = story.run
+    if run.ended or run.unended:
         return
-    for step in story.run.steps.values():
-        if step.status in _HOW:
-            end(story, "failed", f"step {step.name} {_HOW[step.status]}: {step.error}")
-            return
-    end(story, "succeeded", None)
+    if run.closing is None:
+        if run.status != "paused" or not run.unended_last:
+            _close(story, *_verdict(run, last=False))
+    elif not run.unended_last:
+        status, error = run.closing
+        end(story, *(_verdict(run, last=True) if status == "succeeded" else (status, error)))
 
 
-def stop(story: Story, status: str, error: str | None) -> None:
-    """Cancel whatever is not at its end, and end the run."""
-    for step in tuple(story.run.steps.values()):
-        if not step.ended:
+def _verdict(run: Run, *, last: bool) -> tuple[str, str | None]:
+    for step in run.steps.values():
+        if step.status in _HOW and run.plan.steps[step.name].last == last:
+            return "failed", f"step {step.name} {_HOW[step.status]}: {step.error}"
+    return "succeeded", None
+
+
+def _close(story: Story, status: str, error: str | None) -> None:
+    """Begin the ``finally`` steps, if there are any to do; else end the run."""
+    if not story.run.unended_last:
+        end(story, status, error)
+        return
+    story.tell(happened.RunFinishing(status, error, story.now))
+    _start_ready(story, [name for name, step in story.run.plan.steps.items() if step.last])
+    end_if_done(story)
+
+
+def stop(story: Story, status: str, error: str | None, *, now: bool = False) -> None:
+    """Cancel whatever is not at its end, then begin the ``finally`` steps; without them if ``now``, or nothing has begun."""
+    run = story.run
+    without = now or run.started_at is None
+    for step in tuple(run.steps.values()):
+        if not step.ended and (without or not run.plan.steps[step.name].last):
             story.tell(happened.StepCancelled(step.name, step.attempt, story.now))
-    end(story, status, error)
+    _close(story, status, error)
 
 
 def end(story: Story, status: str, error: str | None) -> None:

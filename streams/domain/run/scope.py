@@ -5,23 +5,19 @@ from collections.abc import Mapping
 from typing import Any
 
 from streams.domain import instant
-from streams.domain.expressions import Named, Scope
+from streams.domain.expressions import Named
 from streams.domain.run.state import Run, Step
 
 
-def scope(run_id: str, run: Run) -> Scope:
-    """Return the names that expressions of the run may use, as it is now. Only what one names is made."""
-
-    def names(used: Named) -> Mapping[str, Any]:
-        steps = {name: _step(run.steps[name]) for name, _field in used.steps if name in run.steps}
-        return {
-            "inputs": json.loads(run.input),
-            "steps": steps,
-            "run": _run(run_id, run),
-            "slot": _time(run.slot),
-        }
-
-    return names
+def scope(run_id: str, run: Run, used: Named) -> Mapping[str, Any]:
+    """Return what an expression of the run may name, as it is now; of the steps only those that it does name."""
+    steps = {name: _step(run.steps[name]) for name, _field in used.steps if name in run.steps}
+    return {
+        "inputs": json.loads(run.input),
+        "steps": steps,
+        "run": _run(run_id, run),
+        "slot": _time(run.slot),
+    }
 
 
 def _step(step: Step) -> dict[str, Any]:
@@ -37,6 +33,8 @@ def _run(run_id: str, run: Run) -> dict[str, Any]:
         "created_at": _time(run.created_at),
         "full_refresh": run.full_refresh,
         "rerun_of": run.rerun_of,
+        "status": run.closing[0] if run.closing else run.status,
+        "error": run.closing[1] if run.closing else None,
     }
 
 

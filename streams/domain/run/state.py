@@ -18,7 +18,8 @@ RUN_ENDED = frozenset({"succeeded", "failed", "cancelled", "timed_out"})
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One step of one run. ``until`` is when a waiting one stops waiting by itself.
+    """One step of one run. ``until`` is when a waiting one stops waiting by itself. ``skipped``:
+    why it was, by failure, condition or hand.
 
     ``attempt`` counts offers from 1; ``failures`` and ``lost`` say how the earlier ones went. ``lease_until`` and,
     while it runs, the counts are volatile: heartbeats are not events.
@@ -45,6 +46,7 @@ class Step:
     tail: str = ""
     output: str | None = None
     reused: bool = False
+    skipped: str = ""
 
     @property
     def ended(self) -> bool:
@@ -54,9 +56,10 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """One run. ``status`` is "" before CreateRun, then queued (nothing claimed yet), running, paused, or an end.
+    """One run. ``status`` is "" before CreateRun, then queued (nothing claimed yet), running, paused, cancelling, or an end.
 
-    ``unended`` counts the steps that are not at their end; ``reruns`` are the latest runs made from this one.
+    ``unended`` counts the steps proper that are not at their end, ``unended_last`` the ``finally`` steps; ``closing``
+    (status, error) is how it will end when those are done. ``reruns`` are the latest runs made from this one.
     ``limits`` have let it in, ``waiting_for`` is the one that has not yet. ``signals`` (name, payload) came before a
     step waited for them.
     """
@@ -78,6 +81,8 @@ class Run:
     error: str | None = None
     steps: Mapping[str, Step] = field(default_factory=dict)
     unended: int = 0
+    unended_last: int = 0
+    closing: tuple[str, str | None] | None = None
     reruns: tuple[str, ...] = ()
     limits: tuple[str, ...] = ()
     waiting_for: str | None = None
@@ -101,8 +106,12 @@ class Run:
 
     def with_step(self, step: Step) -> "Run":
         """Return the run with this step in its place, and nothing else changed but the count of unended steps."""
-        ends = step.ended and not self.steps[step.name].ended
-        return replace(self, steps={**self.steps, step.name: step}, unended=self.unended - ends)
+        steps = {**self.steps, step.name: step}
+        if not step.ended or self.steps[step.name].ended:
+            return replace(self, steps=steps)
+        if self.plan.steps[step.name].last:
+            return replace(self, steps=steps, unended_last=self.unended_last - 1)
+        return replace(self, steps=steps, unended=self.unended - 1)
 
 
 def as_mapping(text: str) -> dict[str, Any] | None:
@@ -159,4 +168,5 @@ def _step_document(step: Step) -> dict[str, Any]:
         "tail": step.tail,
         "output": None if step.output is None else json.loads(step.output),
         "reused": step.reused,
+        "skipped": step.skipped or None,
     }

@@ -21,7 +21,7 @@ def due(run: Run) -> int | None:
     if not run.exists or run.ended:
         return None
     times = [time for step in run.steps.values() if (time := _step_due(run, step)) is not None]
-    if run.plan.timeout_ms is not None:
+    if run.plan.timeout_ms is not None and run.closing is None:
         times.append(run.created_at + run.plan.timeout_ms)
     return min(times, default=None)
 
@@ -50,7 +50,7 @@ def tick(story: Story) -> None:
     if run.ended:
         return
     limit_ms = run.plan.timeout_ms
-    if limit_ms is not None and story.now >= run.created_at + limit_ms:
+    if limit_ms is not None and run.closing is None and story.now >= run.created_at + limit_ms:
         stop(story, "timed_out", f"the run took longer than its timeout of {duration.render(limit_ms)}")
         return
     for name in run.steps:

@@ -1,4 +1,4 @@
-"""Steps that no runner takes: the run itself waits for time, a signal, or somebody's approval."""
+"""What people say to a run, and steps that wait for them or for time: no runner takes those."""
 
 from difflib import get_close_matches
 
@@ -6,7 +6,7 @@ from streams.domain.aggregate import Message, Rejected
 from streams.domain.definition import compact
 from streams.domain.run import commands as asked
 from streams.domain.run import events as happened
-from streams.domain.run.progress import Decision, Story, fail_step, succeed
+from streams.domain.run.progress import Decision, Story, fail_step, go_on, skip, succeed
 from streams.domain.run.state import Run, Step, as_mapping, how_it_ended
 
 PAYLOAD_CHARS_MAX = 65_536
@@ -18,9 +18,28 @@ def decide_people(command: asked.PeopleCommand, message: Message, story: Story) 
     if story.run.ended:
         how = how_it_ended(story.run.status)
         return Rejected("already_ended", f"run {story.run_id} has ended: it {how}")
-    if isinstance(command, asked.SignalRun):
-        return _signal(command, story)
-    return _approval(command, message.actor, story)
+    match command:
+        case asked.SignalRun():
+            return _signal(command, story)
+        case asked.SkipStep():
+            return _skip(command, message.actor, story)
+        case _:
+            return _approval(command, message.actor, story)
+
+
+def _skip(command: asked.SkipStep, actor: str, story: Story) -> Decision:
+    step = story.run.steps.get(command.step)
+    if step is None:
+        names = ", ".join(story.run.steps)
+        return Rejected("invalid", f"run {story.run_id} has no step {command.step!r}; its steps: {names}")
+    if step.ended:
+        if step.status == "skipped":
+            return ()
+        return Rejected("already_ended", f"step {step.name} has ended: it is {step.status}")
+    why = f"skipped by {actor}{f': {command.reason[:NOTE_CHARS_MAX]}' if command.reason else ''}"
+    skip(story, step.name, why, "hand")
+    go_on(story, step.name)
+    return tuple(story.events)
 
 
 def silence(story: Story, step: Step) -> None:

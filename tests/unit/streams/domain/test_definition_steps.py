@@ -16,7 +16,7 @@ def test_an_unknown_key_is_answered_with_the_nearest_known_one() -> None:
 
 def test_an_unknown_key_that_resembles_nothing_is_answered_with_all_known_ones() -> None:
     """There is no guess to make."""
-    assert "known: name, after, extract" in step_problems(command("a", qqqq=1))["spec.steps[0].qqqq"]
+    assert "known: name, after, when, extract" in step_problems(command("a", qqqq=1))["spec.steps[0].qqqq"]
 
 
 @pytest.mark.parametrize("name", ["A", "-a", "a_b", "", "a" * 64, "ä", 5, "a\n"])
@@ -243,3 +243,44 @@ def test_waits_signals_and_approvals_may_say_little() -> None:
     """Everything but the length of a wait has a meaning when it is left out."""
     steps = [{"name": "a", "wait": {"for": "1s"}}, {"name": "b", "signal": {}}, {"name": "c", "approval": {}}]
     assert found(pipeline(*steps)) == {}
+
+
+# ---------------------------------------------------------------- conditions, switches, finally
+WHEN = "${{ inputs.day == 'monday' }}"
+
+
+@pytest.mark.parametrize(
+    ("step", "path", "words"),
+    [
+        ({**command("a"), "when": "inputs.day"}, ".when", 'always the same | write one expression: "${{ … }}"'),
+        ({**command("a"), "when": True}, ".when", "is no text"),
+        ({"name": "a", "switch": {}}, ".switch.cases", "must be a list"),
+        ({"name": "a", "switch": {"cases": []}}, ".switch.cases", "at least one case"),
+        ({"name": "a", "switch": {"cases": [{"when": WHEN}]}}, ".switch.cases[0].then", "is missing"),
+        ({"name": "a", "switch": {"cases": [{"then": []}]}}, ".switch.cases[0].when", "is missing"),
+        ({"name": "a", "switch": {"cases": [{"when": WHEN, "then": ["c"]}]}}, ".switch.cases[0].then[0]", "no step is named"),
+        ({"name": "a", "switch": {"cases": [{"when": WHEN, "then": ["b"]}]}}, ".switch.cases[0].then[0]", "add a to the after list of b"),
+        ({"name": "a", "switch": {"cases": [], "default": ["b"]}}, ".switch.default[0]", "does not come after a"),
+        ({"name": "a", "switch": {"cases": []}, "retry": {"attempts": 2}}, ".retry", "means nothing for a switch"),
+    ],
+)  # fmt: skip
+def test_conditions_and_switches_are_checked(step: dict[str, Any], path: str, words: str) -> None:
+    """A switch chooses among the steps after it, by expressions."""
+    problems = found(pipeline(step, command("b")))
+    assert words in problems[f"spec.steps[0]{path}"]
+
+
+def with_last(steps: Any) -> dict[str, Any]:
+    """Return a file with these steps under finally."""
+    document = pipeline(command("a"))
+    document["spec"]["finally"] = steps
+    return document
+
+
+def test_steps_of_finally_are_steps() -> None:
+    """With names of their own, among themselves."""
+    assert found(with_last([command("b"), command("c", "b")])) == {}
+    told = found(with_last([command("a"), command("c", "a", "x")]))
+    assert "names two steps" in told["spec.finally[0].name"]
+    assert "no step is named 'x'" in told["spec.finally[1].after[1]"]
+    assert "must be a list" in found(with_last("b"))["spec.finally"]

@@ -20,6 +20,7 @@ from streams.domain.run.commands import (
     RejectStep,
     ResumeRun,
     SignalRun,
+    SkipStep,
     Tick,
 )
 from streams.domain.run.events import (
@@ -67,15 +68,17 @@ def creations(draw: st.DrawFn) -> CreateRun:
         if draw(st.integers(0, 3)) == 0:
             steps.append({"name": NAMES[index], "after": after, **draw(WAITS)})
             continue
-        more: dict[str, Any] = {}
+        more: dict[str, Any] = {"when": "${{ inputs.x }}"} if draw(st.integers(0, 3)) == 0 else {}
         if (retry := draw(RETRIES)) is not None:
             more["retry"] = retry
         if draw(st.booleans()):
             more["timeout"] = draw(st.sampled_from(["3s", "20s"]))
         steps.append(command(NAMES[index], *after, **more))
-    spec = {"timeout": "2m"} if draw(st.booleans()) else {}
+    spec: dict[str, Any] = {"timeout": "2m"} if draw(st.booleans()) else {}
+    if draw(st.booleans()):
+        spec["finally"] = [command("y"), command("z", "y")]
     text, pinned = text_and_hash(pipeline(*steps, **spec))
-    return CreateRun("customers", text, pinned)
+    return CreateRun("customers", text, pinned, draw(st.sampled_from(['{"x":true}', '{"x":false}', "{}"])))
 
 
 class RunMachine(RuleBasedStateMachine):
@@ -117,7 +120,11 @@ class RunMachine(RuleBasedStateMachine):
         match event:
             case StepOffered(step=step) | StepWaiting(step=step):
                 plan = self.state.plan.steps[step]
-                assert all(before.steps[name].status == "succeeded" for name in plan.after)
+                assert all(before.steps[name].status in {"succeeded", "skipped"} for name in plan.after)
+                done = [before.steps[name].skipped != "condition" for name in plan.after]
+                assert any(done) or not done
+                assert not any(before.steps[name].skipped == "failure" for name in plan.after)
+                assert plan.last == (before.closing is not None)
                 assert before.status != "paused"
                 earlier = [e for e in self.log[:-1] if getattr(e, "step", None) == step]
                 if earlier and isinstance(earlier[-1], StepRetryScheduled):
@@ -217,8 +224,21 @@ class RunMachine(RuleBasedStateMachine):
     @rule(really=st.integers(0, 9))
     def cancel(self, really: int) -> None:
         """Now and then: a cancelled run is not of much use to the other rules."""
-        if really == 0 and isinstance(self.ask(CancelRun()), tuple):
+        if really == 0 and isinstance(self.ask(CancelRun(now=True)), tuple):
             assert self.state.status == "cancelled"
+        elif really == 1 and isinstance(self.ask(CancelRun()), tuple):
+            assert self.state.status in {"cancelled", "cancelling"}
+            proper = [step for step in self.state.steps.values() if not self.state.plan.steps[step.name].last]
+            assert all(step.ended for step in proper)
+
+    @rule(data=st.data(), really=st.integers(0, 4))
+    def skip(self, data: st.DataObject, really: int) -> None:
+        """Now and then somebody leaves a step out."""
+        name = data.draw(st.sampled_from(sorted(self.state.steps)))
+        was = self.state.steps[name]
+        if really == 0 and not was.ended and not self.state.ended:
+            assert self.ask(SkipStep(name))
+            assert self.state.steps[name].skipped == "hand"
 
     @rule()
     def move(self) -> None:
@@ -245,7 +265,10 @@ class RunMachine(RuleBasedStateMachine):
             return
         queued = any(step.status in {"queued", "waiting"} for step in self.state.steps.values())
         assert queued or self.state.status == "paused" or AGGREGATE.due(self.state) is not None
-        assert self.state.unended == sum(not step.ended for step in self.state.steps.values()) > 0
+        unended = [step.name for step in self.state.steps.values() if not step.ended]
+        last = sum(self.state.plan.steps[name].last for name in unended)
+        assert (self.state.unended, self.state.unended_last) == (len(unended) - last, last)
+        assert unended
 
     @invariant()
     def holds_its_leases(self) -> None:

@@ -215,6 +215,7 @@ def test_a_run_shows_itself() -> None:
                 "tail": "",
                 "output": {"x": 1},
                 "reused": False,
+                "skipped": None,
             }
         ],
     }

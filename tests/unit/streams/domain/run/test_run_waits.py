@@ -21,7 +21,7 @@ from streams.domain.run.events import (
     StepWaiting,
 )
 from tests.support.pipeline_files import command
-from tests.support.run_spec import RunSpec, created, creation
+from tests.support.run_spec import RunSpec, created, creation, folded
 
 DECEMBER = 1_796_104_800_000  # 2026-12-01T06:00:00Z
 
@@ -64,8 +64,7 @@ def test_a_thousand_waits_in_a_row_that_are_over_end_in_one_decision() -> None:
     """However long the row: nothing recurses."""
     past = {"until": "1969-01-01T00:00:00Z"}
     row = [step("s0", "wait", **past), *(step(f"s{n}", "wait", f"s{n - 1}", **past) for n in range(1, 1_000))]
-    told = created(*row)
-    assert told.state.status == "succeeded"
+    assert folded(*row).status == "succeeded"
 
 
 def test_time_goes_by_in_a_paused_run_too() -> None:

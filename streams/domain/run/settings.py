@@ -1,0 +1,63 @@
+"""What the expressions of a step are worth when its turn comes: its settings, its condition, the choice of a switch."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from streams.domain import duration, instant
+from streams.domain.definition import StepDefinition, compact
+from streams.domain.expressions import Language, Scope, Wrong, evaluate, fill, whole
+
+SETTINGS_CHARS_MAX = 262_144
+
+
+def settings(plan: StepDefinition, language: Language, scope: Scope) -> Mapping[str, Any]:
+    """Return the step's block with the values of its expressions in place. Raise Wrong with the place."""
+    if not plan.dynamic:
+        return plan.spec
+    block = fill(language, plan.kind, plan.spec, scope, ("argv", "env"))
+    if len(compact(block)) > SETTINGS_CHARS_MAX:
+        raise Wrong(f"{plan.kind}: has more than {SETTINGS_CHARS_MAX} characters with all values in place")
+    return block
+
+
+def until(plan: StepDefinition, language: Language, scope: Scope, now: int) -> int | None:
+    """Return when the step stops waiting by itself (ms); None for never. Raise Wrong with the place."""
+    block = settings(plan, language, scope)
+    try:
+        if "until" in block:
+            return instant.parse(block["until"])
+        length = block.get("for", block.get("deadline"))
+        return None if length is None else now + duration.parse(length)
+    except (ValueError, TypeError) as error:
+        raise Wrong(f"{plan.kind}: {error}") from None
+
+
+def wanted(plan: StepDefinition, language: Language, scope: Scope) -> bool:
+    """Return whether the step is to be done at all. Raise Wrong when its condition says neither yes nor no."""
+    return plan.when is None or _holds("when", plan.when, language, scope)
+
+
+def choose(plan: StepDefinition, language: Language, scope: Scope) -> tuple[list[str], list[str]]:
+    """Return the steps of the first case that holds (else the default ones), and all others that a case names.
+
+    Raise Wrong with the place of a condition that says neither yes nor no.
+    """
+    cases: list[Mapping[str, Any]] = plan.spec["cases"]
+    named = [name for case in cases for name in case["then"]] + list(plan.spec.get("default", ()))
+    taken: list[str] = list(plan.spec.get("default", ()))
+    for index, case in enumerate(cases):
+        expression = whole(case["when"]) or ""
+        if _holds(f"switch.cases[{index}].when", expression, language, scope):
+            taken = list(case["then"])
+            break
+    return taken, [name for name in dict.fromkeys(named) if name not in taken]
+
+
+def _holds(place: str, expression: str, language: Language, scope: Scope) -> bool:
+    try:
+        value = evaluate(language, expression, scope)
+    except ValueError as error:
+        raise Wrong(f"{place}: {error}") from None
+    if not isinstance(value, bool):
+        raise Wrong(f"{place}: {compact(value)} is neither true nor false")
+    return value
