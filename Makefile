@@ -8,7 +8,7 @@ TOOLS  := $(VENV)/.tools
 # Many containers forbid bytecode. Here dozens of processes start, and each would compile the same modules again.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help install demo test lint types contracts tests bench chaos dev lock clean
+.PHONY: help install demo test lint types contracts tests wheel bench chaos dev lock clean
 
 help:                  ## what each command does
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):[^#]*## */  make \1\t/' | expand -t 20
@@ -62,8 +62,18 @@ tests: install
 	@$(BIN)/coverage combine --quiet
 	@$(BIN)/coverage report
 
-bench: install         ## figures with peers side by side
-	@$(BIN)/python -m tests.performance
+wheel: install         ## the product as a wheel, its hot path compiled (needs a C compiler)
+	@echo "compiling the hot path into a wheel (half a minute)" >&2
+	@rm -rf build/source dist && mkdir -p build/source
+	@cp -r pyproject.toml README.md LICENSE app streams schemas connectors deploy build/source/
+	@cd build/source && HATCH_BUILD_HOOKS_ENABLE=1 $(CURDIR)/$(BIN)/python -m hatchling build -t wheel -d $(CURDIR)/dist >&2
+
+# What is measured is the wheel; from source without a C compiler, and the report says which.
+bench: install         ## figures with peers side by side; BENCH="--modes drain --rounds 3" for a part
+	@rm -rf build/product
+	@if command -v cc >/dev/null; then \
+	   $(MAKE) --no-print-directory wheel && $(PIP) --no-deps --target build/product dist/*.whl; fi
+	@PYTHONSAFEPATH=1 PYTHONPATH=$(CURDIR)/build/product:$(CURDIR) $(BIN)/python -m tests.performance $(BENCH)
 
 CHAOS ?= --minutes 30 --faults 300
 chaos: install         ## fault runs with the checker; CHAOS="--minutes 5 --seed 7" for another one

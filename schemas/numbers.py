@@ -48,7 +48,7 @@ class Lengths(dict[int, bytes]):
         return zigzag(length)
 
 
-LENGTHS = Lengths((length, zigzag(length)) for length in range(1024))
+LENGTHS: Lengths = Lengths((length, zigzag(length)) for length in range(1024))
 
 
 def boolean(value: bool) -> bytes:

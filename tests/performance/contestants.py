@@ -87,12 +87,14 @@ class Running:
             work.prefix,
         ]
         command += [count, "--state", self.state, "--shards", str(work.shards), *flags]
+        # What sampled frames tell is told by source only.
+        path = str(_ROOT) if "--breakdown" in flags else os.environ.get("PYTHONPATH", str(_ROOT))
         self._process = subprocess.Popen(
             command,
             stdout=self._output,
             stderr=self._errors,
             cwd=_ROOT,
-            env={**os.environ, "PYTHONPATH": str(_ROOT), "PYTHONUNBUFFERED": "1"},
+            env={**os.environ, "PYTHONPATH": path, "PYTHONUNBUFFERED": "1"},
         )
 
     def alive(self) -> bool:

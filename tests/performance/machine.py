@@ -9,6 +9,7 @@ from pathlib import Path
 import confluent_kafka
 
 from deploy.local.jars import KAFKA_VERSION
+from streams.writer import decide
 
 _HERE = Path(__file__).parent
 SETTINGS = {
@@ -44,7 +45,8 @@ def versions() -> dict[str, str]:
     found["quixstreams"] = f"{quix['quixstreams']} (confluent-kafka {quix['confluent-kafka']})"
     describe = ["git", "describe", "--always", "--dirty"]
     commit = subprocess.run(describe, cwd=_HERE, capture_output=True, text=True, check=False)
-    found["FlexCore"] = commit.stdout.strip() or version("flexcore")
+    built = "from source" if decide.__file__.endswith(".py") else "hot path compiled"
+    found["FlexCore"] = f"{commit.stdout.strip() or version('flexcore')}, {built}"
     return found
 
 
