@@ -1,8 +1,9 @@
 """Quarantine on Kafka: records go to their commands topic again, and every deed is noted on their own topic."""
 
 import asyncio
+import threading
 import uuid
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from itertools import groupby
@@ -26,6 +27,7 @@ from streams.writer.decoding import Decoder
 
 _TIMEOUT_S = 10.0
 _NO_ID = uuid.uuid5(uuid.NAMESPACE_URL, "flexcore")
+_BYTES_MAX = 16 << 20
 _NEAR = 500  # reading on over so many records is cheaper than asking for another place
 Headers = list[tuple[str, bytes]]
 Outgoing = tuple[str, int, bytes, bytes, Headers]  # topic, partition, key, value, headers
@@ -85,6 +87,8 @@ class KafkaQuarantine:
         self._shards = shards
         self._store = store
         self._decoders = decoders
+        self._producer: Producer | None = None
+        self._sending = threading.Lock()
 
     async def find(self, tenant: str, places: Sequence[Place]) -> list[Row]:
         """Return the rows as the port says."""
@@ -104,7 +108,10 @@ class KafkaQuarantine:
 
     async def redrive(self, rows: Sequence[Row], actor: str, edit: Edit | None = None) -> list[str | None]:
         """Send, then note, as the port says."""
-        return await asyncio.to_thread(self._redrive, rows, actor, edit)
+        sent: list[str | None] = []
+        for some in bounded(rows):
+            sent += await asyncio.to_thread(self._redrive, some, actor, edit)
+        return sent
 
     async def drop(self, rows: Sequence[Row], actor: str, reason: str) -> None:
         """Note as the port says."""
@@ -211,6 +218,7 @@ class KafkaQuarantine:
                 "isolation.level": "read_committed",
                 "auto.offset.reset": "error",
                 "enable.sparse.connections": False,
+                "fetch.wait.max.ms": 5,  # a fetch at the end of one partition holds up the next one
                 "log_level": 2,
             }
         )
@@ -227,21 +235,50 @@ class KafkaQuarantine:
         """Return when Kafka has all of them; raises ``unavailable``: some may be written then."""
         if not records:
             return
-        producer = Producer({**self._kafka, "acks": "all", "enable.idempotence": True, "linger.ms": 0,
-                             "message.max.bytes": 5 << 20, "delivery.timeout.ms": 10_000})  # fmt: skip
         failed: list[KafkaError] = []
 
         def delivered(error: KafkaError | None, _record: Any) -> None:
             if error is not None:
                 failed.append(error)
 
-        for topic, partition, key, value, headers in records:
-            producer.produce(topic, value, key, partition, delivered, headers=[*headers])
-        if producer.flush(_TIMEOUT_S) or failed:
+        with self._sending:
+            producer = self._producer or self._started()
+            for topic, partition, key, value, headers in records:
+                producer.produce(topic, value, key, partition, delivered, headers=[*headers])
+            left = producer.flush(_TIMEOUT_S)
+            # Kept, because an idempotent one takes half a second to begin; but not one that something is wrong with.
+            self._producer = None if left or failed else producer
+        if left or failed:
             text = (
                 "Kafka did not take all of it; doing it again repeats what was done, and does nothing twice."
             )
             raise problem("unavailable", text)
+
+    def _started(self) -> Producer:
+        return Producer(
+            {
+                **self._kafka,
+                "acks": "all",
+                "enable.idempotence": True,
+                "linger.ms": 0,
+                "message.max.bytes": 5 << 20,
+                "delivery.timeout.ms": 10_000,
+            }
+        )
+
+
+def bounded(rows: Sequence[Row]) -> Iterator[list[Row]]:
+    """Yield the rows in their order, as many at once as fit into memory well."""
+    some: list[Row] = []
+    size = 0
+    for row in rows:
+        if some and size + row["size"] > _BYTES_MAX:
+            yield some
+            some, size = [], 0
+        some.append(row)
+        size += row["size"]
+    if some:
+        yield some
 
 
 def redrive_id(row: Row) -> str:

@@ -4,7 +4,8 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 from aiohttp.test_utils import TestClient, TestServer
@@ -15,6 +16,8 @@ from app.api import create_api
 from app.health import Health, HealthDependencies
 from app.ports import Limits, Ping
 from app.telemetry import expose
+from app.vitals import Vitals
+from streams.writer.breaker import Breakers
 from tests.unit.app.api_client import Client
 
 
@@ -147,3 +150,18 @@ def test_nodes_are_believed_while_they_speak() -> None:
     ]
     board.hear(b"one", None)
     assert [word["node"] for word in board.members()] == ["two"]
+
+
+async def test_an_aggregate_that_rests_is_named() -> None:
+    """The worker does not work as long as it leaves commands undecided: which, why, since when, and what to look at."""
+    breakers = Breakers()
+    shards = SimpleNamespace(phases=lambda: {0: "ready"}, problem=None)
+    vitals = Vitals({})
+    vitals.worker = cast(Any, SimpleNamespace(engine=SimpleNamespace(ownership=shards, breakers=breakers)))
+    ping = vitals.pings(["worker"], projects=False)["worker"]
+    assert await ping() is None
+    breakers.note("run", 100, 80, "KeyError (fingerprint 5b1c09)", 1_795_000_000_000)
+    told = await ping() or ""
+    assert told.startswith("run is paused since 2026-11-18T11:06:40Z: 80 of the last 100 commands failed")
+    assert "fingerprint 5b1c09" in told
+    assert vitals.gauges()["aggregate_paused"]() == {"run": 1.0}

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from app.adapters.memory import MemoryQuarantine
-from app.adapters.quarantine import redrive_id
+from app.adapters.quarantine import bounded, redrive_id
 from app.cli.failure import Failed
 from app.cli.quarantine import _paced, _per_second, _query
 from app.ports import Edit, Row
@@ -135,6 +135,13 @@ def test_the_id_of_a_redrive_follows_from_the_record() -> None:
     assert redrive_id(record(1, command_id=old)) == redrive_id(record(1, command_id=old))
     assert redrive_id(record(1, command_id=old)) != redrive_id(record(1, command_id=old, redrives=1))
     assert redrive_id(record(1, command_id="")) != redrive_id(record(2, command_id=""))
+
+
+def test_large_records_go_a_few_at_a_time() -> None:
+    """In their order; one that is too large for others to go along goes alone."""
+    rows = [record(number, size=size << 20) for number, size in enumerate((5, 5, 5, 5, 40, 1))]
+    assert [[row["source_offset"] for row in some] for some in bounded(rows)] == [[0, 1, 2], [3], [4], [5]]
+    assert [*bounded([])] == []
 
 
 def test_pages_keep_the_pace() -> None:
