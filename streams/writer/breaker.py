@@ -34,6 +34,7 @@ class _Breaker:
     next_ms: int = 0  # when it is tried again; 0: being tried
     pause_ms: int = PAUSE_MIN_MS
     why: str = ""
+    failure: str = ""
 
     def add(self, decided: int, failed: int) -> None:
         self.recent.append((decided, failed))
@@ -66,7 +67,8 @@ class Breakers:
             self._judge_trial(name, breaker, failure, now_ms)
         elif breaker.decided >= WINDOW and breaker.failed * 2 > breaker.decided:
             breaker.since_ms = now_ms
-            self._open(name, breaker, "of the last", failure, now_ms)
+            breaker.why = f"{breaker.failed} of the last {breaker.decided} commands failed"
+            self._open(name, breaker, failure, now_ms)
 
     def limits(self, now_ms: int) -> dict[str, int]:
         """Return how many commands of an aggregate may be decided next, where that is not as many as there are."""
@@ -89,31 +91,32 @@ class Breakers:
 
     def problem(self) -> str | None:
         """Return which aggregates are left alone, why, since when and until when, or None."""
-        told = [
-            f"{name} is paused since {_time(since)}: {self._known[name].why}; it is tried again by itself, next at "
-            f"{_time(self._known[name].next_ms)}; `flexcore quarantine list --aggregate {name}` shows what failed"
-            for name, since in self.paused().items()
-        ]
+        told = []
+        for name, since in self.paused().items():
+            breaker = self._known[name]
+            told.append(
+                f"{name} is paused since {_time(since)}: {breaker.why}, the newest with {breaker.failure}; it is tried "
+                f"again by itself, next at {_time(breaker.next_ms)}; `flexcore quarantine list --aggregate {name}` "
+                "shows what failed"
+            )
         return "; ".join(told) or None
 
-    def _open(self, name: str, breaker: _Breaker, which: str, failure: str, now_ms: int) -> None:
-        breaker.next_ms = now_ms + breaker.pause_ms
-        breaker.why = (
-            f"{breaker.failed} {which} {breaker.decided} commands failed, the last one with {failure}"
-        )
+    def _open(self, name: str, breaker: _Breaker, failure: str, now_ms: int) -> None:
+        breaker.next_ms, breaker.failure = now_ms + breaker.pause_ms, failure
         breaker.forget()
         self._tripped.add(name)
-        _log.error("%s is paused for %.0f s: %s", name, breaker.pause_ms / 1000, breaker.why)
+        pause_s = breaker.pause_ms / 1000
+        _log.error("%s is paused for %.0f s: %s, the newest with %s", name, pause_s, breaker.why, failure)
         breaker.pause_ms = min(breaker.pause_ms * 2, PAUSE_MAX_MS)
 
     def _judge_trial(self, name: str, breaker: _Breaker, failure: str, now_ms: int) -> None:
         succeeded = breaker.decided - breaker.failed
         if breaker.failed > succeeded:
-            self._open(name, breaker, "of the trial's", failure, now_ms)
+            self._open(name, breaker, failure, now_ms)
         elif succeeded >= TRIAL:
             _log.warning("%s goes on after %.1f s", name, (now_ms - breaker.since_ms) / 1000)
             self._tripped.discard(name)
-            breaker.since_ms, breaker.pause_ms, breaker.why = 0, PAUSE_MIN_MS, ""
+            breaker.since_ms, breaker.pause_ms = 0, PAUSE_MIN_MS
             breaker.forget()
 
 

@@ -66,10 +66,10 @@ def test_after_a_pause_one_command_is_tried() -> None:
         while breakers.limits(now) == {"run": 0}:
             now += 1000
         pauses.append(now - began)
-        breakers.note("run", 1, 1, "ValueError", now)
+        breakers.note("run", 1, 1, "KeyError", now)
     assert pauses == [1000, 2000, 4000, 8000, 16000, 32000, PAUSE_MAX_MS, PAUSE_MAX_MS]
     assert breakers.paused() == {"run": 1_000_000}
-    assert "1 of the trial's 1 commands failed" in (breakers.problem() or "")
+    assert "50 of the last 50 commands failed, the newest with KeyError" in (breakers.problem() or "")
 
 
 def test_it_goes_on_when_ten_succeeded() -> None:
