@@ -191,6 +191,7 @@ _OTHERS: Mapping[str, Schema] = {
             "tail": _MAYBE_TEXT,
             "output": {},
             "reused": {"type": "boolean"},
+            "items": {"type": ["object", "null"], "description": "Of a map step: total, ended, failed"},
         }
     ),
     "Dataset": _object(

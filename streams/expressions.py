@@ -8,10 +8,10 @@ from typing import Any
 
 from cel_expr_python import cel
 
-from streams.domain.expressions import ROOTS, Language, Mistake
+from streams.domain.expressions import ITEM_ROOTS, ROOTS, Language, Mistake
 
 _CACHED_MAX = 1_024
-_ENVIRONMENT = cel.NewEnv(variables=dict.fromkeys(ROOTS, cel.Type.DYN))
+_ENVIRONMENT = cel.NewEnv(variables=dict.fromkeys((*ROOTS, *ITEM_ROOTS), cel.Type.DYN))
 _UNKNOWN = re.compile(r"undeclared reference to '([\w.]+)'")
 _PLACE = re.compile(r"ERROR: <input>:\d+:\d+: ([^\n]+)")
 _CODE = re.compile(r"^[A-Z_]+: ")

@@ -11,6 +11,7 @@ MARKS: Mapping[str, str] = {
     "running": "●",
     "retrying": "↻",
     "waiting": "◷",
+    "mapping": "●",
     "succeeded": "✓",
     "failed": "✗",
     "timed_out": "✗",
@@ -83,6 +84,10 @@ def _spent(step: Mapping[str, Any], now_ms: int) -> str:
 def _said(step: Mapping[str, Any]) -> str:
     if step.get("reused"):
         return "reused"
+    if step.get("items") and step["status"] == "mapping":
+        items = step["items"]
+        failed = f", {items['failed']:,} failed" if items["failed"] else ""
+        return f"{items['ended']:,} of {items['total']:,} items{failed}"
     if step["status"] == "waiting":
         until = step.get("waits_until")
         return f"for {step.get('waits_for')}{f', until {local_time(until)}' if until else ''}"

@@ -180,6 +180,7 @@ def style_of(word: str) -> str:
         "accepted": "green",
         "ready": "green",
         "running": "cyan",
+        "mapping": "cyan",
         "claimed": "cyan",
         "failed": "red",
         "timed_out": "red",

@@ -3,8 +3,10 @@
 import asyncio
 import contextlib
 import shutil
+import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import orjson
@@ -20,6 +22,7 @@ from connectors.sdk.errors import ConnectorError, InvalidSpec
 _OWN_SETTINGS = "FLEXCORE_"
 _ERROR_CHARS_MAX = 4_000
 _RESULT_BYTES_MAX = 16 << 20
+_HANDED_OVER_BYTES_MAX = 200_000
 
 
 @dataclass(slots=True)
@@ -109,10 +112,14 @@ class Execution:
             raise InvalidSpec(
                 f"step {self.offer.step} runs {argv[0]!r}, which is no program on the runner's PATH"
             )
-        guarded = await processes.start(argv, environ, folder, self.settings.kill_grace_s)
-        code = await self._follow(guarded, output, None)
+        with tempfile.TemporaryDirectory(prefix="flexcore-") as own:
+            handed_over = Path(own) / "output.json"
+            environ["RUN_OUTPUT"] = str(handed_over)
+            guarded = await processes.start(argv, environ, folder, self.settings.kill_grace_s)
+            code = await self._follow(guarded, output, None)
+            results = results_of(handed_over) if code == 0 else {}
         if code == 0:
-            return Ended(output={"exit_code": 0, "tail": output.tail})
+            return Ended(output={**results, "exit_code": 0, "tail": output.tail})
         last = output.tail.rpartition("\n")[2]
         how = f"exit code {code}" if code < 128 else f"killed by signal {code - 128}"
         return Ended(error=f"{argv[0]}: {how}{f': {last}' if last else ''}")
@@ -190,6 +197,23 @@ class Execution:
     def _log_line(self, stream: str, line: str) -> None:
         offer = self.offer
         self.log.write(offer.tenant, offer.run, offer.step, offer.attempt, stream, line)
+
+
+def results_of(file: Path) -> dict[str, Any]:
+    """Return what a program has written to ``RUN_OUTPUT``; nothing, if it has not. Raise InvalidSpec for no JSON object."""
+    if not file.exists():
+        return {}
+    with file.open("rb") as handed_over:
+        text = handed_over.read(_HANDED_OVER_BYTES_MAX + 1)
+    if len(text) > _HANDED_OVER_BYTES_MAX:
+        raise InvalidSpec(f"the program wrote more than {_HANDED_OVER_BYTES_MAX} bytes to RUN_OUTPUT")
+    try:
+        results = orjson.loads(text)
+    except ValueError:
+        results = None
+    if not isinstance(results, dict):
+        raise InvalidSpec("the program wrote something to RUN_OUTPUT that is no JSON object")
+    return results
 
 
 def for_programs(environ: Mapping[str, str]) -> dict[str, str]:

@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Any
 
@@ -67,7 +67,7 @@ class StepDefinition:
 class Definition:
     """A valid pipeline file. ``steps`` keep the file's order, those of ``finally`` behind; ``dependents`` are the steps directly after each.
 
-    ``limits`` maps each limit a run needs to the number of runs it lets in.
+    ``limits`` maps each limit a run needs to the number of runs it lets in; ``items`` is what a map step does for each.
     """
 
     name: str
@@ -77,11 +77,17 @@ class Definition:
     timeout_ms: int | None
     alerts: tuple[Mapping[str, Any], ...] = ()
     limits: Mapping[str, int] = field(default_factory=dict)
+    items: Mapping[str, StepDefinition] = field(default_factory=dict)
 
     @staticmethod
     def parse(canonical: str) -> "Definition":
         """Return what a canonical text says. Only for a text without problems; the same text costs nothing twice."""
         return _parse(canonical)
+
+    def step(self, name: str) -> StepDefinition:
+        """Return what the file says of a step, or of an item of a map step (``name[7]``)."""
+        found = self.steps.get(name)
+        return self.items[name.partition("[")[0]] if found is None else found
 
     def downstream(self, step: str) -> frozenset[str]:
         """Return every step that comes after ``step``, directly or not, without ``step``."""
@@ -143,6 +149,7 @@ def _parse(text: str) -> Definition:
         schedule=spec.get("schedule"),
         timeout_ms=_duration(spec.get("timeout")),
         alerts=tuple(spec.get("alerts", ())),
+        items={name: _item(step) for name, step in steps.items() if step.kind == "map"},
         limits={limit["name"]: limit["max"] for limit in spec.get("limits", ())},
     )
 
@@ -157,10 +164,17 @@ def _step(item: Mapping[str, Any], last: bool) -> StepDefinition:
         after=tuple(item.get("after", ())),
         retry=_retry(item.get("retry")),
         timeout_ms=_duration(item.get("timeout", spec.get("timeout") if kind == "command" else None)),
-        dynamic=kind != "switch" and any(texts(spec)),
+        dynamic=kind not in ("switch", "map") and any(texts(spec)),
         when=whole(item["when"]) if "when" in item else None,
         last=last,
     )
+
+
+def _item(plan: StepDefinition) -> StepDefinition:
+    """Return what is done for each item of a map step; retry and timeout are each item's."""
+    spec = plan.spec["command"]
+    timeout_ms = _duration(spec.get("timeout")) if plan.timeout_ms is None else plan.timeout_ms
+    return replace(plan, kind="command", spec=spec, timeout_ms=timeout_ms, dynamic=any(texts(spec)))
 
 
 def _retry(block: Mapping[str, Any] | None) -> Retry:

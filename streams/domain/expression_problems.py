@@ -11,6 +11,7 @@ from streams.domain.expressions import (
     STEP_FIELDS,
     Language,
     check,
+    item_named,
     named,
     parse,
     texts,
@@ -20,9 +21,11 @@ from streams.domain.findings import Findings
 _PLACE = re.compile(
     r"spec\.(steps|finally)\[(\d+)\]\."
     r"(?:(?:extract|transform|load)\.config\..+|command\.(?:argv\[[1-9]\d*\]|env\..+)|wait\.(?:for|until)"
-    r"|when|switch\.cases\[\d+\]\.when)"
+    r"|when|switch\.cases\[\d+\]\.when|map\.over|(map\.command)\.(?:argv\[[1-9]\d*\]|env\..+))"
 )
-_PLACES = "expressions stand in when, config, argv (not the program itself), env, wait.for and wait.until"
+_PLACES = (
+    "expressions stand in when, config, argv (not the program itself), env, wait.for, wait.until and map.over"
+)
 
 
 def expression_problems(found: Findings, document: Mapping[str, Any], language: Language | None) -> None:
@@ -49,7 +52,9 @@ def expression_problems(found: Findings, document: Mapping[str, Any], language: 
             found.add(path, message, fix)
             continue
         for expression in parts[1::2]:
-            if not _name_problems(found, path, expression, name, after) and language is not None:
+            if (foreign := item_named(expression)) and not place[3]:
+                found.add(path, f"there is no {foreign} here", "it stands in the command of a map step")
+            elif not _name_problems(found, path, expression, name, after) and language is not None:
                 _language_problems(found, path, expression, language)
 
 

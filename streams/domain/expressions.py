@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 from streams.domain import duration, instant
 
 ROOTS = ("inputs", "steps", "run", "slot")
+ITEM_ROOTS = ("item", "index")
 STEP_FIELDS = ("outputs", "status")
 RUN_FIELDS = ("id", "pipeline", "trigger", "key", "created_at", "full_refresh", "rerun_of", "status", "error")
 
@@ -47,6 +48,8 @@ _OPEN, _SHUT = "${{", "}}"
 _LITERAL = re.compile(r"'(?:\\.|[^'\\])*'|\"(?:\\.|[^\"\\])*\"")
 _STEP = re.compile(r"(?<![\w.])steps\b(?:\.([a-z0-9][a-z0-9-]*))?(?:\.([A-Za-z_]\w*))?")
 _RUN = re.compile(r"(?<![\w.])run\b(?:\.([A-Za-z_]\w*))?")
+_INPUTS = re.compile(r"(?<![\w.])inputs\b")
+_ITEM = re.compile(r"(?<![\w.])(item|index)\b")
 _LOOP = re.compile(r"\.(?:all|exists|exists_one|map|filter)\s*\(")
 
 
@@ -131,10 +134,11 @@ def _end(masked: str) -> int | None:
 
 # ---------------------------------------------------------------- what they may name
 class Named(NamedTuple):
-    """What an expression names: ``steps.<name>.<field>`` and ``run.<field>``; "" where a name is missing."""
+    """What an expression names: ``steps.<name>.<field>``, ``run.<field>``, ``inputs``; "" where a name is missing."""
 
     steps: tuple[tuple[str, str], ...]
     run: tuple[str, ...]
+    inputs: bool
 
 
 @lru_cache(1_024)
@@ -142,7 +146,15 @@ def named(expression: str) -> Named:
     """Return the steps and the facts of the run that an expression names."""
     masked = _masked(expression)
     steps = tuple((found[1] or "", found[2] or "") for found in _STEP.finditer(masked))
-    return Named(steps, tuple(found[1] or "" for found in _RUN.finditer(masked)))
+    run = tuple(found[1] or "" for found in _RUN.finditer(masked))
+    return Named(steps, run, _INPUTS.search(masked) is not None)
+
+
+def item_named(expression: str) -> str:
+    """Return ``item`` or ``index`` if the expression names it, and it is no variable of a loop of its own; else ""."""
+    masked = _masked(expression)
+    names = [found[1] for found in _ITEM.finditer(masked)]
+    return next((name for name in names if not re.search(rf"\(\s*{name}\s*,", masked)), "")
 
 
 @lru_cache(1_024)
@@ -167,17 +179,17 @@ def check(language: Language, expression: str) -> Mistake | None:
 
 # ---------------------------------------------------------------- what they are worth
 Scope = Callable[[Named], Mapping[str, Any]]
-"""Gives the values of :data:`ROOTS` that an expression needs, by what it names."""
+"""Gives the values of :data:`ROOTS` (and, for items, :data:`ITEM_ROOTS`) that an expression needs, by what it names."""
 
 
-def evaluate(language: Language, expression: str, scope: Scope) -> Any:
+def evaluate(language: Language, expression: str, scope: Scope, chars_max: int = RESULT_CHARS_MAX) -> Any:
     """Return an expression's value as JSON data. Raise ValueError with the reason."""
     names = scope(named(expression))
     _within_budget(expression, names)
     value = _plain(language.evaluate(_translated(expression), names))
     size = len(json.dumps(value, ensure_ascii=False))
-    if size > RESULT_CHARS_MAX:
-        raise ValueError(f"the value has {size} characters, more than {RESULT_CHARS_MAX}")
+    if size > chars_max:
+        raise ValueError(f"the value has {size} characters, more than {chars_max}")
     return value
 
 

@@ -10,11 +10,14 @@ from streams.domain.findings import DAY_MS, Findings
 RECORD_KINDS = ("extract", "transform", "load")
 OWN_KINDS = ("wait", "signal", "approval", "switch")
 """No runner takes these: the run itself waits, for time or for people, or chooses."""
-STEP_KINDS = (*RECORD_KINDS, "command", *OWN_KINDS)
+STEP_KINDS = (*RECORD_KINDS, "command", "map", *OWN_KINDS)
 
 NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
 NAME_FIX = "use 1 to 63 of a-z, 0-9 and -, and begin with a letter or a digit"
 YEAR_MS = 366 * DAY_MS
+ITEMS_MAX = 10_000
+PARALLEL_MAX = 1_000
+_PERCENT = re.compile(r"(?:100|\d{1,2})%")
 _FUNCTION = re.compile(r"transforms(\.[A-Za-z_]\w*)+:[A-Za-z_]\w*")
 
 
@@ -153,6 +156,25 @@ def chosen(switch: object) -> dict[str, list[object]]:
     return {place: names for place, names in named.items() if isinstance(names, list)}
 
 
+def _map(found: Findings, path: str, value: object) -> None:
+    block = found.mapping(path, value, ("over", "max_parallel", "tolerated_failures", "command"))
+    if block is None:
+        return
+    over = block.get("over")
+    if isinstance(over, list) and len(over) > ITEMS_MAX:
+        found.add(f"{path}.over", f"has {len(over)} items, more than {ITEMS_MAX}", "map over batches")
+    elif not isinstance(over, list):
+        condition(found, f"{path}.over", over)
+    if "max_parallel" in block:
+        found.integer(f"{path}.max_parallel", block["max_parallel"], 1, PARALLEL_MAX)
+    tolerated = block.get("tolerated_failures", 0)
+    if isinstance(tolerated, str) and not _PERCENT.fullmatch(tolerated):
+        found.add(f"{path}.tolerated_failures", f"{tolerated!r} does not fit", 'write a number, or "5%"')
+    elif not isinstance(tolerated, str):
+        found.integer(f"{path}.tolerated_failures", tolerated, 0, ITEMS_MAX)
+    _command(found, f"{path}.command", block.get("command"))
+
+
 def _silence(found: Findings, path: str, block: Mapping[str, object], choices: tuple[str, ...]) -> None:
     if "deadline" in block:
         found.duration(f"{path}.deadline", block["deadline"], 1, YEAR_MS)
@@ -171,4 +193,5 @@ KINDS: Mapping[str, Callable[[Findings, str, object], None]] = {
     "signal": _signal,
     "approval": _approval,
     "switch": _switch,
+    "map": _map,
 }

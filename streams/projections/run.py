@@ -22,6 +22,7 @@ from streams.domain.run.events import (
     StepDecided,
     StepFailed,
     StepLost,
+    StepMapped,
     StepOffered,
     StepRetryScheduled,
     StepSkipped,
@@ -60,7 +61,7 @@ TABLE = versioned(
         "pipeline": ("tenant", "pipeline", "created_at", "id"),
         "status": ("tenant", "status", "created_at", "id"),
     },
-    revision=3,
+    revision=4,
 )
 
 RunEvent = (
@@ -83,6 +84,7 @@ StepEvent = (
     | StepSkipped
     | StepCancelled
     | StepWaiting
+    | StepMapped
     | StepDecided
 )
 
@@ -148,6 +150,7 @@ def _step(step: dict[str, Any], last: bool) -> Row:
         "tail": None,
         "output": None,
         "reused": False,
+        "items": None,
     }
 
 
@@ -166,7 +169,7 @@ def _changes(row: Row, event: RunEvent | StepEvent) -> Row:
             return {"waiting_for": event.limit if isinstance(event, LimitAwaited) else None}
         case RerunRequested() | SignalReceived():
             return {}
-        case StepClaimed() | StepWaiting():
+        case StepClaimed() | StepWaiting() | StepMapped():
             begun = {} if row["started_at"] is not None else {"started_at": event.at}
             status = {"status": "running"} if row["status"] == "queued" else {}
             return {"steps": _with_step(row, event.step, _step_changes(event)), **begun, **status}
@@ -175,7 +178,20 @@ def _changes(row: Row, event: RunEvent | StepEvent) -> Row:
 
 
 def _with_step(row: Row, name: str, changes: Row) -> list[Row]:
+    base, item, _index = name.partition("[")
+    if item:
+        return [_counted(step, changes) if step["name"] == base else step for step in row["steps"]]
     return [{**step, **changes} if step["name"] == name else step for step in row["steps"]]
+
+
+def _counted(step: Row, changes: Row) -> Row:
+    """Count what became of an item; there is no row of its own for each of thousands."""
+    items = step["items"]
+    status = changes.get("status")
+    if items is None or status not in ("succeeded", "failed", "timed_out", "skipped", "cancelled"):
+        return step
+    failed = items["failed"] + (status in ("failed", "timed_out"))
+    return {**step, "items": {**items, "ended": items["ended"] + 1, "failed": failed}}
 
 
 def _step_changes(event: StepEvent) -> Row:
@@ -194,6 +210,9 @@ def _step_changes(event: StepEvent) -> Row:
         case StepWaiting():
             changes = {"status": "waiting", "started_at": event.at}
             changes |= {"waits_for": event.waits_for, "waits_until": event.until}
+        case StepMapped():
+            changes = {"status": "mapping", "started_at": event.at}
+            changes["items"] = {"total": event.total, "ended": 0, "failed": 0}
         case StepDecided():
             changes = {}
         case StepLost():

@@ -82,3 +82,17 @@ def test_a_run_chooses_its_branch_passes_over_a_step_and_tidies_up_in_any_case(
     node.until(waiting, lambda run: steps_of(run)["count"] == "waiting")
     assert node.ok("POST", f"/v1/runs/{waiting}/cancel", {})["status"] in {"cancelling", "cancelled"}
     assert steps_of(node.ended(waiting))["tidy"] == "succeeded"
+
+
+def test_a_step_is_done_once_for_each_item_of_a_list_that_a_program_made(
+    node: NodeProcess, tmp_path: Path
+) -> None:
+    """A failure within what is tolerated leaves the others alone; the join knows each item's output."""
+    run = node.ended(start_example(node, tmp_path, "per-country"))
+    sync = run["steps"][1]
+    assert (run["status"], sync["items"]) == ("succeeded", {"total": 3, "ended": 3, "failed": 1})
+    outputs = [{"code": "de", "exit_code": 0}, None, {"code": "it", "exit_code": 0}]
+    assert sync["output"] == {"total": 3, "failed": 1, "outputs": outputs}
+    assert "1 of 3 failed" in node.cli("run", "logs", run["id"], "report")
+    trace = node.cli("run", "trace", run["id"])
+    assert "StepFailed sync[1]" in trace

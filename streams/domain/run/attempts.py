@@ -121,7 +121,7 @@ def _recorded(command: asked.CompleteStep | asked.FailStep, run: Run, as_status:
 
 
 def _over_time(step: Step, story: Story) -> bool:
-    timeout_ms = story.run.plan.steps[step.name].timeout_ms
+    timeout_ms = story.run.plan.step(step.name).timeout_ms
     return (
         timeout_ms is not None and step.started_at is not None and story.now - step.started_at >= timeout_ms
     )

@@ -8,7 +8,7 @@ from streams.domain.definition import compact
 from streams.domain.kinds import OWN_KINDS
 from streams.domain.run import events as happened
 from streams.domain.run.commands import Command, CreateRun, RerunRun
-from streams.domain.run.state import Run, Step
+from streams.domain.run.state import Run, Step, item_of
 from streams.domain.run.timing import HEARTBEAT_MS, LEASE_MS
 
 
@@ -31,7 +31,7 @@ def reply(command: Command, run: Run) -> str | None:
 
 
 def _task(tenant: str, run_id: str, event: happened.StepOffered, run: Run) -> dict[str, Any]:
-    step = run.plan.steps[event.step]
+    step = run.plan.step(event.step)
     return {
         "tenant": tenant,
         "pipeline": run.pipeline,
@@ -47,7 +47,8 @@ def _task(tenant: str, run_id: str, event: happened.StepOffered, run: Run) -> di
         "full_refresh": run.full_refresh,
         "upstream": {
             name: json.loads(run.steps[name].output or "{}")
-            for name in step.after
+            # Ten thousand items would carry the list they come from ten thousand times.
+            for name in (() if item_of(event.step) else step.after)
             # What people send must not pass for a dataset.
             if run.steps[name].kind not in OWN_KINDS
         },

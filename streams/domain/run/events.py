@@ -92,6 +92,16 @@ class StepDecided:
 
 
 @dataclass(frozen=True, slots=True)
+class StepMapped:
+    """The step is done once for each of ``items`` (JSON text of a list), as ``step[0]``, ``step[1]`` and so on."""
+
+    step: str
+    items: str
+    total: int
+    at: int
+
+
+@dataclass(frozen=True, slots=True)
 class SignalReceived:
     """Something has happened that a step waits for or will wait for. ``payload`` is JSON text."""
 
@@ -218,4 +228,4 @@ RunEvent = (
     | LimitAwaited
     | LimitGranted
 )
-Event = RunEvent | StepClaimed | StepWaiting | StepSucceeded | SignalReceived | StepEvent
+Event = RunEvent | StepClaimed | StepWaiting | StepMapped | StepSucceeded | SignalReceived | StepEvent

@@ -5,7 +5,7 @@ from typing import assert_never
 
 from streams.domain.definition import Definition
 from streams.domain.run import events as happened
-from streams.domain.run.state import Run, Step
+from streams.domain.run.state import Fan, Run, Step
 from streams.domain.run.timing import LEASE_MS
 
 RERUNS_KEPT = 32
@@ -18,7 +18,7 @@ def evolve(run: Run, event: happened.Event) -> Run:
             return _claimed(run, event)
         case happened.StepSucceeded():
             return _succeeded(run, event)
-        case happened.StepWaiting():
+        case happened.StepWaiting() | happened.StepMapped():
             return _waiting(run, event)
         case happened.RunCreated():
             return _created(event)
@@ -35,7 +35,7 @@ def evolve(run: Run, event: happened.Event) -> Run:
         ):
             return _noted(run, event)
         case _:
-            return run.with_step(_step_after(run.steps[event.step], event))
+            return run.with_step(_step_after(run.step(event.step), event))
 
 
 def _standing(run: Run, event: happened.RunEnded | happened.RunPaused | happened.RunResumed) -> Run:
@@ -67,9 +67,12 @@ def _noted(
             assert_never(event)
 
 
-def _waiting(run: Run, event: happened.StepWaiting) -> Run:
-    step = replace(run.steps[event.step], status="waiting", started_at=event.at, until=event.until)
-    return _begun(run.with_step(step), event.at)
+def _waiting(run: Run, event: happened.StepWaiting | happened.StepMapped) -> Run:
+    step = replace(run.steps[event.step], started_at=event.at)
+    if isinstance(event, happened.StepMapped):
+        fanned = replace(step, status="mapping", fan=Fan(event.items, event.total))
+        return _begun(run.with_step(fanned), event.at)
+    return _begun(run.with_step(replace(step, status="waiting", until=event.until)), event.at)
 
 
 def _step_after(step: Step, event: happened.StepEvent) -> Step:

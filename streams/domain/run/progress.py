@@ -7,15 +7,17 @@ from typing import Any
 
 from streams.domain.aggregate import Rejected
 from streams.domain.definition import Retry, StepDefinition, compact
-from streams.domain.expressions import Language, Named, Wrong
+from streams.domain.expressions import Language, Named, Scope, Wrong
 from streams.domain.kinds import OWN_KINDS
 from streams.domain.run import events as happened
 from streams.domain.run.evolve import evolve
 from streams.domain.run.scope import scope
-from streams.domain.run.settings import choose, settings, until, wanted
-from streams.domain.run.state import Run, Step
+from streams.domain.run.settings import choose, items_of, over, settings, tolerated, until, wanted
+from streams.domain.run.state import FAN_CHARS_MAX, Fan, Run, Step, item_of
 
 QUEUE = "default"
+PARALLEL = 100
+"""So many items of a map step are on offer or at work at once, unless the file says otherwise."""
 
 Decision = tuple[happened.Event, ...] | Rejected
 
@@ -34,6 +36,16 @@ class Story:
         """Return what expressions may name, as the run is now."""
         return scope(self.run_id, self.run, used)
 
+    def scope_of(self, name: str) -> Scope:
+        """Return what the expressions of a step may name; those of an item its ``item`` and ``index`` too."""
+        base, item, index = name.partition("[")
+        fan = self.run.steps[base].fan if item else None
+        if fan is None:
+            return self.scope
+        number = int(index[:-1])
+        own = {"item": items_of(fan.items)[number], "index": number}
+        return lambda used: {**self.scope(used), **own}
+
     def tell(self, event: happened.Event) -> None:
         """Add the event, and fold it onto the run."""
         self.events.append(event)
@@ -51,11 +63,14 @@ def offer_again(story: Story, step: Step) -> None:
 
 
 def _offer(story: Story, step: Step, attempt: int) -> None:
-    plan = story.run.plan.steps[step.name]
+    plan = story.run.plan.step(step.name)
     try:
-        block = settings(plan, story.language, story.scope)
+        block = settings(plan, story.language, story.scope_of(step.name))
     except Wrong as error:
-        fail_step(story, step, str(error), "", "failed")
+        if item_of(step.name):
+            story.tell(happened.StepFailed(step.name, step.attempt, str(error), "", "failed", story.now))
+        else:
+            fail_step(story, step, str(error), "", "failed")
         return
     text = compact(block) if plan.dynamic else None
     story.tell(happened.StepOffered(step.name, attempt, QUEUE, story.now, text))
@@ -88,12 +103,16 @@ def begin(story: Story) -> None:
 
 def proceed(story: Story) -> None:
     """Start every step that waits for nothing, unless the run is paused; end the run when all is done."""
-    _start_ready(story, story.run.steps)
+    _start_ready(story, story.run.plan.steps)
+    fan_on(story)
     end_if_done(story)
 
 
 def go_on(story: Story, name: str) -> None:
     """Start what waited for this step alone, unless the run is paused; end the run if it was the last."""
+    if item_of(name):
+        fan_on(story)
+        return
     _start_ready(story, story.run.plan.dependents[name])
     end_if_done(story)
 
@@ -122,6 +141,10 @@ def _start(story: Story, step: Step) -> None:
             skip(story, step.name, f"when {plan.when} is false", "condition")
         elif plan.kind == "switch":
             _choose(story, plan)
+        elif plan.kind == "map":
+            items = over(plan, story.language, story.scope)
+            story.tell(happened.StepMapped(plan.name, compact(items), len(items), story.now))
+            _fan(story, plan)
         elif plan.kind in OWN_KINDS:
             _wait(story, plan)
         else:
@@ -141,6 +164,49 @@ def _choose(story: Story, plan: StepDefinition) -> None:
     for name in others:
         if story.run.steps[name].status == "pending":
             skip(story, name, f"switch {plan.name} chose {', '.join(taken) or 'nothing'}", "condition")
+
+
+def fan_on(story: Story) -> None:
+    """Offer items of map steps while fewer than they want are at work; go on from those whose items are all done."""
+    for name in story.run.plan.items:
+        if story.run.steps[name].status == "mapping":
+            _fan(story, story.run.plan.steps[name])
+            if story.run.steps[name].status == "succeeded":
+                go_on(story, name)
+
+
+def _fan(story: Story, plan: StepDefinition) -> None:
+    parallel: int = plan.spec.get("max_parallel", PARALLEL)
+    while True:
+        fan = story.run.steps[plan.name].fan
+        assert fan is not None
+        allowed = tolerated(plan, fan.total)
+        if fan.failed > allowed:
+            drop_items(story, plan.name)
+            error = f"{fan.failed} of {fan.total} items failed, more than {allowed}; the first: {fan.error}"
+            fail_step(story, story.run.steps[plan.name], error, "", "failed")
+            return
+        if fan.next == fan.total and not fan.live:
+            _succeeded(story, plan.name, _joined(fan))
+            return
+        if story.run.status == "paused" or fan.next == fan.total or fan.live >= parallel:
+            return
+        offer(story, story.run.step(f"{plan.name}[{fan.next}]"))
+
+
+def _joined(fan: Fan) -> str:
+    """Return a map step's output: the outputs by item, null for one that has none; all null when they are too large."""
+    outputs = dict(fan.outputs)
+    kept = fan.chars <= FAN_CHARS_MAX
+    listed = ",".join(outputs.get(index, "null") for index in range(fan.total)) if kept else None
+    return f'{{"total":{fan.total},"failed":{fan.failed},"outputs":{"null" if listed is None else f"[{listed}]"}}}'
+
+
+def drop_items(story: Story, name: str) -> None:
+    """Cancel the items of a map step that are at work."""
+    for step in tuple(story.run.steps.values()):
+        if item_of(step.name) == name:
+            story.tell(happened.StepCancelled(step.name, step.attempt, story.now))
 
 
 def _wait(story: Story, plan: StepDefinition) -> None:
@@ -176,7 +242,7 @@ def fail_attempt(
     story: Story, step: Step, error: str, tail: str, *, retryable: bool, timed_out: bool
 ) -> None:
     """Retry the step later if it may be retried; else fail it, skip what comes after it, leave other branches alone."""
-    retry = story.run.plan.steps[step.name].retry
+    retry = story.run.plan.step(step.name).retry
     if retryable and step.failures + 1 < retry.attempts:
         pause_ms = backoff_ms(retry, step.failures + 1, f"{story.run_id}/{step.name}/{step.attempt}")
         retry_at = story.now + pause_ms
@@ -188,6 +254,9 @@ def fail_attempt(
 def fail_step(story: Story, step: Step, error: str, tail: str, status: str) -> None:
     """Fail the step for good, skip everything downstream of it, end the run if nothing is left to do."""
     story.tell(happened.StepFailed(step.name, step.attempt, error, tail, status, story.now))
+    if item_of(step.name):
+        fan_on(story)
+        return
     downstream = story.run.plan.downstream(step.name)
     for name in story.run.steps:
         if name in downstream and story.run.steps[name].status == "pending":
@@ -230,7 +299,7 @@ def stop(story: Story, status: str, error: str | None, *, now: bool = False) -> 
     run = story.run
     without = now or run.started_at is None
     for step in tuple(run.steps.values()):
-        if not step.ended and (without or not run.plan.steps[step.name].last):
+        if not step.ended and (without or not run.plan.step(step.name).last):
             story.tell(happened.StepCancelled(step.name, step.attempt, story.now))
     _close(story, status, error)
 

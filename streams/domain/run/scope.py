@@ -13,7 +13,7 @@ def scope(run_id: str, run: Run, used: Named) -> Mapping[str, Any]:
     """Return what an expression of the run may name, as it is now; of the steps only those that it does name."""
     steps = {name: _step(run.steps[name]) for name, _field in used.steps if name in run.steps}
     return {
-        "inputs": json.loads(run.input),
+        "inputs": json.loads(run.input) if used.inputs else {},
         "steps": steps,
         "run": _run(run_id, run),
         "slot": _time(run.slot),

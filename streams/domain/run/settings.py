@@ -1,11 +1,14 @@
 """What the expressions of a step are worth when its turn comes: its settings, its condition, the choice of a switch."""
 
+import json
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any
 
 from streams.domain import duration, instant
 from streams.domain.definition import StepDefinition, compact
 from streams.domain.expressions import Language, Scope, Wrong, evaluate, fill, whole
+from streams.domain.kinds import ITEMS_MAX
 
 SETTINGS_CHARS_MAX = 262_144
 
@@ -51,6 +54,33 @@ def choose(plan: StepDefinition, language: Language, scope: Scope) -> tuple[list
             taken = list(case["then"])
             break
     return taken, [name for name in dict.fromkeys(named) if name not in taken]
+
+
+def over(plan: StepDefinition, language: Language, scope: Scope) -> list[Any]:
+    """Return the items of a map step. Raise Wrong when they are no list, or too many."""
+    items = plan.spec["over"]
+    if not isinstance(items, list):
+        try:
+            items = evaluate(language, whole(items) or "", scope, SETTINGS_CHARS_MAX)
+        except ValueError as error:
+            raise Wrong(f"map.over: {error}") from None
+    if not isinstance(items, list):
+        raise Wrong(f"map.over: {compact(items)[:200]} is no list")
+    if len(items) > ITEMS_MAX:
+        raise Wrong(f"map.over: {len(items)} items are more than {ITEMS_MAX}")
+    return items
+
+
+@lru_cache(32)
+def items_of(text: str) -> tuple[Any, ...]:
+    """Return the items of a map step from their JSON text."""
+    return tuple(json.loads(text))
+
+
+def tolerated(plan: StepDefinition, total: int) -> int:
+    """Return how many of so many items may fail."""
+    said = plan.spec.get("tolerated_failures", 0)
+    return total * int(said[:-1]) // 100 if isinstance(said, str) else int(said)
 
 
 def _holds(place: str, expression: str, language: Language, scope: Scope) -> bool:

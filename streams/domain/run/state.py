@@ -5,15 +5,49 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from streams.domain.definition import Definition
+from streams.domain.definition import Definition, compact
 
 # A step: pending ─▶ queued ─▶ running ─▶ succeeded | failed | timed_out
 #            │         ▲          │
 #            │         └ retrying ◀            cancelled: from any of these five
 #            ├─▶ waiting ─▶ succeeded | failed | timed_out
+#            ├─▶ mapping ─▶ succeeded | failed (its items are steps of their own)
 #            └─▶ skipped
 STEP_ENDED = frozenset({"succeeded", "failed", "timed_out", "skipped", "cancelled"})
+FAN_CHARS_MAX = 250_000
 RUN_ENDED = frozenset({"succeeded", "failed", "cancelled", "timed_out"})
+
+
+@dataclass(frozen=True, slots=True)
+class Fan:
+    """A map step at work: how many items there are (``items``, JSON text), have been begun, are at work, have failed.
+
+    ``outputs`` are those of the items that succeeded, by number, while they are not too many characters together.
+    """
+
+    items: str
+    total: int
+    next: int = 0
+    live: int = 0
+    failed: int = 0
+    error: str = ""
+    outputs: tuple[tuple[int, str], ...] = ()
+    chars: int = 0
+
+    def after(self, item: "Step", index: int, *, begins: bool) -> "Fan":
+        """Return it after an item has begun or ended, or both."""
+        live = self.live + begins - item.ended
+        fan = replace(self, next=max(self.next, index + 1), live=live)
+        if item.status in ("failed", "timed_out"):
+            return replace(fan, failed=fan.failed + 1, error=fan.error or f"{item.name}: {item.error}")
+        if item.status != "succeeded":
+            return fan
+        output = as_mapping(item.output or "{}") or {}
+        output.pop("tail", None)  # what it printed is in the logs
+        text = compact(output)
+        chars = fan.chars + len(text)
+        kept = (*fan.outputs, (index, text)) if chars <= FAN_CHARS_MAX else ()
+        return replace(fan, outputs=kept, chars=chars)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +81,7 @@ class Step:
     output: str | None = None
     reused: bool = False
     skipped: str = ""
+    fan: Fan | None = None
 
     @property
     def ended(self) -> bool:
@@ -104,14 +139,39 @@ class Run:
         assert self.definition is not None
         return self.definition
 
+    def step(self, name: str) -> Step:
+        """Return a step of the file, or an item of a map step, which need not have begun."""
+        found = self.steps.get(name)
+        return Step(name, self.plan.step(name).kind) if found is None else found
+
     def with_step(self, step: Step) -> "Run":
-        """Return the run with this step in its place, and nothing else changed but the count of unended steps."""
+        """Return the run with this step in its place, and nothing else changed but the count of unended steps.
+
+        An item of a map step is there while it is at work only; what became of it is counted in the step.
+        """
+        base, item, index = step.name.partition("[")
+        if item:
+            return self._with_item(self.steps[base], step, int(index[:-1]))
         steps = {**self.steps, step.name: step}
         if not step.ended or self.steps[step.name].ended:
             return replace(self, steps=steps)
         if self.plan.steps[step.name].last:
             return replace(self, steps=steps, unended_last=self.unended_last - 1)
         return replace(self, steps=steps, unended=self.unended - 1)
+
+    def _with_item(self, owner: Step, item: Step, index: int) -> "Run":
+        assert owner.fan is not None
+        steps = {**self.steps, item.name: item}
+        fan = owner.fan.after(item, index, begins=item.name not in self.steps)
+        if item.ended:
+            del steps[item.name]
+        return replace(self, steps={**steps, owner.name: replace(owner, fan=fan)})
+
+
+def item_of(name: str) -> str:
+    """Return the map step that an item belongs to; "" for a step of the file."""
+    base, item, _index = name.partition("[")
+    return base if item else ""
 
 
 def as_mapping(text: str) -> dict[str, Any] | None:
@@ -146,7 +206,7 @@ def document(run_id: str, run: Run) -> dict[str, Any]:
         "key": run.key,
         "rerun_of": run.rerun_of,
         "waiting_for": run.waiting_for,
-        "steps": [_step_document(step) for step in run.steps.values()],
+        "steps": [_step_document(run.steps[name]) for name in run.plan.steps],
     }
 
 
@@ -169,4 +229,10 @@ def _step_document(step: Step) -> dict[str, Any]:
         "output": None if step.output is None else json.loads(step.output),
         "reused": step.reused,
         "skipped": step.skipped or None,
+        "items": None if step.fan is None else _fan_document(step.fan),
     }
+
+
+def _fan_document(fan: Fan) -> dict[str, int]:
+    ended = fan.next - fan.live
+    return {"total": fan.total, "ended": ended, "failed": fan.failed}

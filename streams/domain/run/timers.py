@@ -6,7 +6,7 @@ from streams.domain import duration
 from streams.domain.aggregate import Message
 from streams.domain.run import events as happened
 from streams.domain.run.commands import Heartbeat
-from streams.domain.run.progress import Story, fail_attempt, fail_step, offer, stop
+from streams.domain.run.progress import Story, fail_attempt, fail_step, fan_on, offer, stop
 from streams.domain.run.state import Run, Step
 from streams.domain.run.timing import LEASE_MS, LOST_MAX, TIMEOUT_GRACE_MS, WAKE_MS
 from streams.domain.run.waits import silence
@@ -38,7 +38,7 @@ def _step_due(run: Run, step: Step) -> int | None:
 
 
 def _overdue_at(run: Run, step: Step) -> int | None:
-    timeout_ms = run.plan.steps[step.name].timeout_ms
+    timeout_ms = run.plan.step(step.name).timeout_ms
     if timeout_ms is None or step.started_at is None:
         return None
     return step.started_at + timeout_ms + TIMEOUT_GRACE_MS
@@ -54,9 +54,9 @@ def tick(story: Story) -> None:
         stop(story, "timed_out", f"the run took longer than its timeout of {duration.render(limit_ms)}")
         return
     for name in run.steps:
-        step = story.run.steps[name]
-        time = _step_due(story.run, step)
-        if time is None or time > story.now:
+        step = story.run.steps.get(name)  # an item may have ended with its step
+        time = None if step is None else _step_due(story.run, step)
+        if step is None or time is None or time > story.now:
             continue
         if step.status == "retrying":
             offer(story, step)
@@ -64,13 +64,14 @@ def tick(story: Story) -> None:
             silence(story, step)
         else:
             _give_up(story, step)
+    fan_on(story)
 
 
 def _give_up(story: Story, step: Step) -> None:
     """Stop waiting for an attempt: it took too long, or its runner is gone."""
     overdue = _overdue_at(story.run, step)
     if overdue is not None and story.now >= overdue:
-        limit = duration.render(story.run.plan.steps[step.name].timeout_ms or 0)
+        limit = duration.render(story.run.plan.step(step.name).timeout_ms or 0)
         error = f"the attempt took longer than its timeout of {limit}"
         fail_attempt(story, step, error, "", retryable=True, timed_out=True)
         return

@@ -6,7 +6,7 @@ from streams.domain.aggregate import Message, Rejected
 from streams.domain.definition import compact
 from streams.domain.run import commands as asked
 from streams.domain.run import events as happened
-from streams.domain.run.progress import Decision, Story, fail_step, go_on, skip, succeed
+from streams.domain.run.progress import Decision, Story, drop_items, fail_step, go_on, skip, succeed
 from streams.domain.run.state import Run, Step, as_mapping, how_it_ended
 
 PAYLOAD_CHARS_MAX = 65_536
@@ -30,13 +30,14 @@ def decide_people(command: asked.PeopleCommand, message: Message, story: Story) 
 def _skip(command: asked.SkipStep, actor: str, story: Story) -> Decision:
     step = story.run.steps.get(command.step)
     if step is None:
-        names = ", ".join(story.run.steps)
+        names = ", ".join(story.run.plan.steps)
         return Rejected("invalid", f"run {story.run_id} has no step {command.step!r}; its steps: {names}")
     if step.ended:
         if step.status == "skipped":
             return ()
         return Rejected("already_ended", f"step {step.name} has ended: it is {step.status}")
     why = f"skipped by {actor}{f': {command.reason[:NOTE_CHARS_MAX]}' if command.reason else ''}"
+    drop_items(story, step.name)
     skip(story, step.name, why, "hand")
     go_on(story, step.name)
     return tuple(story.events)

@@ -284,3 +284,23 @@ def test_steps_of_finally_are_steps() -> None:
     assert "names two steps" in told["spec.finally[0].name"]
     assert "no step is named 'x'" in told["spec.finally[1].after[1]"]
     assert "must be a list" in found(with_last("b"))["spec.finally"]
+
+
+MAP: dict[str, Any] = {"over": "${{ inputs.list }}", "command": {"argv": ["true"]}}
+
+
+@pytest.mark.parametrize(
+    ("block", "path", "words"),
+    [
+        ({**MAP, "over": "inputs.list"}, ".over", "write one expression"),
+        ({**MAP, "over": list(range(10_001))}, ".over", "more than 10000"),
+        ({**MAP, "max_parallel": 0}, ".max_parallel", "from 1 to 1000"),
+        ({**MAP, "tolerated_failures": "110%"}, ".tolerated_failures", 'or "5%"'),
+        ({**MAP, "tolerated_failures": -1}, ".tolerated_failures", "whole number"),
+        ({"over": [1]}, ".command", "is missing"),
+        ({**MAP, "parallel": 3}, ".parallel", "did you mean max_parallel?"),
+    ],
+)
+def test_a_map_is_checked(block: dict[str, Any], path: str, words: str) -> None:
+    """What is done for each item is checked as a command."""
+    assert words in step_problems({"name": "a", "map": block})[f"spec.steps[0].map{path}"]

@@ -111,7 +111,7 @@ def test_an_expression_has_a_budget() -> None:
 def test_the_steps_and_facts_that_are_named_are_found() -> None:
     """Not in literals, and not as somebody's field."""
     text = "steps.a-b.outputs.n-1 + inputs.steps.c + run.id + 'steps.d.outputs' + steps['e']"
-    assert named(text) == Named((("a-b", "outputs"), ("", "")), ("id",))
+    assert named(text) == Named((("a-b", "outputs"), ("", "")), ("id",), inputs=True)
 
 
 def test_text_and_expressions_come_by_turns() -> None:
@@ -204,3 +204,14 @@ def test_a_wait_may_be_as_long_as_somebody_says() -> None:
             {"name": "a", "wait": {"for": "${{ inputs.pause }}"}}, more={"input": f'{{"pause":{wrong}}}'}
         )
         assert (told.step("a").status, "wait" in (told.step("a").error or "")) == ("failed", True)
+
+
+def test_items_are_named_in_a_map_only() -> None:
+    """Elsewhere there are none; a variable of a loop may have any name."""
+    told = found({"name": "a", "command": {"argv": ["echo", "${{ item.n }}"]}})
+    assert "in the command of a map step" in told["spec.steps[0].command.argv[1]"]
+    block = {
+        "over": "${{ inputs.list.filter(item, item > 1) }}",
+        "command": {"argv": ["echo", "${{ item + index }}"]},
+    }
+    assert found({"name": "a", "map": block}) == {}

@@ -216,6 +216,7 @@ def test_a_run_shows_itself() -> None:
                 "output": {"x": 1},
                 "reused": False,
                 "skipped": None,
+                "items": None,
             }
         ],
     }
