@@ -36,7 +36,6 @@ from streams.writer.quarantine import Quarantine
 from streams.writer.staged import Staged
 
 _log = logging.getLogger(__name__)
-_PASS_RECORDS = 128  # what one pass leaves for the next then stays in the processor's second cache
 Reactor = Callable[[str, str, Any, Any], tuple[Send, ...]]
 
 # What was read: the record, its key, and the command with its cause; or why there is none; or nothing: forward it.
@@ -77,20 +76,16 @@ class Decider:
         self._index_entries_max = index_entries_max
 
     def stage(self, staged: Staged, records: list[Record], condemned: frozenset[int] = frozenset()) -> int:
-        """Decide ``records`` in order. Offsets in ``condemned`` broke a transaction alone: they fail undecided.
+        """Decide ``records`` in order, a hundred or so. Offsets in ``condemned`` broke a transaction alone: they fail undecided.
 
         Returns how many were decided: fewer than all, if the next one needs answers that are to be read back first
         (``staged.missing``).
         """
-        for begin in range(0, len(records), _PASS_RECORDS):
-            read = self._read(staged, records[begin : begin + _PASS_RECORDS])
-            try:
-                count = self._together(staged, read, condemned)
-            except _Unwritable:
-                count = self._one_by_one(staged, read, condemned)
-            if count < len(read):
-                return begin + count
-        return len(records)
+        read = self._read(staged, records)
+        try:
+            return self._together(staged, read, condemned)
+        except _Unwritable:
+            return self._one_by_one(staged, read, condemned)
 
     def tick(self, staged: Staged, key: bytes, due: int, now_ms: int) -> None:
         """Let an aggregate's timer fire. It leaves events, but no outcome: nobody asked."""
