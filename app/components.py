@@ -194,6 +194,18 @@ _OTHERS: Mapping[str, Schema] = {
             "items": {"type": ["object", "null"], "description": "Of a map step: total, ended, failed"},
         }
     ),
+    "RunReport": _object(
+        {
+            **dict.fromkeys(("id", "pipeline", "status", "trigger", "definition_hash"), _TEXT),
+            **dict.fromkeys(("error", "rerun_of", "started_by"), _MAYBE_TEXT),
+            **dict.fromkeys(("created_at", "worked_ms", "read", "written", "rejected", "bytes"), _NUMBER),
+            **dict.fromkeys(
+                ("slot", "started_at", "ended_at", "waited_ms", "took_ms", "late_ms"), _MAYBE_NUMBER
+            ),
+            "steps": {"type": "array", "items": {"type": "object"}},
+            "troubles": {"type": "array", "items": {"type": "object"}},
+        }
+    ),
     "Dataset": _object(
         {
             "name": _TEXT,

@@ -1,12 +1,13 @@
 """``flexcore run``: start, watch and repair executions of pipelines."""
 
 import json
+from pathlib import Path
 from typing import Any
 
 import click
 
 from app.cli.failure import Failed
-from app.cli.output import is_terminal, show_data, show_list, show_one
+from app.cli.output import is_terminal, say, show_data, show_list, show_one
 from app.cli.session import Session, Verb, noun
 from app.errors import EXIT_USAGE
 
@@ -186,6 +187,27 @@ def logs(session: Session, run_id: str, step: str | None, limit: int) -> None:
             click.echo(f"{item.get('step', '')}\t{item.get('line', '')}")
     else:
         show_list(session.output, items, ("at", "step", "attempt", "line"), name="line")
+
+
+@run.command("report", cls=Verb, example="flexcore run report 5e0f… --html report.html")
+@click.argument("run_id")
+@click.option(
+    "--html", type=click.Path(dir_okay=False, path_type=Path), help="Write a page to be kept or mailed."
+)
+@click.pass_obj
+def report(session: Session, run_id: str, html: Path | None) -> None:
+    """Tell what a run moved, what it cost and what went wrong on the way."""
+    from app.cli.report import show_report
+
+    if html is not None:
+        html.write_text(session.api.get(f"/v1/runs/{run_id}/report.html").body, encoding="utf-8")
+        say(f"written: {html}")
+        return
+    told = session.api.get(f"/v1/runs/{run_id}/report").body
+    if session.output == "table":
+        show_report(told)
+    else:
+        show_data(session.output, told)
 
 
 @run.command("trace", cls=Verb, example="flexcore run trace 5e0f…")

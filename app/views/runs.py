@@ -6,8 +6,9 @@ from app.errors import not_found
 from app.ports import Row
 from app.routes import Query, Route
 from app.security import principal
-from app.views.answers import FRESHNESS, LISTING, complete, fresh, listing, many, one
+from app.views.answers import FRESHNESS, LIMIT_MAX, LISTING, complete, fresh, listing, many, one
 from app.views.ports import ViewDependencies
+from app.views.report import page, report
 
 
 class RunViews:
@@ -36,6 +37,14 @@ class RunViews:
             Route(
                 "GET", f"{path}/logs", self.logs, "listRunLogs", "What the programs of the run printed", "runs",
                 query=(Query("step", "Only of this step"), *LISTING), response="LogList",
+            ),
+            Route(
+                "GET", f"{path}/report", self.report, "getRunReport",
+                "What the run moved, what it cost, what went wrong", "runs", query=FRESHNESS, response="RunReport",
+            ),
+            Route(
+                "GET", f"{path}/report.html", self.report_page, "getRunReportPage", "The same as a page to be kept",
+                "runs", query=FRESHNESS, media_type="text/html",
             ),
         )  # fmt: skip
 
@@ -74,6 +83,28 @@ class RunViews:
             cursor,
         )
         return many(request, page)
+
+    async def report(self, request: web.Request) -> web.Response:
+        """Answer with the run's report."""
+        return web.json_response(await self._report(request))
+
+    async def report_page(self, request: web.Request) -> web.Response:
+        """Answer with the run's report as HTML."""
+        return web.Response(text=page(await self._report(request)), content_type="text/html")
+
+    async def _report(self, request: web.Request) -> Row:
+        run = await self._run(request)
+        tenant = principal(request).tenant
+        filters = {"aggregate": "run", "aggregate_id": run["id"]}
+        events: list[Row] = []
+        cursor: str | None = None
+        while True:
+            found, cursor = await self._needs.store.events(tenant, filters, LIMIT_MAX, cursor)
+            events += found
+            if cursor is None:
+                break
+        await complete(request, self._needs, "event")
+        return report(run, events)
 
     async def _run(self, request: web.Request) -> Row:
         run_id = request.match_info["id"]

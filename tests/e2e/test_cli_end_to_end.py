@@ -69,8 +69,10 @@ def test_things_are_listed_and_shown_in_every_form(node: NodeProcess, applied: s
     assert json.loads(node.cli("api", "GET", f"/v1/runs/{run_id}"))["id"] == run_id
 
 
-def test_the_trace_of_a_run_says_who_what_when_and_why(node: NodeProcess, applied: str) -> None:
-    """From the request to the end, causes before what they caused."""
+def test_the_trace_of_a_run_says_who_what_when_and_why_and_its_report_what_it_cost(
+    node: NodeProcess, applied: str, tmp_path: Path
+) -> None:
+    """From the request to the end, causes before what they caused; and the account of it, also as a page."""
     run_id = node.cli("run", "start", applied, "-o", "name").strip()
     node.ended(run_id)
     trace = [line.split("\t") for line in node.cli("run", "trace", run_id).splitlines()[1:]]
@@ -81,6 +83,13 @@ def test_the_trace_of_a_run_says_who_what_when_and_why(node: NodeProcess, applie
     assert kinds.count("StepSucceeded") == 3
     assert "because of RunRequested of pipeline" in trace[1][3]
     assert "@" in trace[0][1]
+    told = json.loads(node.cli("run", "report", run_id, "-o", "json"))
+    assert (told["status"], [step["attempts"] for step in told["steps"]]) == ("succeeded", [1, 1, 1])
+    assert 0 < told["worked_ms"] <= 3 * told["took_ms"]
+    assert "@" in told["started_by"]
+    assert f"run {run_id}" in node.cli("run", "report", run_id)
+    node.cli("run", "report", run_id, "--html", str(tmp_path / "report.html"))
+    assert "<h2>Steps</h2>" in (tmp_path / "report.html").read_text()
 
 
 def test_versions_are_compared_place_by_place(node: NodeProcess, tmp_path: Path) -> None:
