@@ -50,7 +50,8 @@ class Decoder:
             command_id = id_bytes.decode()
             correlation_id = command_id if correlation_bytes is id_bytes else correlation_bytes.decode()
             actor = actor_bytes.decode()
-            (causation_id + (traceparent or b"")).decode()
+            if causation_id or traceparent:
+                (causation_id + (traceparent or b"")).decode()
         except UnicodeDecodeError as error:
             raise Poison("undecodable", f"key and headers must be UTF-8: {error}") from error
         expected = header(names.EXPECTED_VERSION)
