@@ -95,7 +95,7 @@ def begin(story: Story) -> None:
     """
     run = story.run
     missing = sorted(name for name in run.plan.limits if name not in run.limits)
-    if missing and run.unended:
+    if missing and (run.unended or run.unended_last):
         story.tell(happened.LimitAwaited(missing[0], run.plan.limits[missing[0]], story.now))
     else:
         proceed(story)
@@ -267,7 +267,7 @@ def fail_step(story: Story, step: Step, error: str, tail: str, status: str) -> N
 def end_if_done(story: Story) -> None:
     """Begin the ``finally`` steps when all others are at their end; end the run when those are. Failed, if any step failed."""
     run = story.run
-    if run.ended or run.unended:
+    if run.ended or run.unended or run.waiting_for is not None:
         return
     if run.closing is None:
         if run.status != "paused" or not run.unended_last:

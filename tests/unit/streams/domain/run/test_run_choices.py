@@ -7,12 +7,14 @@ import pytest
 from streams.domain.run.commands import (
     CancelRun,
     CompleteStep,
+    NoteLimitGranted,
     PauseRun,
     RerunRun,
     ResumeRun,
     SkipStep,
 )
 from streams.domain.run.events import (
+    LimitGranted,
     RunEnded,
     RunFinishing,
     StepCancelled,
@@ -267,3 +269,23 @@ def test_a_rerun_does_the_last_steps_again() -> None:
     again = RunSpec()
     again.do(told.sent[-1].body)  # type: ignore[union-attr]  # the creation of the new run
     assert again.statuses() == {"a": "succeeded", "tidy": "queued", "tell": "pending"}
+
+
+def test_a_run_that_waits_for_its_limit_does_nothing_before_it_is_let_in() -> None:
+    """Not even its last steps, when all others are reused or left out."""
+    limits = [{"name": "crm", "max": 1}]
+    reused = created(command("a"), more={"reused": '{"a":{"status":"succeeded"}}'}, limits=limits, **LAST)
+    skipped = created(command("a"), limits=limits, **LAST)
+    skipped.do(SkipStep("a"))
+    for told in (reused, skipped):
+        assert (told.state.waiting_for, told.offers()) == ("crm", [])
+        told.when(NoteLimitGranted("crm")).then(
+            LimitGranted("crm", 0),
+            RunFinishing("succeeded", None, 0),
+            StepOffered("tidy", 1, "default", 0),
+        )
+    alone = created(command("a"), limits=limits)
+    alone.do(SkipStep("a"))
+    assert alone.do(NoteLimitGranted("crm"))[-1] == RunEnded(
+        "succeeded", None, "customers", None, "manual", 0
+    )
