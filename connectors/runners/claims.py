@@ -2,6 +2,7 @@
 
 import logging
 import threading
+import time
 import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -17,6 +18,8 @@ from schemas.topics import Topics
 
 _log = logging.getLogger(__name__)
 _POLL_S = 0.1
+_LOOK_S = 0.01
+_PATIENCE_S = 1.0
 _KAFKA_TIMEOUT_S = 10.0
 _PAUSE_AFTER_ERROR_S = 1.0
 
@@ -176,7 +179,7 @@ class OfferConsumer:
             consumer.pause(partitions)
 
     def _round(self, consumer: Consumer) -> None:
-        slots = self._take(self._settings.concurrency)
+        slots = self._slots()
         self._pause(consumer, slots == 0)
         messages: list[Message] = []
         try:
@@ -195,6 +198,18 @@ class OfferConsumer:
         self._give_back(slots - len(claims))
         if offered:
             self._claim(consumer, offered, claims)
+
+    def _slots(self) -> int:
+        """Return the slots taken; waits a moment for one, unless the partitions are paused already.
+
+        After a resume librdkafka may take a second to fetch again: short steps must not pay that after every few.
+        """
+        deadline = time.monotonic() + _PATIENCE_S
+        while True:
+            slots = self._take(self._settings.concurrency)
+            if slots or self._paused or self._stopping.is_set() or time.monotonic() >= deadline:
+                return slots
+            self._stopping.wait(_LOOK_S)
 
     def _pause(self, consumer: Consumer, pause: bool) -> None:
         if pause != self._paused:
