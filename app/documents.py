@@ -68,6 +68,25 @@ def read_yaml(text: str) -> Any:
         raise Unreadable(str(error).splitlines()[0] if str(error) else "nested too deeply") from None
 
 
+def lines_of(text: str) -> dict[str, int]:
+    """Return the line (from 1) of every place in a document that ``read_yaml`` can read: ``spec.steps[2].after``."""
+    found: dict[str, int] = {}
+    loader = _PlainLoader(text)
+    try:
+        todo: list[tuple[str, Any, Any]] = [("", root, root) for root in [loader.get_single_node()] if root]
+    finally:
+        loader.dispose()
+    while todo:
+        path, begin, node = todo.pop()
+        found[path] = begin.start_mark.line + 1
+        if isinstance(node, yaml.MappingNode):
+            for key, value in node.value:
+                todo.append((f"{path}.{key.value}" if path else key.value, key, value))
+        elif isinstance(node, yaml.SequenceNode):
+            todo.extend((f"{path}[{index}]", item, item) for index, item in enumerate(node.value))
+    return found
+
+
 def read_json(text: str | bytes) -> Any:
     """Return the JSON value in ``text``; raises :class:`Unreadable`."""
     try:

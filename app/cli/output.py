@@ -177,6 +177,7 @@ def style_of(word: str) -> str:
     """Return the colour a status is shown in."""
     return {
         "succeeded": "green",
+        "ok": "green",
         "accepted": "green",
         "ready": "green",
         "running": "cyan",
@@ -190,5 +191,6 @@ def style_of(word: str) -> str:
         "retrying": "yellow",
         "waiting": "yellow",
         "skipped": "dim",
+        "never": "yellow",
         "pending": "dim",
     }.get(word, "")

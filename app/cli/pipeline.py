@@ -1,16 +1,18 @@
 """``flexcore pipeline``: define what is moved, and how."""
 
-from pathlib import Path
 from typing import Any
 
 import click
 
 from app.cli.failure import Failed
+from app.cli.files import read_pipeline
 from app.cli.output import show_data, show_list, show_one
+from app.cli.rehearsal import test
 from app.cli.session import Session, Verb, noun
-from app.errors import EXIT_CONFLICT, EXIT_NOT_FOUND, EXIT_USAGE
+from app.errors import EXIT_NOT_FOUND, EXIT_USAGE
 
 pipeline = noun("pipeline", "Define what is moved, and how.")
+pipeline.add_command(test)
 _FIELDS = (
     "name",
     "status",
@@ -32,11 +34,9 @@ _FILES = click.option(
 @click.pass_obj
 def apply(session: Session, files: tuple[str, ...]) -> None:
     """Create pipelines from files, or give them a new version."""
-    documents = [(name, _read(name)) for name in files]
-    for name, document in documents:
-        _refuse_mistakes(name, document)
+    documents = [read_pipeline(name) for name in files]
     rows = []
-    for _name, document in documents:
+    for document in documents:
         path = f"/v1/pipelines/{document['metadata']['name']}"
         answer = session.api.write("PUT", path, document)
         rows.append({**answer.body, "change": "created" if answer.status == 201 else "applied"})
@@ -50,8 +50,7 @@ def validate(session: Session, files: tuple[str, ...]) -> None:
     """Check pipeline files without a cluster; every mistake is listed with its place."""
     rows = []
     for name in files:
-        document = _read(name)
-        _refuse_mistakes(name, document)
+        document = read_pipeline(name)
         rows.append({"file": name, "name": document["metadata"]["name"], "result": "valid"})
     show_list(session.output, rows, ("file", "name", "result"))
 
@@ -122,8 +121,7 @@ def diff(session: Session, name: str, old: int | None, new: int | None, file: st
     from app.cli.changes import changes
 
     if file is not None:
-        after = _read(file)
-        _refuse_mistakes(file, after)
+        after = read_pipeline(file)
         before = session.api.get(f"/v1/pipelines/{name}").body["definition"]
     else:
         versions = _versions(session, name)
@@ -177,38 +175,3 @@ def delete(session: Session, name: str) -> None:
 
 def _changed(session: Session, body: dict[str, Any]) -> None:
     show_one(session.output, body, ("name", "status", "reason", "number", "version"))
-
-
-def _read(name: str) -> Any:
-    from app.documents import Unreadable, read_yaml
-
-    try:
-        text = (
-            click.get_text_stream("stdin").read() if name == "-" else Path(name).read_text(encoding="utf-8")
-        )
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
-        raise Failed(
-            f"{name} cannot be read: {reason}", hint="name a pipeline file", exit_code=EXIT_USAGE
-        ) from None
-    try:
-        return read_yaml(text)
-    except Unreadable as error:
-        raise Failed(
-            f"{name} is not YAML: {error}", hint="correct that line", exit_code=EXIT_CONFLICT
-        ) from None
-
-
-def _refuse_mistakes(name: str, document: Any) -> None:
-    from streams.cron import mistake
-    from streams.domain.definition import problems
-    from streams.expressions import LANGUAGE
-
-    faults = problems(document, mistake, LANGUAGE)
-    if not faults:
-        return
-    count = "one mistake" if len(faults) == 1 else f"{len(faults)} mistakes"
-    details = tuple(str(fault) for fault in faults)
-    raise Failed(
-        f"{name} has {count}", hint="correct what is listed", exit_code=EXIT_CONFLICT, details=details
-    )

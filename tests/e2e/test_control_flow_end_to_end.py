@@ -4,6 +4,11 @@ import re
 from pathlib import Path
 from typing import Any
 
+from app.documents import read_yaml
+from streams.domain.definition import Definition, canonical
+from streams.rehearsal.rehearsal import rehearse
+from streams.rehearsal.scenario_file import scenarios_of
+from streams.translation import to_record
 from tests.support.node_process import NodeProcess, steps_of
 
 README = Path(__file__).parents[2] / "streams" / "domain" / "README.md"
@@ -16,6 +21,28 @@ def start_example(node: NodeProcess, folder: Path, name: str, **body: Any) -> st
     (folder / "pipeline.yaml").write_text(text)
     node.cli("pipeline", "apply", "-f", str(folder / "pipeline.yaml"))
     return node.run(name, **body)
+
+
+def plain(body: dict[str, Any]) -> dict[str, Any]:
+    """Return an event's body without what differs from run to run: times, ids, who."""
+    return {
+        name: value for name, value in body.items() if name not in {"at", "key", "token", "runner", "trigger"}
+    }
+
+
+def rehearsed(file: Path) -> list[tuple[str, dict[str, Any]]]:
+    """Return the events of the README's `choose-load` played in memory, whose programs do what the real ones do."""
+    text = canonical(read_yaml(file.read_text()))
+    ends = {"single": "single", "index": "index", "tidy": "the run failed"}
+    steps: dict[str, Any] = {
+        name: {"succeed": {"output": {"exit_code": 0, "tail": tail}}} for name, tail in ends.items()
+    }
+    steps["publish"] = {"fail": {"error": "false: exit code 1"}}
+    signals = [{"name": "count", "payload": {"rows": 7}}]
+    scenario = {"name": "one", "input": {"publish": True}, "steps": steps, "signals": signals}
+    (played,), _ = scenarios_of({"scenarios": [scenario]}, Definition.parse(text))
+    events = [event.body for event in rehearse(text, played).events if event.aggregate == "run"]
+    return [(type(event).__name__, plain(to_record(event))) for event in events]
 
 
 def test_a_run_waits_for_time_for_a_signal_and_for_somebody_who_may_approve(
@@ -63,7 +90,7 @@ def test_settings_of_a_step_are_reckoned_from_the_input_and_the_results_before_i
 def test_a_run_chooses_its_branch_passes_over_a_step_and_tidies_up_in_any_case(
     node: NodeProcess, tmp_path: Path
 ) -> None:
-    """One run takes a branch and is tidied up; another is cancelled while it waits, and tidied up all the same."""
+    """One run takes a branch and is tidied up, with the events that a rehearsal in memory has; another is cancelled."""
     run_id = start_example(node, tmp_path, "choose-load", input={"publish": True})
     other = node.run("choose-load", input={"publish": False})
     node.ok("POST", f"/v1/runs/{run_id}/signals/count", {"rows": 7})
@@ -75,6 +102,8 @@ def test_a_run_chooses_its_branch_passes_over_a_step_and_tidies_up_in_any_case(
         "index": "succeeded", "publish": "failed", "tidy": "succeeded",
     }  # fmt: skip
     assert "the run failed" in node.cli("run", "logs", run_id, "tidy")
+    told = node.ok("GET", f"/v1/runs/{run_id}/events?limit=500")["items"]
+    assert [(event["type"], plain(event["body"])) for event in told] == rehearsed(tmp_path / "pipeline.yaml")
     skipped = node.ended(other)
     assert steps_of(skipped)["count"] == "skipped"
     assert "switch.cases[0].when" in skipped["error"], "what was left out has no results"

@@ -1,0 +1,1 @@
+"""A pipeline's definition run in memory, in virtual time, with steps that do what a scenario says."""

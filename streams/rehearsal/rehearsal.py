@@ -1,0 +1,201 @@
+"""One scenario played: the same rules as on a node, in virtual time, and what came of it beside what was expected."""
+
+import json
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+from streams.aggregates import builtin
+from streams.domain import duration
+from streams.domain.aggregate import Aggregate, TaskOffer
+from streams.domain.alert import IncidentOpened
+from streams.domain.definition import Definition, compact
+from streams.domain.identity import run_id
+from streams.domain.pipeline import ApplyPipeline, StartRun
+from streams.domain.run import events as happened
+from streams.domain.run.state import Run, document
+from streams.reactors import REACTORS
+from streams.rehearsal.coverage import Way, ways
+from streams.rehearsal.runners import HORIZON_MS, Runners
+from streams.rehearsal.scenario import Deed, Scenario
+from streams.rehearsal.world import TENANT, Happened, World
+
+
+@dataclass(frozen=True, slots=True)
+class Rehearsal:
+    """What came of a scenario. ``differences`` are sentences; none when all was as expected.
+
+    ``virtual_ms`` is how long the run took, or went on before nothing more would happen; ``waits`` says then for what.
+    ``run`` is its document as users see it; ``events`` are all that was told, of every aggregate.
+    """
+
+    scenario: str
+    run: dict[str, Any]
+    events: tuple[Happened, ...]
+    virtual_ms: int
+    waits: str
+    differences: tuple[str, ...]
+    ways: Counter[Way]
+
+
+def rehearse(definition: str, scenario: Scenario) -> Rehearsal:
+    """Play the scenario on a definition (canonical text, without problems). No IO; bounded by the definition's size."""
+    stage = _Stage(definition, scenario)
+    stage.play()
+    run, events = stage.run, stage.run_events()
+    return Rehearsal(
+        scenario=scenario.name,
+        run=document(stage.run_id, run),
+        events=tuple(stage.events),
+        virtual_ms=(run.ended_at if run.ended_at is not None else stage.last_at()) - run.created_at,
+        waits="" if run.ended else _waits(run),
+        differences=tuple(stage.differences()),
+        ways=ways(stage.run_id, run, events),
+    )
+
+
+@lru_cache(1)
+def _aggregates() -> tuple[Aggregate, ...]:
+    return builtin()
+
+
+class _Stage:
+    """A world with one pipeline and one run."""
+
+    def __init__(self, definition: str, scenario: Scenario) -> None:
+        self.definition = definition
+        self.name = Definition.parse(definition).name
+        self.scenario = scenario
+        self.run_id = run_id(TENANT, self.name, scenario.name)
+        self.events: list[Happened] = []
+        self.planned: set[str] = set()
+        self.refused: dict[str, str] = {}
+        self.undone = {deed.place: deed for deed in scenario.deeds}
+        self.runners = Runners(scenario.steps)
+        self.world = World(_aggregates(), REACTORS, scenario.start, self._told, self._offered)
+
+    @property
+    def run(self) -> Run:
+        run: Run = self.world.state("run", self.run_id)
+        return run
+
+    def run_events(self) -> list[happened.Event]:
+        return [event.body for event in self.events if event.aggregate == "run"]
+
+    def last_at(self) -> int:
+        """Return when something happened to the run for the last time."""
+        return next(event.at for event in reversed(self.events) if event.aggregate == "run")
+
+    def play(self) -> None:
+        for deed in self.scenario.deeds:
+            if deed.at is not None:
+                self._plan(deed, deed.at)
+        self.world.ask("pipeline", self.name, ApplyPipeline(self.definition))
+        start = StartRun(
+            key=self.scenario.name,
+            input=self.scenario.input,
+            full_refresh=self.scenario.full_refresh,
+            trigger="manual" if self.scenario.slot is None else "schedule",
+            slot=self.scenario.slot,
+        )
+        self.world.ask("pipeline", self.name, start)
+        # The schedule would start other runs for as long as this one goes on.
+        until = self.scenario.start + HORIZON_MS
+        self.world.live(lambda: self.run.ended, until, still=frozenset({"schedule"}))
+
+    def _told(self, event: Happened) -> None:
+        self.events.append(event)
+        if not isinstance(event.body, happened.StepWaiting):
+            return
+        for deed in self.undone.values():
+            if deed.at is None and event.body.step in deed.answers and deed.place not in self.planned:
+                self._plan(deed, event.at + deed.after_ms)
+                return  # the next step that waits takes the next one
+
+    def _plan(self, deed: Deed, at: int) -> None:
+        def do() -> None:
+            del self.undone[deed.place]
+            if refusal := self.world.ask("run", self.run_id, deed.command, deed.actor):
+                self.refused[deed.place] = refusal.detail
+
+        self.planned.add(deed.place)
+        self.world.plan(at, do)
+
+    def _offered(self, offer: TaskOffer) -> None:
+        self.world.plan(self.world.now, lambda: self.runners.take(self.world, offer.task))
+
+    # ------------------------------------------------------------ expected and actual
+    def differences(self) -> Iterator[str]:
+        for deed in self.scenario.deeds:
+            if deed.place in self.refused:
+                yield f"{deed.place}: {deed.what} was refused: {self.refused[deed.place]}"
+            elif deed.place in self.undone:
+                yield f"{deed.place}: {deed.what} never came: {_too_late(deed, self.run)}"
+        yield from self._of_run()
+        yield from self._of_steps()
+
+    def _of_run(self) -> Iterator[str]:
+        expect, run = self.scenario.expect, self.run
+        if expect.status not in {None, run.status}:
+            why = run.error or ("" if run.ended else _waits(run))
+            yield f"status: expected {expect.status}, but it is {run.status}{f' ({why})' if why else ''}"
+        if expect.error is not None and expect.error not in (run.error or ""):
+            yield f"error: expected {expect.error!r} in it, but it is {run.error!r}"
+        took_ms = (self.last_at() if run.ended_at is None else run.ended_at) - run.created_at
+        for bound_ms, words, wrong in (
+            (expect.at_least_ms, "at least", took_ms < (expect.at_least_ms or 0)),
+            (expect.at_most_ms, "at most", took_ms > (expect.at_most_ms or 0)),
+        ):
+            if bound_ms is not None and wrong:
+                yield f"duration: expected {words} {duration.render(bound_ms)}, but it is {duration.render(took_ms)}"
+        if expect.alerts is not None:
+            opened = tuple(event.body.on for event in self.events if isinstance(event.body, IncidentOpened))
+            if opened != expect.alerts:
+                yield f"alerts: expected {_listed(expect.alerts)}, but there are {_listed(opened)}"
+
+    def _of_steps(self) -> Iterator[str]:
+        expect, run = self.scenario.expect, self.run
+        for name, status in expect.steps.items():
+            step = run.step(name)
+            if step.status != status:
+                why = f" ({step.error})" if step.error else ""
+                yield f"steps.{name}: expected {status}, but it is {step.status}{why}"
+        attempts: Counter[str] = Counter()
+        for event in self.run_events():
+            if isinstance(event, happened.StepOffered):
+                attempts[event.step] = max(attempts[event.step], event.attempt)
+        for name, number in expect.attempts.items():
+            if attempts[name] != number:
+                yield f"attempts.{name}: expected {number}, but there were {attempts[name]}"
+        for name, fields in expect.outputs.items():
+            output = json.loads(run.step(name).output or "{}")
+            for field, value in fields.items():
+                if field not in output:
+                    yield f"outputs.{name}.{field}: expected {compact(value)}, but it is not there"
+                elif output[field] != value:
+                    yield f"outputs.{name}.{field}: expected {compact(value)}, but it is {compact(output[field])}"
+
+
+def _listed(words: tuple[str, ...]) -> str:
+    return ", ".join(words) or "none"
+
+
+def _too_late(deed: Deed, run: Run) -> str:
+    if deed.at is not None:
+        return "the run had ended"
+    return ", ".join(f"{name} is {run.step(name).status}" for name in sorted(deed.answers))
+
+
+def _waits(run: Run) -> str:
+    """Return what a run that will not end by itself is waiting for."""
+    said = []
+    for step in run.steps.values():
+        plan = run.plan.step(step.name)
+        if step.status == "waiting":
+            what = f"signal {plan.signal}" if plan.kind == "signal" else "approval"
+            said.append(f"step {step.name} waits for {what}, without a deadline")
+        elif step.status == "running":
+            said.append(f"step {step.name} hangs, without a timeout")
+    return "; ".join(said) or f"it waits for limit {run.waiting_for}"

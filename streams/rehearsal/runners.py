@@ -1,0 +1,58 @@
+"""Runners that do what a scenario says: they claim every offer at once, and never execute anything."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from streams.domain.kinds import YEAR_MS
+from streams.domain.run import commands as asked
+from streams.domain.run.state import item_of
+from streams.rehearsal.scenario import Behaviour
+from streams.rehearsal.world import World
+
+RUNNER = "rehearsal"
+HORIZON_MS = 10 * YEAR_MS
+"""A run that has not ended by itself after so long will not."""
+
+
+class Runners:
+    """As many as there are offers."""
+
+    def __init__(self, behaviours: Mapping[str, tuple[Behaviour, ...]]) -> None:
+        self._behaviours = behaviours
+        self._attempts: dict[str, int] = {}
+
+    def take(self, world: World, task: Mapping[str, Any]) -> None:
+        """Claim the attempt, and do what the scenario says at its time; a refused claim is dropped, as a runner does."""
+        run, step, attempt = task["run"], task["step"], task["attempt"]
+        token = f"{step}/{attempt}"
+        if world.ask("run", run, asked.ClaimStep(step, attempt, token, RUNNER)):
+            return
+        behaviour = self._next(step)
+        lasts_ms, limit_ms = behaviour.duration_ms, task["timeout_ms"]
+        if behaviour.does == "hang" or (limit_ms is not None and lasts_ms >= limit_ms):
+            lasts_ms = 2 * HORIZON_MS if limit_ms is None else limit_ms
+            error = f"the attempt took longer than its timeout of {lasts_ms / 1000:g} s"
+            result: Any = asked.FailStep(step, attempt, token, error)
+        elif behaviour.does == "fail":
+            result = asked.FailStep(
+                step, attempt, token, behaviour.error, behaviour.retryable, behaviour.tail
+            )
+        else:
+            result = asked.CompleteStep(step, attempt, token, behaviour.output, **behaviour.counts)
+        if lasts_ms:
+            # The last of its heartbeats, told in advance: the lease stands as long, and no others are needed.
+            world.ask("run", run, asked.Heartbeat(step, attempt, token), now=world.now + lasts_ms)
+        if behaviour.does != "lose":
+            # What a run that has ended, or given the attempt up, says to it, no runner minds.
+            world.plan(world.now + lasts_ms, lambda: (world.ask("run", run, result), None)[1])
+
+    def _next(self, step: str) -> Behaviour:
+        said = self._behaviours.get(step) or self._behaviours.get(item_of(step)) or (Behaviour(),)
+        number = self._attempts[step] = self._attempts.get(step, 0) + 1
+        for index, behaviour in enumerate(said):
+            if behaviour.times is None and index == len(said) - 1:
+                return behaviour
+            number -= behaviour.times or 1
+            if number <= 0:
+                return behaviour
+        return Behaviour()

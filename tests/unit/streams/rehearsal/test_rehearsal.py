@@ -1,0 +1,203 @@
+"""Scenarios played in virtual time: which events come when, and what is said when it comes differently."""
+
+from typing import Any
+
+from streams.cron import mistake
+from streams.domain.definition import Definition, canonical, problems
+from streams.domain.run import events as happened
+from streams.expressions import LANGUAGE
+from streams.rehearsal.coverage import coverage
+from streams.rehearsal.rehearsal import Rehearsal, rehearse
+from streams.rehearsal.scenario import UNWRITTEN
+from streams.rehearsal.scenario_file import scenarios_of
+from tests.support.pipeline_files import command, extract, load, pipeline
+
+DAY, HOUR, MINUTE = 86_400_000, 3_600_000, 60_000
+APPROVAL: dict[str, Any] = {
+    "name": "ask",
+    "approval": {"by": ["ann"], "deadline": "10d", "on_silence": "reject"},
+}
+SWITCH: dict[str, Any] = {
+    "name": "size",
+    "switch": {"cases": [{"when": "${{ inputs.n > 9 }}", "then": ["big"]}], "default": ["small"]},
+}
+
+
+def play(document: dict[str, Any], **scenario: Any) -> Rehearsal:
+    """Play one scenario on a pipeline; both must be without mistakes."""
+    assert problems(document, mistake, LANGUAGE) == []
+    text = canonical(document)
+    scenarios, wrong = scenarios_of({"scenarios": [{"name": "it", **scenario}]}, Definition.parse(text))
+    assert [str(problem) for problem in wrong] == []
+    return rehearse(text, scenarios[0])
+
+
+def told(rehearsal: Rehearsal, *left_out: type) -> list[tuple[str, int]]:
+    """Return the names of the run's events, each with the ms since the run was created."""
+    run = [event for event in rehearsal.events if event.aggregate == "run"]
+    return [
+        (f"{type(event.body).__name__} {getattr(event.body, 'step', '')}".strip(), event.at - run[0].at)
+        for event in run
+        if not isinstance(event.body, left_out)
+    ]
+
+
+def taken(document: dict[str, Any], rehearsal: Rehearsal, step: str) -> dict[str, int]:
+    """Return how often each branch of a step was taken."""
+    found = coverage(Definition.parse(canonical(document)), rehearsal.ways)
+    return {line.branch: line.times for line in found if line.step == step}
+
+
+def test_a_month_goes_by_with_an_approval_and_retries_at_their_times() -> None:
+    """No event is early, late or missing; nothing waits for a real clock."""
+    retry = {"attempts": 3, "initial": "1h", "multiplier": 3, "max": "1d", "jitter": "none"}
+    document = pipeline({"name": "settle", "wait": {"for": "25d"}}, {**APPROVAL, "after": ["settle"]},
+                        command("post", "ask", retry=retry))  # fmt: skip
+    came = play(
+        document,
+        steps={"post": [{"fail": {"times": 2, "duration": "5m"}}, {"succeed": {"duration": "10m"}}]},
+        approvals=[{"step": "ask", "after": "5d"}],
+        expect={"attempts": {"post": 3}, "duration": "30d4h20m", "outputs": {"ask": {"by": "ann"}}},
+    )
+    assert came.differences == ()
+    begin = 30 * DAY
+    assert told(came, happened.StepOffered) == [
+        ("RunCreated", 0), ("StepWaiting settle", 0),
+        ("StepSucceeded settle", 25 * DAY), ("StepWaiting ask", 25 * DAY),
+        ("StepDecided ask", begin), ("StepSucceeded ask", begin), ("StepClaimed post", begin),
+        ("StepRetryScheduled post", begin + 5 * MINUTE),
+        ("StepClaimed post", begin + 65 * MINUTE), ("StepRetryScheduled post", begin + 70 * MINUTE),
+        ("StepClaimed post", begin + 250 * MINUTE), ("StepSucceeded post", begin + 260 * MINUTE),
+        ("RunEnded", begin + 260 * MINUTE),
+    ]  # fmt: skip
+    assert taken(document, came, "post") == {
+        "succeeded": 1, "failed": 0, "retried": 2, "skipped after a failure": 0,
+    }  # fmt: skip
+
+
+def test_a_lost_runner_is_noticed_when_its_lease_runs_out_and_a_hanging_one_at_its_timeout() -> None:
+    """A runner that works for hours keeps its lease all the time."""
+    document = pipeline(
+        command("slow", retry={"attempts": 2, "initial": "1s", "jitter": "none"}, timeout="3h")
+    )
+    came = play(
+        document,
+        steps={"slow": [{"lose": {"duration": "1h"}}, "hang", {"succeed": {"duration": "2h"}}]},
+        expect={"attempts": {"slow": 3}},
+    )
+    assert came.differences == ()
+    lost = HOUR + 6_000
+    assert told(came, happened.StepClaimed, happened.RunCreated) == [
+        ("StepOffered slow", 0), ("StepLost slow", lost), ("StepOffered slow", lost),
+        ("StepRetryScheduled slow", lost + 3 * HOUR), ("StepOffered slow", lost + 3 * HOUR + 1_000),
+        ("StepSucceeded slow", lost + 5 * HOUR + 1_000), ("RunEnded", lost + 5 * HOUR + 1_000),
+    ]  # fmt: skip
+    assert taken(document, came, "slow") == {
+        "succeeded": 1, "failed": 0, "retried": 1, "timed out": 1, "runner lost": 1,
+    }  # fmt: skip
+
+
+def test_what_came_differently_is_told_in_one_sentence_each() -> None:
+    """Expected, actual, and why."""
+    came = play(
+        pipeline(command("a"), {**APPROVAL, "after": ["a"]}, limits=[{"name": "db", "max": 1}],
+                 alerts=[{"on": "failed", "notify": "x"}]),
+        steps={"a": {"fail": {"error": "no route", "retryable": False}}},
+        approvals=[{"step": "ask"}],
+        expect={"steps": {"ask": "waiting"}, "attempts": {"a": 2}, "outputs": {"a": {"rows": 1}}, "error": "x",
+                "duration": {"at_least": "1h"}, "alerts": []},
+    )  # fmt: skip
+    assert came.differences == (
+        "approvals[0]: approve ask never came: ask is skipped",
+        "status: expected succeeded, but it is failed (step a failed: no route)",
+        "error: expected 'x' in it, but it is 'step a failed: no route'",
+        "duration: expected at least 1h, but it is 0s",
+        "alerts: expected none, but there are failed",
+        "steps.ask: expected waiting, but it is skipped (step a failed)",
+        "attempts.a: expected 2, but there were 1",
+        "outputs.a.rows: expected 1, but it is not there",
+    )
+
+
+def test_a_decision_of_somebody_who_may_not_is_a_difference() -> None:
+    """The rules refuse it here as they would on a node."""
+    came = play(pipeline(APPROVAL), approvals=[{"step": "ask", "by": "carl"}], expect={"status": "failed"})
+    assert came.differences == (
+        "approvals[0]: approve ask was refused: step ask is for ann to decide, not for carl",
+    )
+
+
+def test_without_a_scenario_silence_decides_and_what_waits_for_ever_is_named() -> None:
+    """The run is not expected to end well: nobody is there."""
+    document = pipeline(APPROVAL, {"name": "invoices", "signal": {}})
+    came = rehearse(canonical(document), UNWRITTEN)
+    assert came.differences == ()
+    assert came.waits == "step invoices waits for signal invoices, without a deadline"
+    assert came.run["steps"][0]["error"] == "rejected: nobody decided within 10d"
+    assert taken(document, came, "ask")["silence"] == 1
+    assert taken(document, came, "invoices") == {"signal": 0}
+    hanging = play(pipeline(command("a")), steps={"a": "hang"}, expect={"status": "running"})
+    assert (hanging.differences, hanging.waits) == ((), "step a hangs, without a timeout")
+
+
+def test_coverage_knows_every_branch_and_how_often_it_was_taken() -> None:
+    """Cases of a switch, conditions, and what comes after steps that were left out."""
+    document = pipeline(
+        SWITCH, command("big", "size"), command("small", "size"), command("join", "big", "small"),
+        command("extra", "join", when="${{ inputs.extra }}"), command("after", "extra"),
+    )  # fmt: skip
+    came = play(document, input={"n": 3, "extra": False})
+    assert came.differences == ()
+    assert taken(document, came, "size") == {"case 1: inputs.n > 9": 0, "default": 1}
+    assert taken(document, came, "big")["not chosen"] == 1
+    assert taken(document, came, "small")["not chosen"] == 0
+    extra = taken(document, came, "extra")
+    assert (extra["when true"], extra["when false"], extra["not chosen"]) == (0, 1, 0)
+    assert taken(document, came, "after")["not chosen"] == 1
+    other = play(
+        document, input={"n": 30, "extra": True}, steps={"extra": {"fail": {}}}, expect={"status": "failed"}
+    )
+    assert taken(document, other, "size") == {"case 1: inputs.n > 9": 1, "default": 0}
+    assert taken(document, other, "extra")["when true"] == 1
+    assert taken(document, other, "after")["skipped after a failure"] == 1
+    assert taken(document, other, "(run)") == {"succeeded": 0, "failed": 1}
+
+
+def test_items_of_a_map_may_behave_differently() -> None:
+    """One by its own name, the others by the step's."""
+    document = pipeline(
+        {"name": "each", "map": {"over": [1, 2, 3], "tolerated_failures": 1, "command": {"argv": ["x"]}}}
+    )
+    came = play(
+        document,
+        steps={"each": {"succeed": {"output": {"ok": True}}}, "each[1]": {"fail": {}}},
+        expect={"outputs": {"each": {"failed": 1, "outputs": [{"ok": True}, None, {"ok": True}]}}},
+    )
+    assert came.differences == ()
+    assert taken(document, came, "each") == {"succeeded": 1, "failed": 0, "item failed": 1}
+
+
+def test_people_may_skip_a_step_and_cancel_the_run_and_it_is_tidied_up() -> None:
+    """Counts and records of a step are told; signals may come before anybody waits for them."""
+    document = pipeline(
+        extract("read"), load("write", "read"), {"name": "go", "after": ["write"], "signal": {"deadline": "1d"}},
+        {"name": "rest", "after": ["go"], "wait": {"for": "9d"}}, timeout="30d",
+    )  # fmt: skip
+    document["spec"]["finally"] = [command("tidy")]
+    came = play(
+        document,
+        steps={"read": {"succeed": {"records_out": 5}}, "write": "hang"},
+        signals=[{"name": "go", "at": "1h"}],
+        skips=[{"step": "write", "at": "2h", "by": "ann"}],
+        cancel={"at": "2d", "reason": "enough"},
+        expect={
+            "status": "cancelled",
+            "steps": {"go": "succeeded", "rest": "cancelled", "tidy": "succeeded"},
+        },
+    )
+    assert came.differences == ()
+    assert came.run["steps"][0]["records_out"] == 5
+    assert taken(document, came, "write")["skipped by hand"] == 1
+    assert taken(document, came, "go") == {"signal": 1, "silence": 0, "skipped after a failure": 0}
+    late = play(document, steps={"write": "hang"}, expect={"status": "timed_out", "duration": "30d"})
+    assert taken(document, late, "(run)")["timed out"] == 1

@@ -1,0 +1,57 @@
+"""Mistakes of a scenario file: each with its place and the way out."""
+
+from typing import Any
+
+import pytest
+
+from streams.domain.definition import Definition, canonical
+from streams.rehearsal.scenario_file import pipeline_of, scenarios_of
+from tests.support.pipeline_files import command, pipeline
+
+PLAN = Definition.parse(
+    canonical(
+        pipeline(
+            command("copy"),
+            {"name": "ask", "approval": {}},
+            {"name": "go", "signal": {"name": "start-it"}},
+        )
+    )
+)
+
+
+@pytest.mark.parametrize(
+    ("scenario", "said"),
+    [
+        ({"name": "x", "step": {}}, "scenarios[0].step: 'step' is not known here (did you mean steps?)"),
+        ({}, "scenarios[0].name: is missing"),
+        ({"name": "x", "start": "monday"}, "scenarios[0].start: 'monday' is no point in time"),
+        ({"name": "x", "steps": {"cpy": "hang"}}, "steps.cpy: no step is named 'cpy' (did you mean copy?)"),
+        ({"name": "x", "steps": {"copy": "fall"}}, "steps.copy: 'fall' is not known (did you mean fail?)"),
+        ({"name": "x", "steps": {"copy": {"hang": {}, "fail": {}}}}, "needs exactly one of succeed, fail"),
+        ({"name": "x", "steps": {"copy": {"fail": {"after": "1s"}}}}, "copy.fail.after: 'after' is not known"),
+        ({"name": "x", "steps": {"copy": [{"fail": {"times": 0}}]}}, "steps.copy[0].fail.times: 0 does not fit"),
+        ({"name": "x", "steps": {"ask": "fail"}}, "steps.ask: no runner takes a step of kind approval (say it under approvals)"),
+        ({"name": "x", "signals": [{"name": "start"}]}, "signals[0].name: no step waits for a signal 'start'"),
+        ({"name": "x", "signals": [{"name": "start-it", "at": "soon"}]}, "'soon' is no moment of this scenario"),
+        ({"name": "x", "approvals": [{"step": "copy"}]}, "approvals[0].step: 'copy' is no approval step"),
+        ({"name": "x", "approvals": [{"step": "ask", "at": "1h", "after": "1h"}]}, "after: stands beside at"),
+        ({"name": "x", "cancel": {}}, "cancel.at: is missing (write at: 2h, counted from the start)"),
+        ({"name": "x", "expect": {"status": "done"}}, "expect.status: 'done' is not known"),
+        ({"name": "x", "expect": {"attempts": {"copy": "2"}}}, "expect.attempts.copy: '2' does not fit"),
+        ({"name": "x", "expect": {"duration": {"at_least": "x"}}}, "duration.at_least: 'x' is no duration"),
+    ],
+)  # fmt: skip
+def test_every_mistake_names_its_place_and_the_fix(scenario: dict[str, Any], said: str) -> None:
+    """As in a pipeline file."""
+    _, problems = scenarios_of({"scenarios": [scenario]}, PLAN)
+    assert any(said in str(problem) for problem in problems), [str(problem) for problem in problems]
+
+
+def test_a_file_says_what_it_is_about() -> None:
+    """Its head is checked first: the rest depends on the pipeline."""
+    name, problems = pipeline_of({"apiVersion": "flexcore/v1", "kind": "Pipeline", "scenarios": []})
+    assert [str(problem) for problem in problems] == [
+        "kind: 'Pipeline' is not known (write kind: PipelineTest)",
+        "pipeline: is missing",
+    ]
+    assert name == "None"
