@@ -52,6 +52,8 @@ def _compiled(expression: str) -> cel.Expression:
         return _ENVIRONMENT.compile(expression)
     except RuntimeError as error:
         raise ValueError(_said(error)) from error
+    except TypeError as error:
+        raise ValueError("it has characters that are no Unicode text") from error
 
 
 def _said(error: RuntimeError) -> str:

@@ -184,10 +184,13 @@ Scope = Callable[[Named], Mapping[str, Any]]
 
 def evaluate(language: Language, expression: str, scope: Scope, chars_max: int = RESULT_CHARS_MAX) -> Any:
     """Return an expression's value as JSON data. Raise ValueError with the reason."""
-    names = scope(named(expression))
-    _within_budget(expression, names)
-    value = _plain(language.evaluate(_translated(expression), names))
-    size = len(json.dumps(value, ensure_ascii=False))
+    try:
+        names = scope(named(expression))
+        _within_budget(expression, names)
+        value = _plain(language.evaluate(_translated(expression), names))
+        size = len(json.dumps(value, ensure_ascii=False))
+    except RecursionError:
+        raise ValueError("a value is nested too deep") from None
     if size > chars_max:
         raise ValueError(f"the value has {size} characters, more than {chars_max}")
     return value
@@ -233,6 +236,8 @@ def _filled(language: Language, text: str, scope: Scope, as_text: bool) -> Any:
     # Who starts a run must not be able to read the secrets of the machine where its steps run.
     if filled.count("${") != written:
         raise ValueError("the value looks like a reference to a secret: those stand in the file itself")
+    if "\0" in filled:
+        raise ValueError("the text has a character 0, which no program can be given")
     return filled
 
 

@@ -39,4 +39,7 @@ def _run(run_id: str, run: Run) -> dict[str, Any]:
 
 
 def _time(at: int | None) -> str | None:
-    return None if at is None else instant.render(at)
+    try:
+        return None if at is None else instant.render(at)
+    except (OverflowError, OSError, ValueError):
+        raise ValueError(f"{at} ms is no point in time that a calendar has") from None

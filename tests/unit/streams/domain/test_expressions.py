@@ -1,5 +1,6 @@
 """Expressions in pipeline files: where they may stand, what they may name, what they become."""
 
+import json
 from typing import Any
 
 import pytest
@@ -13,7 +14,13 @@ from tests.support.pipeline_files import command, pipeline
 from tests.support.run_spec import created
 
 NAMES: dict[str, Any] = {
-    "inputs": {"day": "2026-11-24", "n": 3, "list": [1, 2, 3], "secret": "${env:CRM_URL}", "nothing": None},
+    "inputs": {
+        "day": "2026-11-24",
+        "n": 3,
+        "list": [1, 2, 3],
+        "secret": "${env:CRM_URL}",
+        "nothing": None,
+    },
     "steps": {"a-b": {"outputs": {"rows": 7}, "status": "succeeded"}},
     "run": {"id": "r1"},
     "slot": "2026-11-24T06:00:00Z",
@@ -73,6 +80,7 @@ def test_where_only_text_will_do_values_become_text() -> None:
         ("${{ {1: 2} }}", "keys of a map must be text"),
         ("${{ b'x' }}", "nothing that JSON knows"),
         ("${{ 0.0 / 0.0 }}", "nan is no number"),
+        ("a ${{ '\\x00' + inputs.day }}", "character 0"),
         ("${{ inputs.secret }}", "reference to a secret"),
         ("${{ [inputs.secret] }}", "reference to a secret"),
         ("${{ '$' }}{env:CRM_URL}", "reference to a secret"),
@@ -134,6 +142,7 @@ def test_text_and_expressions_come_by_turns() -> None:
         ("${{ run.pipelin }}", "did you mean pipeline?"),
         ("${{ }}", "is empty"),
         ("${{ inputs.n", "has no end"),
+        ("${{ '\ud800' }}", "no Unicode text"),
         ("${{ '" + "x" * 1_000 + "' }}", "more than 1000"),
     ],
 )
@@ -215,3 +224,18 @@ def test_items_are_named_in_a_map_only() -> None:
         "command": {"argv": ["echo", "${{ item + index }}"]},
     }
     assert found({"name": "a", "map": block}) == {}
+
+
+def test_a_slot_that_no_calendar_has_fails_the_step_and_not_the_worker() -> None:
+    """Anybody may send the command that creates a run."""
+    told = created({"name": "a", "command": {"argv": ["echo", "${{ slot }}"]}}, more={"slot": 10**18})
+    assert "no point in time" in (told.state.error or "")
+
+
+def test_what_the_language_cannot_hold_is_named() -> None:
+    """Wherever it stands in the input."""
+    deep = {"deep": json.loads("[" * 800 + "]" * 800)}
+    with pytest.raises(ValueError, match="nested too deep"):
+        evaluate(LANGUAGE, "inputs.deep", lambda _used: {"inputs": deep})
+    with pytest.raises(ValueError, match=r"out of range for 'inputs\['big'\]"):
+        evaluate(LANGUAGE, "inputs.day", lambda _used: {"inputs": {"day": 1, "big": 10**30}})
