@@ -17,7 +17,7 @@ from streams.domain.validation import NextSlot, schedule_problems
 # ---------------------------------------------------------------- commands
 @dataclass(frozen=True, slots=True)
 class SetSchedule:
-    """``spec`` is the definition's ``schedule`` as JSON text: cron + timezone, or every; overlap; catch_up."""
+    """``spec`` is the definition's ``schedule`` as JSON text: cron + timezone + dst, or every; overlap; catch_up."""
 
     spec: str
 

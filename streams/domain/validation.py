@@ -84,7 +84,7 @@ def _spec(found: Findings, value: object, check_schedule: ScheduleCheck) -> None
 
 def _schedule(found: Findings, value: object, check_schedule: ScheduleCheck) -> None:
     before = len(found.problems)
-    keys = ("cron", "every", "timezone", "overlap", "catch_up")
+    keys = ("cron", "every", "timezone", "dst", "overlap", "catch_up")
     schedule = found.mapping("spec.schedule", value, keys)
     if schedule is None:
         return
@@ -95,8 +95,11 @@ def _schedule(found: Findings, value: object, check_schedule: ScheduleCheck) -> 
     for key in ("cron", "timezone"):
         if key in schedule:
             found.text(f"spec.schedule.{key}", schedule[key])
-    if "timezone" in schedule and "cron" not in schedule:
-        found.add("spec.schedule.timezone", "means something only with cron", "remove timezone, or use cron")
+    for key in ("timezone", "dst"):
+        if key in schedule and "cron" not in schedule:
+            found.add(f"spec.schedule.{key}", "means something only with cron", f"remove {key}, or use cron")
+    if "dst" in schedule:
+        found.one_of("spec.schedule.dst", schedule["dst"], ("first", "both", "skip"))
     if "every" in schedule:
         found.duration("spec.schedule.every", schedule["every"], 1_000, YEAR_MS)
     if "overlap" in schedule:

@@ -1,6 +1,6 @@
 """The calendar of schedules."""
 
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -18,13 +18,19 @@ def ms(year: int, month: int, day: int, hour: int, minute: int, *, fold: int = 0
     return int(datetime(year, month, day, hour, minute, fold=fold, tzinfo=NEW_YORK).timestamp() * 1000)
 
 
-def slots(cron: str, after: int, until: int) -> list[str]:
-    """Return the slots between two moments as New York's clocks show them, with their offset from UTC in hours."""
+def slots(cron: str, after: int, until: int, zone: ZoneInfo = NEW_YORK, **more: str) -> list[str]:
+    """Return the slots between two moments as the zone's clocks show them, with their offset from UTC in hours."""
     found = []
-    spec = {"cron": cron, "timezone": "America/New_York"}
+    spec = {"cron": cron, "timezone": zone.key, **more}
     while (after := next_slot(spec, after)) < until:
-        found.append(datetime.fromtimestamp(after / 1000, NEW_YORK).strftime("%d %H:%M %z")[:-2])
+        found.append(datetime.fromtimestamp(after / 1000, zone).strftime("%d %H:%M %z").removesuffix("00"))
     return found
+
+
+def night(zone: str, *day: int) -> tuple[int, int, ZoneInfo]:
+    """Return the 36 hours from noon of the day before, as ``slots`` wants them."""
+    noon = int(datetime(*day, tzinfo=UTC).timestamp() * 1000) - 12 * 3_600_000  # type: ignore[misc,arg-type]  # a date
+    return noon, noon + 36 * 3_600_000, ZoneInfo(zone)
 
 
 SPRING = (ms(2024, 3, 10, 0, 1), ms(2024, 3, 11, 0, 1))
@@ -55,6 +61,34 @@ def test_in_autumn_a_wildcard_hour_fires_in_both() -> None:
         "03 01:00 -05",
         "03 01:30 -05",
     ]
+
+
+@pytest.mark.parametrize(
+    ("dst", "spring", "autumn", "midnight"),
+    [
+        ("first", ["10 03:00 -04"], ["03 01:30 -04"], ["04 01:00 -02"]),
+        ("both", ["10 03:00 -04"], ["03 01:30 -04", "03 01:30 -05"], ["04 01:00 -02"]),
+        ("skip", [], ["03 01:30 -04"], []),
+    ],
+)
+def test_the_schedule_says_what_becomes_of_times_that_do_not_come_or_come_twice(
+    dst: str, spring: list[str], autumn: list[str], midnight: list[str]
+) -> None:
+    """In São Paulo it was midnight that did not come, and the hour before midnight that came twice."""
+    assert slots("30 2 * * *", *SPRING, dst=dst) == spring
+    assert slots("30 1 * * *", *AUTUMN, dst=dst) == autumn
+    assert slots("30 0 * * *", *night("America/Sao_Paulo", 2018, 11, 4), dst=dst) == midnight
+    back = slots("30 23 * * *", *night("America/Sao_Paulo", 2018, 2, 18), dst=dst)
+    assert back == ["17 23:30 -02", "17 23:30 -03"][: len(autumn)]
+
+
+def test_a_schedule_that_goes_by_the_clock_does_so_at_midnight_and_by_half_hours() -> None:
+    """On the first day of summer too, chosen by its date; and the hour that a shorter change cuts into is not lost."""
+    begin = night("America/Sao_Paulo", 2018, 11, 4)
+    assert slots("0 */2 * * SUN", *begin)[:2] == ["04 02:00 -02", "04 04:00 -02"]
+    assert slots("0 23,0,1 * * *", *begin) == ["03 23:00 -03", "04 01:00 -02"]
+    half_hour = slots("0 */2 * * *", *night("Australia/Lord_Howe", 2024, 4, 7))
+    assert half_hour[:3] == ["07 00:00 +11", "07 02:00 +1030", "07 04:00 +1030"]
 
 
 def test_in_the_repeated_hour_the_next_slot_still_lies_ahead() -> None:

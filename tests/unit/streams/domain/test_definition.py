@@ -65,6 +65,8 @@ def test_missing_parts_are_named() -> None:
         ({"cron": "* * * * *", "timezone": "Mars/Phobos"}, "", "no time zone"),
         ({"cron": 5}, ".cron", "is no text"),
         ({"every": "5s", "timezone": "UTC"}, ".timezone", "only with cron"),
+        ({"every": "5s", "dst": "first"}, ".dst", "only with cron"),
+        ({"cron": "0 2 * * *", "dst": "second"}, ".dst", "not known"),
         ({"every": "1ms"}, ".every", "out of bounds"),
         ({"every": "5s", "overlap": "wait"}, ".overlap", "not known"),
         ({"every": "5s", "catch_up": "yes"}, ".catch_up", "no duration"),
