@@ -20,6 +20,7 @@ _FREE_TEXT = (
     "why",
     "headers",
     "sample",
+    "scenario",
 )
 _KEPT_WHOLE = (
     "id",
@@ -33,6 +34,7 @@ _KEPT_WHOLE = (
     "field",
     "next_slot",
     "check",
+    "virtual_time",
 )
 _WIDTH_MIN = 6
 _YEAR_2001_MS = 978_307_200_000

@@ -70,7 +70,7 @@ def test(session: Session, file: str | None, files: tuple[str, ...], junit: str 
     taken = sum(row["taken"] > 0 for row in report["coverage"])
     virtual = duration.render(sum(row["virtual_ms"] for row in report["scenarios"]))
     say(
-        f"{len(report['scenarios'])} scenarios, {failed} failed; {taken} of {len(report['coverage'])} branches taken; "
+        f"{len(report['scenarios'])} played, {failed} failed; {taken} of {len(report['coverage'])} branches taken; "
         f"{virtual} of virtual time in {took_s:.2f} s"
     )
     return EXIT_FAILED if failed else EXIT_OK

@@ -41,6 +41,8 @@ def coverage(plan: Definition, ways: Counter[Way]) -> list[Taken]:
 def _wanted(plan: Definition) -> Iterator[Way]:
     for branch in ("succeeded", "failed", *(("timed out",) if plan.timeout_ms is not None else ())):
         yield RUN, branch
+    for limit in plan.limits:
+        yield RUN, f"waited for limit {limit}"
     unchosen = _unchosen(plan)
     for step in plan.steps.values():
         for branch in _branches(plan, step):
@@ -114,6 +116,7 @@ class _Walk:
         self.run_id = run_id
         self.run = run
         self.before: happened.Event | None = None
+        self.awaited: dict[str, int] = {}
         self.claimed: dict[str, int] = {}
         self.waiting: set[str] = set()
         self.decided: set[str] = set()
@@ -123,6 +126,10 @@ class _Walk:
         """Return the branches that the event takes."""
         if isinstance(event, happened.RunEnded):
             yield RUN, event.status.replace("_", " ")
+        if isinstance(event, happened.LimitAwaited):
+            self.awaited[event.limit] = event.at
+        if isinstance(event, happened.LimitGranted) and event.at > self.awaited[event.limit]:
+            yield RUN, f"waited for limit {event.limit}"
         if not isinstance(event, happened.StepEvent | happened.StepClaimed | happened.StepWaiting
                           | happened.StepMapped | happened.StepSucceeded):  # fmt: skip
             self.before = event

@@ -4,7 +4,7 @@ import json
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any
 
 from streams.aggregates import builtin
@@ -13,6 +13,7 @@ from streams.domain.aggregate import Aggregate, TaskOffer
 from streams.domain.alert import IncidentOpened
 from streams.domain.definition import Definition, compact
 from streams.domain.identity import run_id
+from streams.domain.limit import AcquireLimit, ReleaseLimit
 from streams.domain.pipeline import ApplyPipeline, StartRun
 from streams.domain.run import events as happened
 from streams.domain.run.state import Run, document
@@ -92,6 +93,8 @@ class _Stage:
         for deed in self.scenario.deeds:
             if deed.at is not None:
                 self._plan(deed, deed.at)
+        for name, held_ms in self.scenario.limits.items():
+            self._hold(name, Definition.parse(self.definition).limits[name], self.scenario.start + held_ms)
         self.world.ask("pipeline", self.name, ApplyPipeline(self.definition))
         start = StartRun(
             key=self.scenario.name,
@@ -104,6 +107,14 @@ class _Stage:
         # The schedule would start other runs for as long as this one goes on.
         until = self.scenario.start + HORIZON_MS
         self.world.live(lambda: self.run.ended, until, still=frozenset({"schedule"}))
+
+    def _hold(self, limit: str, places: int, until: int) -> None:
+        def release(holder: str) -> None:
+            self.world.ask("limit", limit, ReleaseLimit(holder))
+
+        for holder in (f"another-{number}" for number in range(places)):
+            self.world.ask("limit", limit, AcquireLimit(holder, places))
+            self.world.plan(until, partial(release, holder))
 
     def _told(self, event: Happened) -> None:
         self.events.append(event)

@@ -68,7 +68,8 @@ class Expectation:
 class Scenario:
     """One run to be rehearsed: how it begins, what its steps do, what people do, what must come of it.
 
-    Steps that are not named succeed at once, each time. ``input`` is JSON text.
+    Steps that are not named succeed at once, each time. ``input`` is JSON text; ``limits`` says how long (ms) other runs
+    hold all places of a limit.
     """
 
     name: str
@@ -77,6 +78,7 @@ class Scenario:
     full_refresh: bool = False
     slot: int | None = None
     steps: Mapping[str, tuple[Behaviour, ...]] = field(default_factory=dict)
+    limits: Mapping[str, int] = field(default_factory=dict)
     deeds: tuple[Deed, ...] = ()
     expect: Expectation = Expectation()
 

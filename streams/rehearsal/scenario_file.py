@@ -15,6 +15,8 @@ API_VERSION = "flexcore/v1"
 KIND = "PipelineTest"
 TIMES_MAX = 1_000
 ATTEMPTS_MAX = 100_000
+PLACES_MAX = 1_000
+ALERTS = ("failed", "succeeded", "quiet", "slow")
 COUNTS = ("records_in", "records_out", "records_rejected", "bytes")
 RUN_STATUSES = ("running", "queued", "cancelling", *sorted(RUN_ENDED))
 STEP_STATUSES = ("pending", "queued", "running", "waiting", "retrying", "mapping", *sorted(STEP_ENDED))
@@ -60,7 +62,7 @@ class _Reader:
         self.start = START
 
     def scenario(self, value: object) -> Scenario:
-        known = ("name", "start", "input", "full_refresh", "slot", "steps", "signals", "approvals", "skips", "cancel", "expect")  # fmt: skip
+        known = ("name", "start", "input", "full_refresh", "slot", "steps", "limits", "signals", "approvals", "skips", "cancel", "expect")  # fmt: skip
         item = self.found.mapping(self.path, value, known) or {}
         self.found.text(f"{self.path}.name", item.get("name"))
         self.start = self._instant(f"{self.path}.start", item.get("start")) or START
@@ -79,6 +81,7 @@ class _Reader:
             full_refresh=item.get("full_refresh", False),
             slot=self._instant(f"{self.path}.slot", item.get("slot")),
             steps=self._steps(f"{self.path}.steps", item.get("steps", {})),
+            limits=self._limits(f"{self.path}.limits", item.get("limits", {})),
             deeds=tuple(deeds),
             expect=self._expect(f"{self.path}.expect", item.get("expect", {})),
         )
@@ -134,6 +137,15 @@ class _Reader:
             **{name: block[name] for name in ("error", "tail", "retryable") if name in block},
         )
 
+    def _limits(self, path: str, value: object) -> dict[str, int]:
+        limits = self._mapping(path, value)
+        for name in limits:
+            if name not in self.plan.limits:
+                self.found.unknown(f"{path}.{name}", f"no limit is named {name!r}", name, self.plan.limits)
+            elif self.plan.limits[name] > PLACES_MAX:
+                self.found.add(f"{path}.{name}", f"has more than {PLACES_MAX} places", "leave it out")
+        return {name: self._duration(f"{path}.{name}", said) or 0 for name, said in limits.items()}
+
     # ------------------------------------------------------------ what people and other systems do
     def _list(self, key: str, item: Mapping[str, Any], read: Any) -> list[Deed]:
         path = f"{self.path}.{key}"
@@ -141,37 +153,34 @@ class _Reader:
 
     def _signal(self, path: str, value: object) -> Deed:
         item = self.found.mapping(path, value, ("name", "payload", "at", "after")) or {}
-        name = item.get("name")
-        self.found.text(f"{path}.name", name)
-        names = sorted({step.signal for step in self.plan.steps.values() if step.kind == "signal"})
-        if isinstance(name, str) and name and name not in names:
-            self.found.unknown(f"{path}.name", f"no step waits for a signal {name!r}", name, names)
-        payload = self._mapping(f"{path}.payload", item.get("payload", {}))
+        name = self._word(f"{path}.name", item.get("name"))
         waiting = {
             step.name for step in self.plan.steps.values() if step.kind == "signal" and step.signal == name
         }
-        command = asked.SignalRun(str(name), compact(payload))
-        return self._deed(path, f"signal {name}", command, item, waiting)
+        if name and not waiting:
+            names = sorted({step.signal for step in self.plan.steps.values() if step.kind == "signal"})
+            self.found.unknown(f"{path}.name", f"no step waits for a signal {name!r}", name, names)
+        payload = self._mapping(f"{path}.payload", item.get("payload", {}))
+        return self._deed(path, f"signal {name}", asked.SignalRun(name, compact(payload)), item, waiting)
 
     def _approval(self, path: str, value: object) -> Deed:
         item = self.found.mapping(path, value, ("step", "decision", "by", "note", "at", "after")) or {}
-        name, decision = item.get("step"), item.get("decision", "approve")
+        name, decision = self._word(f"{path}.step", item.get("step")), item.get("decision", "approve")
         approvals = {step.name: step for step in self.plan.steps.values() if step.kind == "approval"}
-        self.found.text(f"{path}.step", name)
-        if isinstance(name, str) and name and name not in approvals:
+        if name and name not in approvals:
             self.found.unknown(f"{path}.step", f"{name!r} is no approval step", name, approvals)
         self.found.one_of(f"{path}.decision", decision, ("approve", "reject"))
         kind = asked.RejectStep if decision == "reject" else asked.ApproveStep
         may = approvals[name].spec.get("by") if name in approvals else None
         item = {"by": may[0], **item} if may else item
-        return self._deed(path, f"{decision} {name}", kind(str(name), item.get("note")), item, {str(name)})
+        return self._deed(path, f"{decision} {name}", kind(name, item.get("note")), item, {name})
 
     def _skip(self, path: str, value: object) -> Deed:
         item = self.found.mapping(path, value, ("step", "by", "reason", "at")) or {}
-        if "step" not in item or self._known(f"{path}.step", item["step"], items=True):
-            self.found.text(f"{path}.step", item.get("step"))
-        command = asked.SkipStep(str(item.get("step")), item.get("reason"))
-        return self._deed(path, f"skip {item.get('step')}", command, item)
+        name = self._word(f"{path}.step", item.get("step"))
+        if name:
+            self._known(f"{path}.step", name, items=True)
+        return self._deed(path, f"skip {name}", asked.SkipStep(name, item.get("reason")), item)
 
     def _cancel(self, path: str, value: object) -> Deed:
         item = self.found.mapping(path, value, ("by", "reason", "now", "at")) or {}
@@ -222,6 +231,8 @@ class _Reader:
             self._mapping(f"{path}.outputs.{name}", said)
         least, most = self._bounds(f"{path}.duration", item.get("duration"))
         alerts = [rule for _, rule in self.found.items(f"{path}.alerts", item.get("alerts", []))]
+        for index, rule in enumerate(alerts):
+            self.found.one_of(f"{path}.alerts[{index}]", rule, ALERTS)
         return Expectation(
             status=status,
             error=item.get("error"),
@@ -248,11 +259,14 @@ class _Reader:
         return least, self._duration(f"{path}.at_most", item.get("at_most"))
 
     # ------------------------------------------------------------ words that stand in many places
-    def _known(self, path: str, name: object, *, items: bool) -> bool:
-        base = item_of(name) if isinstance(name, str) else ""
-        if name in self.plan.steps or (items and base in self.plan.items):
+    def _word(self, path: str, value: object) -> str:
+        self.found.text(path, value)
+        return value if isinstance(value, str) else ""
+
+    def _known(self, path: str, name: str, *, items: bool) -> bool:
+        if name in self.plan.steps or (items and item_of(name) in self.plan.items):
             return True
-        self.found.unknown(path, f"no step is named {name!r}", str(name), self.plan.steps)
+        self.found.unknown(path, f"no step is named {name!r}", name, self.plan.steps)
         return False
 
     def _mapping(self, path: str, value: object) -> dict[str, Any]:

@@ -33,9 +33,7 @@ def test_the_example_of_the_readme_goes_as_it_says(project: Path, capsys: pytest
     assert "month-end\tpost\tretried\t3" in lines
     assert "month-end\tpost\trunner lost\t1" in lines
     assert "month-end\treport\twhen false\tnever" in lines
-    assert re.search(
-        r"2 scenarios, 0 failed; \d+ of \d+ branches taken; 64d\S+ of virtual time in", shown.err
-    )
+    assert re.search(r"2 played, 0 failed; \d+ of \d+ branches taken; 64d\S+ of virtual time in", shown.err)
 
 
 def test_what_fails_is_told_and_ends_with_1(project: Path, capsys: pytest.CaptureFixture[str]) -> None:

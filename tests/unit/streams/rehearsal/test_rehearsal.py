@@ -201,3 +201,14 @@ def test_people_may_skip_a_step_and_cancel_the_run_and_it_is_tidied_up() -> None
     assert taken(document, came, "go") == {"signal": 1, "silence": 0, "skipped after a failure": 0}
     late = play(document, steps={"write": "hang"}, expect={"status": "timed_out", "duration": "30d"})
     assert taken(document, late, "(run)")["timed out"] == 1
+
+
+def test_a_run_waits_while_others_hold_its_limit() -> None:
+    """And is timed out, if they hold it for too long; then it was never at work."""
+    document = pipeline(command("a"), limits=[{"name": "db", "max": 2}], timeout="3h")
+    came = play(document, limits={"db": "2h"}, expect={"duration": "2h"})
+    assert came.differences == ()
+    assert taken(document, came, "(run)")["waited for limit db"] == 1
+    late = play(document, limits={"db": "4h"}, expect={"status": "timed_out", "steps": {"a": "cancelled"}})
+    assert late.differences == ()
+    assert taken(document, play(document), "(run)")["waited for limit db"] == 0

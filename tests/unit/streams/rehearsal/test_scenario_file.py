@@ -1,22 +1,20 @@
 """Mistakes of a scenario file: each with its place and the way out."""
 
+import copy
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
 from streams.domain.definition import Definition, canonical
+from streams.rehearsal.rehearsal import rehearse
 from streams.rehearsal.scenario_file import pipeline_of, scenarios_of
 from tests.support.pipeline_files import command, pipeline
 
-PLAN = Definition.parse(
-    canonical(
-        pipeline(
-            command("copy"),
-            {"name": "ask", "approval": {}},
-            {"name": "go", "signal": {"name": "start-it"}},
-        )
-    )
+TEXT = canonical(
+    pipeline(command("copy"), {"name": "ask", "approval": {}}, {"name": "go", "signal": {"name": "start-it"}})
 )
+PLAN = Definition.parse(TEXT)
 
 
 @pytest.mark.parametrize(
@@ -55,3 +53,38 @@ def test_a_file_says_what_it_is_about() -> None:
         "pipeline: is missing",
     ]
     assert name == "None"
+
+
+WHOLE: dict[str, Any] = {
+    "name": "x", "start": "2026-01-01T00:00:00Z", "input": {}, "full_refresh": True, "slot": "2026-01-01T00:00:00Z",
+    "steps": {"copy": [{"fail": {"error": "e", "tail": "t", "retryable": True, "times": 2, "duration": "1s"}}]},
+    "limits": {}, "signals": [{"name": "start-it", "payload": {}, "at": "1d"}],
+    "approvals": [{"step": "ask", "decision": "reject", "by": "ann", "note": "n", "after": "1d"}],
+    "skips": [{"step": "copy", "by": "ann", "reason": "r", "at": "1h"}], "cancel": {"at": "9d", "now": True},
+    "expect": {"status": "failed", "error": "e", "steps": {"copy": "failed"}, "outputs": {"copy": {}},
+               "attempts": {"copy": 1}, "duration": {"at_least": "1s", "at_most": "2s"}, "alerts": ["failed"]},
+}  # fmt: skip
+
+
+def places(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    """Yield the way to every value inside."""
+    yield path
+    parts = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for key, part in parts:
+        yield from places(part, (*path, key))
+
+
+@pytest.mark.parametrize("place", list(places(WHOLE))[1:], ids=str)
+def test_nothing_that_stands_anywhere_breaks_the_reader(place: tuple[Any, ...]) -> None:
+    """It is right, or a mistake is told; nothing is raised."""
+    assert scenarios_of({"scenarios": [WHOLE]}, PLAN)[1] == []
+    wrong: list[Any] = [None, 5, -1, "", "x", True, [], [[]], {}, {"x": []}, 1.5]
+    for junk in wrong:
+        broken = copy.deepcopy(WHOLE)
+        inside: Any = broken
+        for key in place[:-1]:
+            inside = inside[key]
+        inside[place[-1]] = junk
+        scenarios, problems = scenarios_of({"scenarios": [broken]}, PLAN)
+        if not problems:
+            rehearse(TEXT, scenarios[0])
