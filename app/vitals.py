@@ -116,7 +116,10 @@ class Vitals:
                 str(n): float(phase == "ready") for n, phase in worker.engine.ownership.phases().items()
             }
             gauges["aggregate_paused"] = lambda: dict.fromkeys(worker.engine.breakers.paused(), 1.0)
-            gauges["worker_buffered"] = lambda: {"records": float(worker.engine.ownership.buffered)}
+            gauges["worker_buffered"] = lambda: {
+                unit: float(count)
+                for unit, count in zip(("records", "bytes"), worker.engine.ownership.buffered, strict=True)
+            }
         if (projector := self.projector) is not None:
             gauges["projector_lag"] = projector.lag
         if (runner := self.runner) is not None:

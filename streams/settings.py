@@ -38,6 +38,7 @@ class WorkerSettings:
     audit_key: Path | None = None
     queues: tuple[str, ...] = ("default",)
     buffer_records_max: int = 20_000
+    buffer_bytes_max: int = 64 << 20
 
 
 @dataclass(frozen=True, slots=True)

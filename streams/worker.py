@@ -179,7 +179,9 @@ def _app(
     app.transport = LibrdkafkaTransport([URL(url)], app)
     consumer = app.consumer
     assert isinstance(consumer, BatchConsumer)
-    consumer.configure(engine, consumer_settings(settings), settings.buffer_records_max)
+    consumer.configure(
+        engine, consumer_settings(settings), settings.buffer_records_max, settings.buffer_bytes_max
+    )
     app.on_before_shutdown.connect(cast(Any, _leave), weak=False)
     decide.register(app, engine.ownership, commands_topics)
     app.service(_engine_service(engine, standbys))

@@ -2,7 +2,9 @@
 
 import time
 from collections.abc import Mapping
+from concurrent.futures import Future
 from dataclasses import dataclass
+from typing import TypeVar
 
 from confluent_kafka import KafkaError, KafkaException, TopicCollection, TopicPartition
 from confluent_kafka.admin import AdminClient
@@ -11,6 +13,7 @@ from confluent_kafka.cimpl import NewTopic
 
 from connectors.sdk.errors import Unavailable
 
+_T = TypeVar("_T")
 PARTITIONS = 4
 RETENTION_MS = 7 * 86_400_000
 _RECORD_BYTES_MAX = 4 << 20
@@ -44,7 +47,7 @@ class DatasetTopics:
         """Return the topic, or None when there is none of that name."""
         future = self._admin.describe_topics(TopicCollection([topic]), request_timeout=_TIMEOUT_S)[topic]
         try:
-            found = future.result(_TIMEOUT_S)
+            found = _answer(future)
         except KafkaException as error:
             if error.args[0].code() in (KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC):
                 return None
@@ -64,7 +67,7 @@ class DatasetTopics:
         }
         new = NewTopic(topic, PARTITIONS, self._replication, config=config)
         try:
-            self._admin.create_topics([new], request_timeout=_TIMEOUT_S)[topic].result(_TIMEOUT_S)
+            _answer(self._admin.create_topics([new], request_timeout=_TIMEOUT_S)[topic])
         except KafkaException as error:
             if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
                 raise Unavailable(f"Kafka does not create {topic}: {error.args[0].str()}") from error
@@ -90,10 +93,19 @@ class DatasetTopics:
         while True:
             try:
                 futures = self._admin.list_offsets(asked, request_timeout=_TIMEOUT_S)
-                return {part.partition: future.result(_TIMEOUT_S).offset for part, future in futures.items()}
+                return {part.partition: _answer(future).offset for part, future in futures.items()}
             except KafkaException as error:
                 # A topic that was made a moment ago may be without leaders for another moment.
                 if error.args[0].code() not in _MOMENTARY or time.monotonic() > deadline:
                     told = f"Kafka does not tell the offsets of {facts.name}: {error.args[0].str()}"
                     raise Unavailable(told) from error
                 time.sleep(0.05)
+
+
+def _answer(future: Future[_T]) -> _T:
+    """Return what Kafka says; silence is an error of Kafka's like the others."""
+    try:
+        return future.result(_TIMEOUT_S)
+    except TimeoutError:
+        silence = f"no answer within {_TIMEOUT_S:.0f} s"
+        raise KafkaException(KafkaError(KafkaError._TIMED_OUT, silence)) from None

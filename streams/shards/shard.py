@@ -1,13 +1,12 @@
 """What a worker holds of a shard: per aggregate the states, the index of command ids, and where it stands in the log."""
 
 import heapq
-from collections import deque
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from streams.domain.aggregate import Aggregate
-from streams.shards.record import Record
+from streams.shards.pending import Pending
 from streams.shards.saved import Remembered, Saved
 from streams.shards.trail import Trail
 
@@ -41,7 +40,7 @@ class Slice:
     metadata: str = ""
     sequence: int = 0
     position: int = 0
-    pending: deque[Record] = field(default_factory=deque)
+    pending: Pending = field(default_factory=Pending)
     timers: list[tuple[int, bytes]] = field(default_factory=list)
     arm_at: int = 0
     armed: bool = False
@@ -107,6 +106,7 @@ class Shard:
     phase: Phase = "loading"
     epoch: int = 0
 
-    def buffered(self, resting: Collection[str]) -> int:
-        """Return how many records are fetched and not yet decided, of all aggregates but the ``resting`` ones."""
-        return sum(len(piece.pending) for name, piece in self.slices.items() if name not in resting)
+    def buffered(self, resting: Collection[str]) -> tuple[int, int]:
+        """Return how many records, and bytes, are fetched and not yet decided, of all aggregates but the ``resting``."""
+        waiting = [piece.pending for name, piece in list(self.slices.items()) if name not in resting]
+        return sum(map(len, waiting)), sum(pending.bytes for pending in waiting)

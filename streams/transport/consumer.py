@@ -40,13 +40,16 @@ class BatchConsumer(FaustConsumer):
     client_settings: Mapping[str, Any]
     incremental: bool
     buffer_records_max: int
+    buffer_bytes_max: int
 
-    def configure(self, engine: Engine, settings: Mapping[str, Any], buffer_records_max: int) -> None:
-        """Give the consumer its engine and librdkafka's settings (group, protocol, session)."""
+    def configure(
+        self, engine: Engine, settings: Mapping[str, Any], buffer_records_max: int, buffer_bytes_max: int
+    ) -> None:
+        """Give the consumer its engine, librdkafka's settings (group, protocol, session), and the bounds of what waits."""
         self.engine = engine
         self.client_settings = settings
         self.incremental = settings.get("group.protocol") == "consumer"
-        self.buffer_records_max = buffer_records_max
+        self.buffer_records_max, self.buffer_bytes_max = buffer_records_max, buffer_bytes_max
         self._owned: set[TP] = set()
         self._inbox: dict[tuple[str, int], Batch] = {}
         self._inbox_lock = threading.Lock()
@@ -145,13 +148,13 @@ class BatchConsumer(FaustConsumer):
 
     def _back_pressure(self, client: Client) -> None:
         """Pause instead of not polling: a member that does not poll is thrown out of the group."""
-        buffered = self.engine.ownership.buffered + sum(
-            len(batch.records) for batch in list(self._inbox.values())
-        )
-        if not self._paused and buffered > self.buffer_records_max:
+        waiting = [record for batch in list(self._inbox.values()) for record in batch.records]
+        records, size = self.engine.ownership.buffered
+        records, size = records + len(waiting), size + sum(map(len, waiting))
+        if not self._paused and (records > self.buffer_records_max or size > self.buffer_bytes_max):
             self._paused = True
             client.pause([TopicPartition(*part) for part in self._flowing])
-        elif self._paused and buffered < self.buffer_records_max // 2:
+        elif self._paused and records < self.buffer_records_max // 2 and size < self.buffer_bytes_max // 2:
             self._paused = False
             client.resume([TopicPartition(*part) for part in self._flowing if part[0] not in self._resting])
 

@@ -155,7 +155,7 @@ class Engine:
         condemned = self._condemned.get((name, part.slice.shard), frozenset())
         for begin in range(0, len(records), _PASS_RECORDS):
             if self.breakers.left_alone(name):
-                part.slice.pending.extendleft(reversed(records[begin:]))
+                part.slice.pending.put_back(records[begin:])
                 return
             some = records[begin : begin + _PASS_RECORDS]
             judged, failed = part.judged, part.failed

@@ -106,11 +106,12 @@ class Ownership:
         return all(phase == "ready" for phase in self.phases().values())
 
     @property
-    def buffered(self) -> int:
-        """Records fetched and to be decided: the transport pauses fetching above its limit. Resting ones do not count:
-        they would hold up the others.
+    def buffered(self) -> tuple[int, int]:
+        """Records, and their bytes, fetched and to be decided: the transport pauses fetching above its limits. Resting
+        ones do not count: they would hold up the others.
         """
-        return sum(shard.buffered(self._resting) for shard in list(self._shards.values()))
+        each = [shard.buffered(self._resting) for shard in list(self._shards.values())]
+        return sum(records for records, _ in each), sum(size for _, size in each)
 
     def progress(self) -> dict[int, float]:
         """Return how far the shards being loaded are, from 0 to 1."""
@@ -233,7 +234,7 @@ class Ownership:
 
     def recall(self, piece: Slice, numbers: tuple[int, ...], rest: list[Record]) -> None:
         """Put records back, and decide them once chunks of old answers are read back. The other slices go on."""
-        piece.pending.extendleft(reversed(rest))
+        piece.pending.put_back(rest)
         piece.recalling = True
         self._run(self._recall(piece, numbers))
 

@@ -94,10 +94,9 @@ def take(
         rests = bool(limits) and limits.get(piece.aggregate.name) == 0
         if piece.pending and not piece.recalling and not rests and records_max > 0 and bytes_max > 0:
             name = piece.aggregate.name
-            taken = _records(piece, min(records_max, limits.get(name, records_max)), bytes_max)
+            taken, size = piece.pending.take(min(records_max, limits.get(name, records_max)), bytes_max)
             if name in limits:
                 limits[name] -= len(taken)
-            size = sum(map(len, taken))
             records_max, bytes_max = records_max - len(taken), bytes_max - size
             work.records += len(taken)
             work.bytes += size
@@ -107,16 +106,6 @@ def take(
         if not piece.pending and piece.aggregate.tick is not None and not rests:
             _timers(work, chunk, shard, piece, now_ms)
     return chunk
-
-
-def _records(piece: Slice, records_max: int, bytes_max: int) -> list[Record]:
-    pending = piece.pending
-    taken: list[Record] = []
-    while pending and len(taken) < records_max and bytes_max > 0:
-        record = pending.popleft()
-        taken.append(record)
-        bytes_max -= len(record)
-    return taken
 
 
 def _timers(work: Work, chunk: Chunk, shard: Shard, piece: Slice, now_ms: int) -> None:

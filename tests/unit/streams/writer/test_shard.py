@@ -6,6 +6,7 @@ from typing import Any
 
 from streams.domain.aggregate import Aggregate
 from streams.shards.identity import derived, uuid_bytes
+from streams.shards.pending import Pending
 from streams.shards.shard import Entry, Shard, Slice
 from streams.writer.transaction import Membership
 from streams.writer.work import Work, next_timer, take
@@ -88,8 +89,8 @@ def test_time_counts_for_what_is_decided_and_not_yet_committed() -> None:
 def test_work_is_bounded_by_records_and_bytes() -> None:
     """What does not fit waits for the next chunk; the longest queue goes first."""
     long, short = Slice(_TIMED, 0), Slice(_TIMED, 1)
-    long.pending.extend(deposit(1, number) for number in range(10))
-    short.pending.extend(deposit(1, number) for number in range(3))
+    long.pending.extend([deposit(1, number) for number in range(10)])
+    short.pending.extend([deposit(1, number) for number in range(3)])
     shards = [Shard(0, {"account": long}, "ready"), Shard(1, {"account": short}, "ready")]
     work = Work()
     chunk = take(work, shards, 0, 11, 1 << 20, {})
@@ -100,7 +101,7 @@ def test_work_is_bounded_by_records_and_bytes() -> None:
 def test_a_shard_that_is_loading_is_left_alone() -> None:
     """Only ready shards work; claiming ones are claimed, once."""
     piece = Slice(_TIMED, 0)
-    piece.pending.append(deposit(1))
+    piece.pending.extend([deposit(1)])
     loading, claiming = Shard(0, {"account": piece}, "loading"), Shard(0, {"account": piece}, "claiming")
     flight = Work()
     take(flight, [loading], 0, 10, 1 << 20, {})
@@ -132,3 +133,17 @@ def test_ids_are_those_of_the_standard() -> None:
     space = uuid.uuid4()
     assert derived(space.bytes, "0") == str(uuid.uuid5(space, "0"))
     assert uuid_bytes("nightly") == uuid.uuid5(uuid.NAMESPACE_URL, "nightly").bytes
+
+
+def test_what_waits_knows_its_size() -> None:
+    """Given records taken, put back and dropped, then the bytes are those of what still waits, and the order is kept."""
+    waiting = Pending()
+    records = [deposit(1, number) for number in range(5)]
+    waiting.extend(records)
+    each = len(records[0])
+    taken, size = waiting.take(3, 1 << 20)
+    assert ([record.offset() for record in taken], size, waiting.bytes) == ([0, 1, 2], 3 * each, 2 * each)
+    waiting.put_back(taken[1:])
+    assert ([record.offset() for record in waiting.take(9, each + 1)[0]], len(waiting)) == ([1, 2], 2)
+    waiting.clear()
+    assert (len(waiting), waiting.bytes) == (0, 0)

@@ -1,0 +1,45 @@
+"""Commands fetched and not yet decided."""
+
+from collections import deque
+from collections.abc import Sequence
+
+from streams.shards.record import Record
+
+
+class Pending:
+    """A queue of one slice's records, which knows its size: fetching pauses by records and by bytes. Event loop only;
+    ``len`` and ``bytes`` may be read from any thread.
+    """
+
+    def __init__(self) -> None:
+        self.bytes = 0
+        self._records: deque[Record] = deque()
+
+    def __len__(self) -> int:
+        return len(self._records)
+
+    def extend(self, records: Sequence[Record]) -> None:
+        """Add records that were fetched, in their order."""
+        self._records.extend(records)
+        self.bytes += sum(map(len, records))
+
+    def take(self, records_max: int, bytes_max: int) -> tuple[list[Record], int]:
+        """Take the oldest, and tell their bytes; the last one may go beyond ``bytes_max``."""
+        taken: list[Record] = []
+        size = 0
+        while self._records and len(taken) < records_max and size < bytes_max:
+            record = self._records.popleft()
+            taken.append(record)
+            size += len(record)
+        self.bytes -= size
+        return taken, size
+
+    def put_back(self, records: Sequence[Record]) -> None:
+        """Put back what was taken last and is to be decided first."""
+        self._records.extendleft(reversed(records))
+        self.bytes += sum(map(len, records))
+
+    def clear(self) -> None:
+        """Drop everything; it is fetched again."""
+        self._records.clear()
+        self.bytes = 0
