@@ -12,9 +12,8 @@ from schemas.topics import Topics
 from streams.domain.aggregate import Aggregate
 from streams.recovery.offsets import Committed, sequence_in
 from streams.recovery.snapshots import MARK_KEY, StateCodec, Unusable, chunk_number
-from streams.shards.identity import uuid_bytes
 from streams.shards.record import Record
-from streams.shards.saved import ANSWERS_KEPT, Chunk, Mark, Remembered
+from streams.shards.saved import ANSWERS_KEPT, Chunk, Mark, Named, Remembered
 from streams.shards.shard import Entry, Slice
 from streams.shards.trail import Tail, Vouched
 from streams.translation import from_record
@@ -39,7 +38,38 @@ def remember(index: dict[bytes, Remembered], body: Mapping[str, Any], value: byt
     """Put an outcome into an index of command ids, unless it is one that is told and not kept."""
     if body["stored"]:
         key = f"{body['tenant']}/{body['aggregate_id']}{body['command_id']}".encode()
-        index[key] = Remembered(body["body_hash"], value)
+        index[key] = Remembered(body["body_hash"], body["sequence"], value)
+
+
+class Recall:
+    """Picks the answers of one chunk out of the outcomes that stand from its offset on."""
+
+    def __init__(self, chunk: Chunk, codec: Codec) -> None:
+        self._chunk = chunk
+        self._codec = codec
+        self._at = 0
+        self.found: dict[bytes, Remembered] = {}
+
+    @property
+    def missing(self) -> bool:
+        """Tell whether more is to come."""
+        return self._at < self._chunk.last
+
+    def outcomes(self, records: Sequence[Record]) -> None:
+        """Take records, in order."""
+        chunk = self._chunk
+        for record in records:
+            value = record.value() or b""
+            body = self._codec.decode(value)[1]
+            self._at = max(self._at, body["sequence"])
+            if chunk.first <= body["sequence"] <= chunk.last:
+                remember(self.found, body, value)
+
+
+def _chunk(states: StateCodec | None, number: int, value: bytes) -> Named:
+    """Return a chunk of the index. One of another fold is kept as long out of date: the next sweep removes it."""
+    found = None if states is None else states.read_chunk(number, value)
+    return found or Named(Chunk(number, 0, 0, 0, 0))
 
 
 def _event(kind: type, body: dict[str, Any]) -> Any:
@@ -125,7 +155,7 @@ class Fold:
 
     def _use(self, mark: Mark | None, found: Mapping[bytes, bytes]) -> None:
         """Take over what this fold has written. Leftovers of others are there until they are overwritten."""
-        piece = self.slice
+        piece, chunks = self.slice, list[Named]()
         states = None if mark is None else self._states
         for key, value in found.items():
             if b"/" in key:
@@ -133,9 +163,10 @@ class Fold:
                     piece.states[key] = Entry(*read)
                     self._covered[key] = read[0]
             elif (number := chunk_number(key)) is not None:
-                chunk = None if states is None else states.read_chunk(number, value)
-                # One of another fold is kept as long out of date: the next sweep removes it.
-                piece.saved.remember(chunk or Chunk(number, 0, 0, b""))
+                chunks.append(_chunk(states, number, value))
+        piece.saved.older.reserve(sum(named.chunk.count for named in chunks))
+        for named in sorted(chunks, key=lambda named: named.chunk.number):
+            piece.saved.remember(named)
         if mark is not None:
             self.mark = piece.saved.mark = mark
             self.tail.forget(mark.sequence)
@@ -157,15 +188,15 @@ class Fold:
             if number in saved.chunks:
                 saved.forget(number)
             if value is not None:
-                saved.remember(states.read_chunk(number, value) or Chunk(number, 0, 0, b""))
+                saved.remember(_chunk(states, number, value))
                 self._release_answers()
 
     def _release_answers(self) -> None:
         """Let go of old answers that are in chunks, oldest first."""
-        index, older = self.slice.index, self.slice.saved.older
-        surplus = list(islice(index, max(len(index) - ANSWERS_KEPT, 0)))
-        for key in surplus:
-            if uuid_bytes(command_id_of(index[key].outcome)) not in older:
+        index, last = self.slice.index, self.slice.saved.last()
+        surplus = list(islice(index.items(), max(len(index) - ANSWERS_KEPT, 0)))
+        for key, answer in surplus:
+            if answer.sequence > last:
                 break
             del index[key]
 
@@ -265,8 +296,10 @@ class Fold:
         piece, mark, done = self.slice, self.mark, self._snapshotted
         saved = piece.saved
         saved.dirty = {key for key, entry in piece.states.items() if done.get(key) != entry.version}
-        answers = (uuid_bytes(command_id_of(answer.outcome)) for answer in piece.index.values())
-        saved.chunked = sum(1 for _ in takewhile(saved.older.__contains__, answers))
+        last = saved.last()
+        saved.chunked = sum(
+            1 for _ in takewhile(lambda answer: answer.sequence <= last, piece.index.values())
+        )
         piece.sequence = max(mark.sequence, self._event_sequence, self._outcome_sequence)
         piece.position = max(mark.position, self._event_sequence)
         piece.metadata = committed.metadata

@@ -21,11 +21,10 @@ from schemas.catalogue import Catalogue
 from schemas.codec import Codec
 from schemas.topics import AUDIT, Topics
 from streams.domain.aggregate import Aggregate
-from streams.recovery.fold import BrokenLog, Fold, Partition, remember
+from streams.recovery.fold import BrokenLog, Fold, Partition, Recall
 from streams.recovery.offsets import Broker, Committed, vouched_in
 from streams.recovery.snapshots import StateCodec, fold_hash
 from streams.recovery.standby import Followed
-from streams.shards.identity import uuid_bytes
 from streams.shards.record import Record
 from streams.shards.saved import Remembered
 from streams.shards.shard import Slice
@@ -278,20 +277,14 @@ class Loader:
         return {number: self._recall(piece, number) for number in numbers}
 
     def _recall(self, piece: Slice, number: int) -> dict[bytes, Remembered]:
-        chunk = piece.saved.chunks[number]
-        ids = chunk.each()
-        wanted_ids, found = frozenset(ids), dict[bytes, Remembered]()
+        chunk = piece.saved.chunks.get(number)
+        if chunk is None:  # it went out of date meanwhile
+            return {}
+        picked = Recall(chunk, self._codec)
         part = (self._topics.outcomes(piece.aggregate.name), piece.shard)
-
-        def pick(records: Sequence[Record]) -> None:
-            for record in records:
-                if uuid_bytes((record.key() or b"").decode()) in wanted_ids:
-                    value = record.value() or b""
-                    remember(found, self._codec.decode(value)[1], value)
-
         ends = self._broker.ends([part], committed=True)
-        self._read({part: pick}, {part: chunk.outcomes}, ends, lambda: len(found) < len(ids), Loading())
-        return found
+        self._read({part: picked.outcomes}, {part: chunk.outcomes}, ends, lambda: picked.missing, Loading())
+        return picked.found
 
     def _read(
         self,

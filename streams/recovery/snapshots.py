@@ -15,11 +15,11 @@ import msgspec
 from schemas.catalogue import Catalogue
 from schemas.parsing import canonical
 from streams.domain.aggregate import Aggregate
-from streams.shards.saved import Chunk, Mark
+from streams.shards.saved import Chunk, Mark, Named
 
 MARK_KEY = b"mark"
 _CHUNK_PREFIX = b"index-"
-_FORMAT = 2
+_FORMAT = 3
 
 
 class Unusable(ValueError):
@@ -43,7 +43,10 @@ class _Mark(msgspec.Struct, array_like=True, frozen=True):
 class _Chunk(msgspec.Struct, array_like=True, frozen=True):
     fold: bytes
     outcomes: int
+    first: int
+    last: int
     at: int
+    count: int
     ids: bytes
 
 
@@ -118,9 +121,11 @@ class StateCodec:
         """Return the record of a mark."""
         return _encode(_Mark(self.fold, astuple(mark)))
 
-    def chunk(self, chunk: Chunk) -> bytes:
+    def chunk(self, named: Named) -> bytes:
         """Return the record of a chunk of the index."""
-        return _encode(_Chunk(self.fold, chunk.outcomes, chunk.at, chunk.ids))
+        chunk = named.chunk
+        record = _Chunk(self.fold, chunk.outcomes, chunk.first, chunk.last, chunk.at, chunk.count, named.ids)
+        return _encode(record)
 
     def read_state(self, value: bytes) -> tuple[int, Any, bytes] | None:
         """Return version, state and chain, or None when another fold made it. Raises :class:`Unusable` if damaged."""
@@ -148,10 +153,11 @@ class StateCodec:
             return None
         return Mark(*found.mark) if found.fold == self.fold else None
 
-    def read_chunk(self, number: int, value: bytes) -> Chunk | None:
+    def read_chunk(self, number: int, value: bytes) -> Named | None:
         """Return the chunk, or None when it is not of this fold."""
         try:
             found = _decode_chunk(value)
         except msgspec.DecodeError:
             return None
-        return Chunk(number, found.outcomes, found.at, found.ids) if found.fold == self.fold else None
+        chunk = Chunk(number, found.outcomes, found.first, found.last, found.at, found.count)
+        return Named(chunk, found.ids) if found.fold == self.fold else None

@@ -3,15 +3,17 @@
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-COMMAND_ID_BYTES = 16
+from streams.shards.command_ids import CommandIds
+
 ANSWERS_KEPT = 10_000  # in memory, of those that are in chunks
 
 
 @dataclass(slots=True)
 class Remembered:
-    """The answer once given to a command id: the hash of the body it had, and the outcome's bytes."""
+    """The answer once given to a command id: the hash of the body it had, and the outcome's sequence and bytes."""
 
     body_hash: str
+    sequence: int
     outcome: bytes
 
 
@@ -36,17 +38,24 @@ class Mark:
 class Chunk:
     """Command ids whose answers are read back from the log when one of them comes again.
 
-    The answers stand at or after the offset ``outcomes``; the newest is from ``at`` (ms since the epoch).
+    The answers are all that are kept of the sequences from ``first`` to ``last``, ``count`` of them, and stand at or after
+    the offset ``outcomes``; the newest is from ``at`` (ms since the epoch).
     """
 
     number: int
     outcomes: int
+    first: int
+    last: int
     at: int
-    ids: bytes
+    count: int = 0
 
-    def each(self) -> list[bytes]:
-        """Return the ids, 16 bytes each."""
-        return [self.ids[at : at + COMMAND_ID_BYTES] for at in range(0, len(self.ids), COMMAND_ID_BYTES)]
+
+@dataclass(frozen=True, slots=True)
+class Named:
+    """A chunk as it stands on the topic: with its ids, 16 bytes each. In memory they are in :class:`CommandIds` only."""
+
+    chunk: Chunk
+    ids: bytes = b""
 
 
 @dataclass(slots=True)
@@ -63,7 +72,7 @@ class Written:
     """What one transaction adds to a slice's snapshots topic; true once it is committed. ``last`` ends the sweep."""
 
     states: list[bytes] = field(default_factory=list)
-    chunk: Chunk | None = None
+    chunk: Named | None = None
     expired: list[int] = field(default_factory=list)
     mark: Mark | None = None
     last: bool = False
@@ -74,8 +83,8 @@ class Saved:
     """Bookkeeping of one slice.
 
     ``mark`` is the one on the topic, None when there is none of this fold. ``dirty`` are the aggregates with events
-    after their last snapshot. ``older`` maps a command id to the numbers of its chunks: there may be several, because
-    an id counts within its aggregate only. Of the answers in the slice's index the first ``chunked`` are in chunks too.
+    after their last snapshot. ``older`` tells the chunks of a command id: there may be several, because an id counts
+    within its aggregate only. Of the answers in the slice's index the first ``chunked`` are in chunks too.
     ``recalled`` holds the answers read back, by chunk. ``cut`` are offsets of events and outcomes below which everything
     is decided and known here: a sweep may begin. ``asked``: the broker is being asked for them. ``stuck``: a state
     cannot be written, so nothing more is.
@@ -84,7 +93,7 @@ class Saved:
     mark: Mark | None = None
     dirty: set[bytes] = field(default_factory=set)
     chunks: dict[int, Chunk] = field(default_factory=dict)
-    older: dict[bytes, tuple[int, ...]] = field(default_factory=dict)
+    older: CommandIds = field(default_factory=CommandIds)
     chunked: int = 0
     recalled: dict[int, dict[bytes, Remembered]] = field(default_factory=dict)
     sweep: Sweep | None = None
@@ -96,33 +105,32 @@ class Saved:
         """Drop a sweep under way: the transaction that went on with it may have been aborted."""
         self.sweep = self.cut = None
 
-    def remember(self, chunk: Chunk) -> None:
+    def remember(self, named: Named) -> None:
         """Note a chunk that is on the topic."""
-        self.chunks[chunk.number] = chunk
-        ids, number = chunk.each(), (chunk.number,)
-        if self.older.keys().isdisjoint(ids):
-            self.older.update(dict.fromkeys(ids, number))
-            return
-        for command_id in dict.fromkeys(ids):
-            self.older[command_id] = self.older.get(command_id, ()) + number
+        self.chunks[named.chunk.number] = named.chunk
+        self.older.add(named.chunk.number, named.ids)
 
     def forget(self, number: int) -> None:
         """Drop a chunk that is out of date."""
         self.recalled.pop(number, None)
-        for command_id in self.chunks.pop(number).each():
-            left = tuple(other for other in self.older.get(command_id, ()) if other != number)
-            if left:
-                self.older[command_id] = left
-            else:
-                self.older.pop(command_id, None)
+        gone = self.chunks.pop(number)
+        self.older.forget(gone.count, next(iter(self.chunks), number + 1))
+
+    def last(self) -> int:
+        """Return the sequence of the last answer that is in a chunk: all before it are, too."""
+        return max((chunk.last for chunk in self.chunks.values()), default=0)
 
     def missing(self, command_id: bytes) -> tuple[int, ...]:
         """Return the chunks that must be read back before it is known whether this id was used before."""
-        return tuple(number for number in self.older.get(command_id, ()) if number not in self.recalled)
+        return tuple(
+            number
+            for number in self.older.chunks(command_id)
+            if number in self.chunks and number not in self.recalled
+        )
 
     def answer(self, key: bytes, command_id: bytes) -> Remembered | None:
         """Return an answer that was read back; ``key`` is its key in the index."""
-        for number in self.older.get(command_id, ()):
-            if (found := self.recalled[number].get(key)) is not None:
+        for number in self.older.chunks(command_id):
+            if (found := self.recalled.get(number, {}).get(key)) is not None:
                 return found
         return None

@@ -53,7 +53,9 @@ class Draft:
         part = self.part
         sequence = sequence or part.sequence + 1
         part.sequence = max(part.sequence, sequence)
-        remembered = Remembered(command.body_hash, b"")  # the outcome's bytes come when it is written
+        remembered = Remembered(
+            command.body_hash, sequence, b""
+        )  # the outcome's bytes come when it is written
         if answer.stored:
             part.index[index_key] = remembered
         numbers = (*versions, part.slice.shard, sequence, part.position)

@@ -9,10 +9,11 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from schemas.codec import Codec
 from schemas.topics import Topics
 from streams.checkpoints import CheckpointEncoder, Signer
-from streams.recovery.fold import Fold, Partition
+from streams.recovery.fold import Fold, Partition, Recall
 from streams.recovery.load import UNREAD
 from streams.recovery.offsets import Committed
 from streams.recovery.snapshots import StateCodec, fold_hash
+from streams.shards.saved import Remembered
 from streams.shards.shard import Slice
 from streams.writer.checkpoints import Checkpoints
 from streams.writer.snapshots import Snapshots
@@ -103,6 +104,15 @@ class Log:
         starts = follower.fold.open({(topic, 0): self.ends.get(topic, 0) for topic in TAIL})
         follower.at |= {topic: offset for (topic, _), offset in starts.items()}
         return follower
+
+    def recall(self, number: int) -> dict[bytes, Remembered]:
+        """Read a chunk's answers back, a record at a time."""
+        chunk = self.bench.slice.saved.chunks[number]
+        picked = Recall(chunk, Codec(self.bench.codec.registry, self.bench.catalogue, UNREAD))
+        for record in self.topics["account.outcomes"]:
+            if record.offset() >= chunk.outcomes and picked.missing:
+                picked.outcomes([record])
+        return picked.found
 
     def move(self, *, fold: str | None = None) -> None:
         """Let another worker take the slice over, one whose fold may be another."""

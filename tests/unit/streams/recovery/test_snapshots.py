@@ -14,7 +14,7 @@ from streams.recovery import fold
 from streams.recovery.fold import BrokenLog
 from streams.recovery.snapshots import MARK_KEY, StateCodec, Unusable, chunk_key, chunk_number, fold_hash
 from streams.shards.identity import uuid_bytes
-from streams.shards.saved import Chunk, Saved
+from streams.shards.saved import Chunk, Named, Saved
 from streams.shards.shard import Slice
 from streams.writer import snapshots
 from tests.performance.account import AGGREGATE
@@ -240,10 +240,7 @@ def test_a_command_from_long_ago_waits_until_its_answer_is_read_back() -> None:
     staged = log.commit(deposit(1, 0, new), deposit(3, 0, str(uuid.UUID(int=99))), deposit(1, 0))
     assert (staged.commands, staged.duplicates, len(staged.missing)) == (1, 0, 1)
 
-    index = log.load(with_snapshots=False).index
-    piece.saved.recalled[staged.missing[0]] = {
-        key: answer for key, answer in index.items() if answer.outcome == first
-    }
+    piece.saved.recalled[staged.missing[0]] = log.recall(staged.missing[0])
     staged = log.commit(deposit(3, 0, str(uuid.UUID(int=99))), deposit(1, 0))
 
     assert (staged.commands, staged.duplicates, staged.missing) == (2, 1, ())
@@ -263,16 +260,35 @@ def test_the_same_id_for_another_aggregate_is_no_repetition() -> None:
     assert (staged.commands, staged.events, staged.duplicates) == (1, 1, 0)
 
 
+def test_a_chunk_reads_back_its_own_answers_whatever_stands_before_them() -> None:
+    """An id of its own that another aggregate used earlier must not end the reading: all answers after it would be lost."""
+    log, chance = Log(), random.Random(10)
+    ids = [str(uuid.UUID(int=chance.getrandbits(128), version=4)) for _ in range(20)]
+    for name in (b"default/a", b"default/b"):
+        for one in ids:
+            log.commit(deposit(3, 0, one, name))
+    _swept(log, chance)
+    saved = log.bench.slice.saved
+    everything = log.load(with_snapshots=False).index
+    found: dict[bytes, Any] = {}
+    for number, chunk in saved.chunks.items():
+        answers = log.recall(number)
+        assert len(answers) == chunk.count
+        found |= answers
+
+    assert found == dict(list(everything.items())[: 2 * len(ids)])
+
+
 def test_an_id_in_several_chunks_is_held_until_the_last_is_dropped() -> None:
     """One id may have been used for several aggregates, or be listed twice after a take-over."""
     saved = Saved()
-    saved.remember(Chunk(0, 0, 0, b"a" * 16 + b"b" * 16))
-    saved.remember(Chunk(1, 9, 0, b"b" * 16))
+    saved.remember(Named(Chunk(0, 0, 1, 2, 0, 2), b"a" * 16 + b"b" * 16))
+    saved.remember(Named(Chunk(1, 9, 3, 3, 0, 1), b"b" * 16))
     assert saved.missing(b"b" * 16) == (0, 1)
 
     saved.forget(0)
 
-    assert saved.older == {b"b" * 16: (1,)}
+    assert (saved.missing(b"b" * 16), saved.missing(b"a" * 16), len(saved.older)) == ((1,), (), 1)
 
 
 def test_answers_given_again_are_no_outcomes_of_their_own() -> None:
