@@ -147,10 +147,10 @@ def _row(name: str, rehearsal: "Rehearsal") -> dict[str, Any]:
         "pipeline": name,
         "scenario": rehearsal.scenario,
         "result": "failed" if rehearsal.differences else "ok",
-        "status": rehearsal.run["status"],
+        "status": rehearsal.run.get("status"),
         "virtual_time": duration.render(rehearsal.virtual_ms),
         "virtual_ms": rehearsal.virtual_ms,
-        "detail": rehearsal.waits or rehearsal.run["error"],
+        "detail": rehearsal.waits or rehearsal.run.get("error"),
         "differences": list(rehearsal.differences),
         "run": rehearsal.run,
     }

@@ -8,20 +8,20 @@ from functools import lru_cache, partial
 from typing import Any
 
 from streams.aggregates import builtin
-from streams.domain import duration
+from streams.domain import duration, instant
 from streams.domain.aggregate import Aggregate, TaskOffer
 from streams.domain.alert import IncidentOpened
 from streams.domain.definition import Definition, compact
-from streams.domain.identity import run_id
 from streams.domain.limit import AcquireLimit, ReleaseLimit
 from streams.domain.pipeline import ApplyPipeline, StartRun
 from streams.domain.run import events as happened
 from streams.domain.run.state import Run, document
+from streams.domain.schedule import SlotFired
 from streams.reactors import REACTORS
 from streams.rehearsal.coverage import Way, ways
 from streams.rehearsal.runners import HORIZON_MS, Runners
 from streams.rehearsal.scenario import Deed, Scenario
-from streams.rehearsal.world import TENANT, Happened, World
+from streams.rehearsal.world import Happened, World
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +29,8 @@ class Rehearsal:
     """What came of a scenario. ``differences`` are sentences; none when all was as expected.
 
     ``virtual_ms`` is how long the run took, or went on before nothing more would happen; ``waits`` says then for what.
-    ``run`` is its document as users see it; ``events`` are all that was told, of every aggregate.
+    ``run`` is its document as users see it, the last one's if a schedule started many, {} if it started none; ``events``
+    are all that was told, of every aggregate.
     """
 
     scenario: str
@@ -45,15 +46,18 @@ def rehearse(definition: str, scenario: Scenario) -> Rehearsal:
     """Play the scenario on a definition (canonical text, without problems). No IO; bounded by the definition's size."""
     stage = _Stage(definition, scenario)
     stage.play()
-    run, events = stage.run, stage.run_events()
+    taken: Counter[Way] = Counter()
+    for each in stage.runs:
+        taken.update(ways(each, stage.state(each), stage.run_events(each)))
+    run = stage.run
     return Rehearsal(
         scenario=scenario.name,
-        run=document(stage.run_id, run),
+        run=document(stage.run_id, run) if run.exists else {},
         events=tuple(stage.events),
-        virtual_ms=(run.ended_at if run.ended_at is not None else stage.last_at()) - run.created_at,
-        waits="" if run.ended else _waits(run),
+        virtual_ms=stage.took_ms(),
+        waits="" if run.ended or not run.exists else _waits(run),
         differences=tuple(stage.differences()),
-        ways=ways(stage.run_id, run, events),
+        ways=taken,
     )
 
 
@@ -63,13 +67,13 @@ def _aggregates() -> tuple[Aggregate, ...]:
 
 
 class _Stage:
-    """A world with one pipeline and one run."""
+    """A world with one pipeline, and the run that somebody starts, or those that its schedule does."""
 
     def __init__(self, definition: str, scenario: Scenario) -> None:
         self.definition = definition
         self.name = Definition.parse(definition).name
         self.scenario = scenario
-        self.run_id = run_id(TENANT, self.name, scenario.name)
+        self.runs: list[str] = []
         self.events: list[Happened] = []
         self.planned: set[str] = set()
         self.refused: dict[str, str] = {}
@@ -78,16 +82,26 @@ class _Stage:
         self.world = World(_aggregates(), REACTORS, scenario.start, self._told, self._offered)
 
     @property
+    def run_id(self) -> str:
+        return self.runs[-1] if self.runs else ""
+
+    @property
     def run(self) -> Run:
-        run: Run = self.world.state("run", self.run_id)
+        return self.state(self.run_id)
+
+    def state(self, each: str) -> Run:
+        run: Run = self.world.state("run", each)
         return run
 
-    def run_events(self) -> list[happened.Event]:
-        return [event.body for event in self.events if event.aggregate == "run"]
+    def run_events(self, each: str) -> list[happened.Event]:
+        return [event.body for event in self.events if (event.aggregate, event.aggregate_id) == ("run", each)]
 
-    def last_at(self) -> int:
-        """Return when something happened to the run for the last time."""
-        return next(event.at for event in reversed(self.events) if event.aggregate == "run")
+    def took_ms(self) -> int:
+        """Return how long the run took, or went on; how long the schedule did, if it started the runs."""
+        if self.scenario.schedule_ms is not None:
+            return max(self.world.now - self.scenario.start, self.scenario.schedule_ms)
+        last = next(event.at for event in reversed(self.events) if event.aggregate == "run")
+        return (last if self.run.ended_at is None else self.run.ended_at) - self.run.created_at
 
     def play(self) -> None:
         for deed in self.scenario.deeds:
@@ -96,6 +110,15 @@ class _Stage:
         for name, held_ms in self.scenario.limits.items():
             self._hold(name, Definition.parse(self.definition).limits[name], self.scenario.start + held_ms)
         self.world.ask("pipeline", self.name, ApplyPipeline(self.definition))
+        if self.scenario.schedule_ms is None:
+            self._start()
+        else:
+            self.world.live(lambda: False, self.scenario.start + self.scenario.schedule_ms)
+        # The schedule would start other runs for as long as these go on.
+        until = self.scenario.start + HORIZON_MS
+        self.world.live(self._ended, until, still=frozenset({"schedule"}))
+
+    def _start(self) -> None:
         start = StartRun(
             key=self.scenario.name,
             input=self.scenario.input,
@@ -104,9 +127,9 @@ class _Stage:
             slot=self.scenario.slot,
         )
         self.world.ask("pipeline", self.name, start)
-        # The schedule would start other runs for as long as this one goes on.
-        until = self.scenario.start + HORIZON_MS
-        self.world.live(lambda: self.run.ended, until, still=frozenset({"schedule"}))
+
+    def _ended(self) -> bool:
+        return all(self.state(each).ended for each in self.runs)
 
     def _hold(self, limit: str, places: int, until: int) -> None:
         def release(holder: str) -> None:
@@ -118,6 +141,8 @@ class _Stage:
 
     def _told(self, event: Happened) -> None:
         self.events.append(event)
+        if isinstance(event.body, happened.RunCreated):
+            self.runs.append(event.aggregate_id)
         if not isinstance(event.body, happened.StepWaiting):
             return
         for deed in self.undone.values():
@@ -144,17 +169,42 @@ class _Stage:
                 yield f"{deed.place}: {deed.what} was refused: {self.refused[deed.place]}"
             elif deed.place in self.undone:
                 yield f"{deed.place}: {deed.what} never came: {_too_late(deed, self.run)}"
-        yield from self._of_run()
-        yield from self._of_steps()
+        yield from self._of_slots()
+        yield from self._of_status()
+        if self.runs:
+            yield from self._of_run()
+            yield from self._of_steps()
+
+    def _of_slots(self) -> Iterator[str]:
+        wanted = self.scenario.expect.slots
+        if wanted is None:
+            return
+        fired = [event.body.slot for event in self.events if isinstance(event.body, SlotFired)]
+        yield from (
+            f"slots: expected {instant.render(slot)}, but it did not fire"
+            for slot in wanted
+            if slot not in fired
+        )
+        yield from (
+            f"slots: {instant.render(slot)} fired, not expected" for slot in fired if slot not in wanted
+        )
+
+    def _of_status(self) -> Iterator[str]:
+        expected = self.scenario.expect.status
+        for each in self.runs:
+            run = self.state(each)
+            if expected not in {None, run.status}:
+                why = run.error or ("" if run.ended else _waits(run))
+                slot = (
+                    "" if self.scenario.schedule_ms is None else f" of slot {instant.render(run.slot or 0)}"
+                )
+                yield f"status{slot}: expected {expected}, but it is {run.status}{f' ({why})' if why else ''}"
 
     def _of_run(self) -> Iterator[str]:
         expect, run = self.scenario.expect, self.run
-        if expect.status not in {None, run.status}:
-            why = run.error or ("" if run.ended else _waits(run))
-            yield f"status: expected {expect.status}, but it is {run.status}{f' ({why})' if why else ''}"
         if expect.error is not None and expect.error not in (run.error or ""):
             yield f"error: expected {expect.error!r} in it, but it is {run.error!r}"
-        took_ms = (self.last_at() if run.ended_at is None else run.ended_at) - run.created_at
+        took_ms = self.took_ms()
         for bound_ms, words, wrong in (
             (expect.at_least_ms, "at least", took_ms < (expect.at_least_ms or 0)),
             (expect.at_most_ms, "at most", took_ms > (expect.at_most_ms or 0)),
@@ -174,7 +224,7 @@ class _Stage:
                 why = f" ({step.error})" if step.error else ""
                 yield f"steps.{name}: expected {status}, but it is {step.status}{why}"
         attempts: Counter[str] = Counter()
-        for event in self.run_events():
+        for event in self.run_events(self.run_id):
             if isinstance(event, happened.StepOffered):
                 attempts[event.step] = max(attempts[event.step], event.attempt)
         for name, number in expect.attempts.items():

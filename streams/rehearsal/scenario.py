@@ -51,7 +51,8 @@ class Expectation:
     """What must be so at the end; None and empty: anything goes.
 
     ``outputs`` hold the fields that must be equal, ``error`` is a part of the run's error, ``alerts`` are the rules
-    (``on``) that open an incident, in order; durations are the run's, from its creation to its end.
+    (``on``) that open an incident, in order; durations are the run's, from its creation to its end. ``slots`` (ms) are
+    those that fire. Of many runs ``status`` is each one's, and the rest the last one's.
     """
 
     status: str | None = None
@@ -62,6 +63,7 @@ class Expectation:
     at_least_ms: int | None = None
     at_most_ms: int | None = None
     alerts: tuple[str, ...] | None = None
+    slots: tuple[int, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +71,7 @@ class Scenario:
     """One run to be rehearsed: how it begins, what its steps do, what people do, what must come of it.
 
     Steps that are not named succeed at once, each time. ``input`` is JSON text; ``limits`` says how long (ms) other runs
-    hold all places of a limit.
+    hold all places of a limit. ``schedule_ms``: nobody starts a run, but the schedule does, for so long.
     """
 
     name: str
@@ -77,6 +79,7 @@ class Scenario:
     input: str = "{}"
     full_refresh: bool = False
     slot: int | None = None
+    schedule_ms: int | None = None
     steps: Mapping[str, tuple[Behaviour, ...]] = field(default_factory=dict)
     limits: Mapping[str, int] = field(default_factory=dict)
     deeds: tuple[Deed, ...] = ()

@@ -62,12 +62,15 @@ class _Reader:
         self.start = START
 
     def scenario(self, value: object) -> Scenario:
-        known = ("name", "start", "input", "full_refresh", "slot", "steps", "limits", "signals", "approvals", "skips", "cancel", "expect")  # fmt: skip
+        known = ("name", "start", "input", "full_refresh", "slot", "schedule", "steps", "limits", "signals", "approvals", "skips", "cancel", "expect")  # fmt: skip
         item = self.found.mapping(self.path, value, known) or {}
         self.found.text(f"{self.path}.name", item.get("name"))
         self.start = self._instant(f"{self.path}.start", item.get("start")) or START
         if "full_refresh" in item:
             self.found.truth(f"{self.path}.full_refresh", item["full_refresh"])
+        schedule_ms = self._duration(f"{self.path}.schedule", item.get("schedule"))
+        if schedule_ms is not None:
+            self._alone(item)
         deeds = [
             *self._list("signals", item, self._signal),
             *self._list("approvals", item, self._approval),
@@ -80,11 +83,24 @@ class _Reader:
             input=compact(self._mapping(f"{self.path}.input", item.get("input", {}))),
             full_refresh=item.get("full_refresh", False),
             slot=self._instant(f"{self.path}.slot", item.get("slot")),
+            schedule_ms=schedule_ms,
             steps=self._steps(f"{self.path}.steps", item.get("steps", {})),
             limits=self._limits(f"{self.path}.limits", item.get("limits", {})),
             deeds=tuple(deeds),
-            expect=self._expect(f"{self.path}.expect", item.get("expect", {})),
+            expect=self._expect(f"{self.path}.expect", item.get("expect", {}), schedule_ms),
         )
+
+    def _alone(self, item: Mapping[str, Any]) -> None:
+        """Report what can be said of one run only."""
+        if self.plan.schedule is None:
+            self.found.add(
+                f"{self.path}.schedule", f"pipeline {self.plan.name} has no schedule", "leave it out"
+            )
+        for key in ("input", "full_refresh", "slot", "signals", "approvals", "skips", "cancel"):
+            if key in item:
+                self.found.add(
+                    f"{self.path}.{key}", "is for a run that is started by hand", "leave out schedule"
+                )
 
     # ------------------------------------------------------------ what steps do
     def _steps(self, path: str, value: object) -> dict[str, tuple[Behaviour, ...]]:
@@ -213,8 +229,9 @@ class _Reader:
         )
 
     # ------------------------------------------------------------ what must come of it
-    def _expect(self, path: str, value: object) -> Expectation:
-        known = ("status", "error", "steps", "outputs", "attempts", "duration", "alerts")
+    def _expect(self, path: str, value: object, schedule_ms: int | None) -> Expectation:
+        slots_known = () if schedule_ms is None else ("slots",)
+        known = ("status", "error", "steps", "outputs", "attempts", "duration", "alerts", *slots_known)
         item = self.found.mapping(path, value, known) or {}
         status = item.get("status", "succeeded")
         self.found.one_of(f"{path}.status", status, RUN_STATUSES)
@@ -233,6 +250,10 @@ class _Reader:
         alerts = [rule for _, rule in self.found.items(f"{path}.alerts", item.get("alerts", []))]
         for index, rule in enumerate(alerts):
             self.found.one_of(f"{path}.alerts[{index}]", rule, ALERTS)
+        slots = [
+            self._instant(f"{path}.slots[{index}]", slot) or 0
+            for index, slot in self.found.items(f"{path}.slots", item.get("slots", []))
+        ]
         return Expectation(
             status=status,
             error=item.get("error"),
@@ -242,6 +263,7 @@ class _Reader:
             at_least_ms=least,
             at_most_ms=most,
             alerts=tuple(map(str, alerts)) if "alerts" in item else None,
+            slots=tuple(slots) if "slots" in item else None,
         )
 
     def _by_step(self, path: str, value: object, *, items: bool = False) -> dict[str, Any]:

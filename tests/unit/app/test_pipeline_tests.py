@@ -16,7 +16,7 @@ README = Path(__file__).parents[3] / "streams" / "rehearsal" / "README.md"
 def project(tmp_path: Path) -> Path:
     """The project of the README's example."""
     (tmp_path / "flexcore.toml").write_text("")
-    pipeline, scenarios = re.findall(r"```yaml\n(.*?)```", README.read_text(encoding="utf-8"), re.DOTALL)
+    pipeline, scenarios, _ = re.findall(r"```yaml\n(.*?)```", README.read_text(encoding="utf-8"), re.DOTALL)
     (tmp_path / "pipelines" / "tests").mkdir(parents=True)
     (tmp_path / "pipelines" / "month-end.yaml").write_text(pipeline)
     (tmp_path / "pipelines" / "tests" / "month-end.yaml").write_text(scenarios)
@@ -62,6 +62,24 @@ def test_a_pipeline_without_a_scenario_is_played_once(
     shown = capsys.readouterr()
     assert "month-end\tno scenario\tok\tfailed\t25d\tstep invoices timed out" in shown.out
     assert "every step succeeds at once, nobody sends signals or decides" in shown.err
+
+
+def test_the_schedule_of_the_readme_fires_as_it_says(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """In the night when clocks go back, once."""
+    scenario = re.findall(r"```yaml\n(.*?)```", README.read_text(encoding="utf-8"), re.DOTALL)[2]
+    for file in ("month-end.yaml", "tests/month-end.yaml"):
+        (project / "pipelines" / file).unlink()
+    (project / "pipelines" / "nightly.yaml").write_text(
+        "apiVersion: flexcore/v1\nkind: Pipeline\nmetadata: {name: nightly}\nspec:\n"
+        '  schedule: {cron: "30 1 * * *", timezone: America/New_York}\n'
+        "  steps: [{name: a, command: {argv: [x]}}]\n"
+    )
+    head = "apiVersion: flexcore/v1\nkind: PipelineTest\npipeline: nightly\nscenarios:\n"
+    (project / "pipelines" / "tests" / "nightly.yaml").write_text(head + scenario)
+    assert run(["pipeline", "test", "--project", str(project)]) == 0
+    assert "nightly\ta\tsucceeded\t3\n" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
