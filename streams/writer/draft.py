@@ -1,5 +1,6 @@
 """What was decided of a chunk of commands and is still to be written: the third pass of the hot path."""
 
+from dataclasses import dataclass
 from typing import Any
 
 from schemas.outcome import Answer
@@ -15,8 +16,15 @@ from streams.writer.staged import Staged
 Happened = tuple[Command, Cause, bytes, Entry, Entry, tuple[Any, ...], list[tuple[Effect, ...]], int]
 # An outcome to be written: its answer; first and last version, shard, sequence, position; where it is remembered.
 _Told = tuple[Command, Cause, Answer, tuple[int, int, int, int, int], Remembered]
-# An outcome to be written once more, for the command at an offset.
-_Again = tuple[Command, Remembered, int]
+
+
+@dataclass(slots=True)
+class _Again:
+    """An outcome to be written once more, for the command at an offset."""
+
+    command: Command
+    remembered: Remembered
+    offset: int
 
 
 class Draft:
@@ -27,8 +35,7 @@ class Draft:
         self.part = Staged.on(piece, staged)
         self.room = index_entries_max - len(piece.index) - len(piece.saved.older) - len(staged.index)
         self._happened: list[Happened] = []
-        self._told: list[_Told] = []
-        self._again: list[_Again] = []
+        self._told: list[_Told | _Again] = []  # in the order of the commands
 
     def keep(self, happened: Happened) -> None:
         """Put what a command makes of its aggregate on the overlay; its events come after the sequence it names."""
@@ -63,7 +70,7 @@ class Draft:
 
     def repeat(self, command: Command, remembered: Remembered, offset: int) -> None:
         """Note that an outcome is to be given once more."""
-        self._again.append((command, remembered, offset))
+        self._told.append(_Again(command, remembered, offset))
 
     def write(self, encoder: Encoder, effects: EffectEncoder) -> None:
         """Encode everything. Raises what the encoding of an event, an effect or an outcome raises."""
@@ -81,13 +88,15 @@ class Draft:
                     self._follow(effects, command, event_id, following[index])
             after.chain = chain
         answers, outcome = part.answers, encoder.outcome
-        for command, cause, answer, told, remembered in self._told:
-            produced = outcome(cause, command, told, answer)
+        for told in self._told:
+            if isinstance(told, _Again):
+                out.append(encoder.again(told.command, told.remembered.outcome, shard, told.offset))
+                continue
+            command, cause, answer, numbers_told, remembered = told
+            produced = outcome(cause, command, numbers_told, answer)
             remembered.outcome = produced[1]
             out.append(produced)
             answers.append(produced[1])
-        for command, remembered, offset in self._again:
-            out.append(encoder.again(command, remembered.outcome, shard, offset))
 
     def _follow(
         self, encoder: EffectEncoder, command: Command, event_id: str, effects: tuple[Effect, ...]

@@ -49,6 +49,26 @@ def test_the_same_command_in_one_batch_is_answered_twice_alike() -> None:
     assert (staged.duplicates, staged.events) == (1, 1)
 
 
+def test_answers_stand_in_the_order_of_the_commands() -> None:
+    """Given repeats and refusals between others, then who reads the outcomes sees one command after the other."""
+    bench = Bench()
+    commands = (
+        deposit(1, 0, "x"),
+        deposit(1, 1, "y"),
+        deposit(1, 2, "x"),
+        deposit(-1, 3),
+        deposit(1, 4, "y"),
+        deposit(1, 5),
+    )
+    staged = bench.decide(*commands)
+    told = [
+        dict(headers)["source-offset"]
+        for topic, _, _, _, headers in staged.out
+        if topic == "account.outcomes"
+    ]
+    assert told == [b"0", b"1", b"2", b"3", b"4", b"5"]
+
+
 def test_one_id_may_be_used_for_two_aggregates() -> None:
     """The scope of a command id is its aggregate."""
     first, second = _outcomes(Bench(), deposit(1, 0, "x"), deposit(2, 1, "x", b"default/b"))
