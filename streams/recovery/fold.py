@@ -12,6 +12,7 @@ from schemas.topics import Topics
 from streams.domain.aggregate import Aggregate
 from streams.recovery.offsets import Committed, sequence_in
 from streams.recovery.snapshots import MARK_KEY, StateCodec, Unusable, chunk_number
+from streams.shards.command_ids import COMMAND_ID_BYTES
 from streams.shards.record import Record
 from streams.shards.saved import ANSWERS_KEPT, Chunk, Mark, Named, Remembered
 from streams.shards.shard import Entry, Slice
@@ -155,7 +156,7 @@ class Fold:
 
     def _use(self, mark: Mark | None, found: Mapping[bytes, bytes]) -> None:
         """Take over what this fold has written. Leftovers of others are there until they are overwritten."""
-        piece, chunks = self.slice, list[Named]()
+        piece, chunks = self.slice, dict[int, bytes]()
         states = None if mark is None else self._states
         for key, value in found.items():
             if b"/" in key:
@@ -163,10 +164,10 @@ class Fold:
                     piece.states[key] = Entry(*read)
                     self._covered[key] = read[0]
             elif (number := chunk_number(key)) is not None:
-                chunks.append(_chunk(states, number, value))
-        piece.saved.older.reserve(sum(named.chunk.count for named in chunks))
-        for named in sorted(chunks, key=lambda named: named.chunk.number):
-            piece.saved.remember(named)
+                chunks[number] = value
+        piece.saved.older.reserve(sum(map(len, chunks.values())) // COMMAND_ID_BYTES)
+        for number, value in sorted(chunks.items()):
+            piece.saved.remember(_chunk(states, number, value))
         if mark is not None:
             self.mark = piece.saved.mark = mark
             self.tail.forget(mark.sequence)

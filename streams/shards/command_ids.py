@@ -16,7 +16,7 @@ _number_at = Struct("<I").unpack_from
 _entries = Struct("12s").iter_unpack
 _low_halves = Struct("<I8x").iter_unpack
 _ids = Struct("16s").iter_unpack
-_ID_BYTES = 16
+COMMAND_ID_BYTES = 16
 _ENTRY_BYTES = 12
 _HASH_BYTES = 8
 _PER_BUCKET = 64
@@ -78,19 +78,20 @@ class CommandIds:
     def add(self, number: int, ids: bytes) -> None:
         """Note that the chunk ``number`` names ``ids``, 16 bytes each. Numbers rise. About 2 µs an id."""
         hashes = {hash(command_id) for (command_id,) in _ids(ids)}
-        self._count += len(ids) // _ID_BYTES
+        self._count += len(ids) // COMMAND_ID_BYTES
         if self._dead:
             self._trim(hashes)
         while self._count + self._dead > _PER_BUCKET * len(self._buckets):
             self._split_next()
         buckets, mask, split = self._buckets, self._mask, self._split
         flags, flags_mask, wide = self._flags, self._flags_mask, 2 * mask + 1
-        for value, entry in zip(hashes, map(_pack, hashes, repeat(number)), strict=True):
-            low = value & _LOW
+        lows = [value & _LOW for value in hashes]
+        for low, entry in zip(lows, map(_pack, hashes, repeat(number)), strict=True):
             at = low & mask
             if at < split:
                 at = low & wide
             buckets[at] += entry
+        for low in lows:  # a loop of its own: each then works on less memory at a time
             flags[low & flags_mask] |= _BITS[low >> _BIT_SHIFT]
 
     def forget(self, count: int, oldest: int) -> None:

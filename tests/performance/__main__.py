@@ -22,6 +22,7 @@ from tests.performance.session import Session
 from tests.performance.targets import targets
 
 _MODES = ("drain", "breakdown", "paced", "kill", "recovery", "growth")
+_ASKED_FOR = ("soak",)  # only when it is named
 _SHORT = {"commands": 60_000, "rounds": 1, "seconds": 5.0, "rates": "200,1000,5000"}
 _REFERENCE = {
     "commands": 600_000, "rounds": 5, "seconds": 10.0, "rates": "200,1000,2000,5000,10000,20000,40000"
@@ -53,7 +54,11 @@ def options() -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, help="interleaved; the median is told with minimum and maximum")
     parser.add_argument("--rates", help="commands/s of the paced mode, rising")
     parser.add_argument("--seconds", type=float, help="length of each rate")
-    parser.add_argument("--modes", default=",".join(_MODES), help="default: %(default)s")
+    parser.add_argument(
+        "--rate", type=float, default=10_000.0, help="commands/s of a soak (default: %(default)g)"
+    )
+    parser.add_argument("--minutes", type=float, default=20.0, help="length of a soak (default: %(default)g)")
+    parser.add_argument("--modes", default=",".join(_MODES), help="default: %(default)s; also: soak")
     parser.add_argument("--contestants", default=names, help="default: %(default)s")
     parser.add_argument("--kafka", default=os.environ.get("FLEXCORE_TEST_KAFKA"), help="default: start one")
     parser.add_argument("--results", type=Path, help="where the report goes; default: .flexcore/bench")
@@ -61,7 +66,7 @@ def options() -> argparse.Namespace:
     parser.set_defaults(**(_REFERENCE if told.reference else _SHORT))
     told = parser.parse_args()
     told.results = told.results or (_RESULTS if told.reference else Path(".flexcore") / "bench")
-    told.modes = [mode for mode in _MODES if mode in told.modes.split(",")]
+    told.modes = [mode for mode in (*_MODES, *_ASKED_FOR) if mode in told.modes.split(",")]
     return told
 
 
@@ -75,7 +80,7 @@ def main() -> int:
     with broker(told.kafka) as bootstrap:
         base = Work(bootstrap, "", told.commands)
         rates = [float(rate) for rate in told.rates.split(",")]
-        session = Session(base, contestants, told.rounds, rates, told.seconds)
+        session = Session(base, contestants, told.rounds, rates, told.seconds, told.rate, told.minutes)
         what = (
             f"{base.commands:,} commands, {base.shards} partitions, {base.aggregates:,} aggregates, {told.rounds} rounds in"
             f" turns, {told.seconds:g} s at each rate."

@@ -97,6 +97,11 @@ class Running:
             env={**os.environ, "PYTHONPATH": path, "PYTHONUNBUFFERED": "1"},
         )
 
+    @property
+    def pid(self) -> int:
+        """Its process."""
+        return self._process.pid
+
     def alive(self) -> bool:
         """True until it has ended."""
         return self._process.poll() is None

@@ -52,15 +52,15 @@ def staircase(
         work = replace(base, commands=int(rate * length_s), seed=base.seed + len(works))
         works.append(work)
         wanted = sum(amount > 0 for _, amount, _ in commands_of(work))
-        feeder = _feeder(work, rate)
+        feeding = feeder(work, rate)
         found: list[float] = []
         deadline: float | None = None
         while len(found) < wanted and (deadline is None or time.monotonic() < deadline):
             for record in records(consumer, 0.05)[0]:
                 found.append(time.time() * 1e3 - decode(record.value())[1]["sent_at"] / 1e3)
-            if deadline is None and feeder.poll() is not None:
+            if deadline is None and feeding.poll() is not None:
                 deadline = time.monotonic() + patience_s
-        if feeder.wait():
+        if feeding.wait():
             raise RuntimeError("the feeder failed")
         return found if len(found) == wanted else []
 
@@ -97,6 +97,7 @@ def _settle(consumer: Consumer, silence_s: float = 3.0) -> None:
             quiet = time.monotonic() + silence_s
 
 
-def _feeder(work: Work, rate: float) -> subprocess.Popen[bytes]:
+def feeder(work: Work, rate: float) -> subprocess.Popen[bytes]:
+    """Start a process that produces the commands at ``rate``, and ends."""
     program = f"from tests.performance.load import Work, produce; produce({work!r}, {rate})"
     return subprocess.Popen([sys.executable, "-c", program])

@@ -17,22 +17,34 @@ from tests.performance.killed import kill
 from tests.performance.load import Work, drop_topics, make_topics, produce
 from tests.performance.paced import staircase
 from tests.performance.recovery import recover
+from tests.performance.soak import soak
 from tests.performance.truth import Found
 
 TWO = "two processes"
 
 
 class Session:
-    """``base`` says where and how much; ``rounds`` how often; ``rates`` and ``seconds`` how commands are paced."""
+    """``base`` says where and how much; ``rounds`` how often; ``rates`` and ``seconds`` how commands are paced; ``rate`` and
+    ``minutes`` are those of a soak.
+    """
 
     def __init__(
-        self, base: Work, contestants: list[Contestant], rounds: int, rates: list[float], seconds: float
+        self,
+        base: Work,
+        contestants: list[Contestant],
+        rounds: int,
+        rates: list[float],
+        seconds: float,
+        rate: float,
+        minutes: float,
     ) -> None:
         self._base = base
         self._contestants = contestants
         self._rounds = rounds
         self._rates = rates
         self._seconds = seconds
+        self._rate = rate
+        self._minutes = minutes
         self.results: dict[str, Any] = {}
         self.problems: list[str] = []
         self.observed: list[str] = []
@@ -83,6 +95,11 @@ class Session:
             for name, work in (*variants(plain).items(), (TWO, plain)):
                 own = replace(work, prefix=_prefix())
                 self._alone(OURS, "growth", number, own, partial(self._grown, name))
+
+    def soak(self) -> None:
+        """We take one rate for a long time."""
+        work = self._fresh(int(60 * self._minutes * self._rate), 1)
+        self._alone(OURS, "soak", 1, work, self._soaked, loaded=False)
 
     # ---------------------------------------------------------------- one run: measure, collect, say in a line
     def _drained(self, contestant: Contestant, work: Work) -> tuple[Found, str]:
@@ -138,6 +155,19 @@ class Session:
             into.setdefault("aggregates", []).append(touched(work))
         line = f"{name}: {told.cpu_us:.1f} us CPU, warm {told.warm:,.0f}/s, {told.per_transaction:.0f} commands a"
         return told.found, f"{line} transaction, {told.memory_mb:.0f} MB"
+
+    def _soaked(self, work: Work) -> tuple[Found, str]:
+        told = soak(work, self._rate)
+        last, into = told.samples[-1], self._into("soak", f"{self._rate:,.0f}/s for {self._minutes:g} min")
+        into["commands"], into["memory_mb"] = work.commands, round(last.memory_mb)
+        for name in ("mb_per_hour", "mb_per_million", "backlog_growth"):
+            into[name] = round(getattr(told, name), 1)
+        into["samples"] = [
+            [round(each.at), round(each.memory_mb), each.decided, each.backlog] for each in told.samples
+        ]
+        grew = f"grew by {told.backlog_growth:,.0f}" if "grew" in told.found.told() else "did not grow"
+        line = f"{told.rate:,.0f}/s, memory {last.memory_mb:,.0f} MB, {told.mb_per_hour:+,.0f} MB/h, {told.mb_per_million:+,.1f} MB a million"
+        return told.found, f"{line} commands in the second half; the backlog {grew}"
 
     # ---------------------------------------------------------------- around a run
     def _recovering(self) -> list[Contestant]:
