@@ -51,7 +51,7 @@ def tail(session: Session, aggregate: str | None, type_: str | None) -> None:
             _print(session.output, json.loads(line[5:]))
 
 
-@event.command("verify", cls=Verb, example="flexcore event verify -o json")
+@event.command("verify", cls=Verb, example="flexcore event verify -o json\nflexcore event verify --runs")
 @click.option("--registry", help="Schema registry [FLEXCORE_REGISTRY_URL; else a node's].", metavar="URL")
 @click.option(
     "--keys",
@@ -59,9 +59,16 @@ def tail(session: Session, aggregate: str | None, type_: str | None) -> None:
     help="Trust only these public keys (`flexcore audit keys -o jsonl`) [those on the audit topic].",
 )
 @click.option("--export", "folder", type=_FOLDER, help="Check this export instead; needs no Kafka.")
+@click.option("--runs", is_flag=True, help="Judge what the runs did instead: the invariants I1 to I17.")
 @click.pass_obj
-def verify(session: Session, registry: str | None, keys: Path | None, folder: Path | None) -> int:
+def verify(session: Session, registry: str | None, keys: Path | None, folder: Path | None, runs: bool) -> int:
     """Prove that the log is whole: reads Kafka itself, checks every record, exits 1 naming the first bad one."""
+    if runs:
+        if keys is not None:
+            raise click.UsageError("--runs checks no signatures: leave --keys out")
+        from app.cli.run_proof import verify_runs
+
+        return verify_runs(session, registry, folder)
     if folder is not None:
         from app.cli.export import verify_export
 

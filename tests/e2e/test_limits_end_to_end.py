@@ -1,5 +1,6 @@
 """Limits keep runs of any pipeline from working at the same time."""
 
+import json
 from pathlib import Path
 
 from tests.support.node_process import NodeProcess, eventually
@@ -25,3 +26,7 @@ def test_runs_under_one_limit_never_overlap_and_the_limit_is_free_at_the_end(
         return (limit["holders"], limit["waiting"]) == ([], [])
 
     eventually(free, 10, node.log)
+    # The node has seen runs of other tests too: whatever they did to it, no invariant is broken.
+    judged = json.loads(node.cli("event", "verify", "--runs", "-o", "json"))
+    assert (judged["whole"], judged["findings"]) == (True, [])
+    assert judged["runs"] >= len(runs)

@@ -68,6 +68,7 @@ def test_a_killed_node_continues_what_it_held(own: NodeProcess) -> None:
     own.start()
     assert own.ended(run_id, 60)["status"] == "succeeded"
     assert '"whole": true' in own.cli("event", "verify", "-o", "json")
+    assert '"findings": []' in own.cli("event", "verify", "--runs", "-o", "json")
     assert own.stop() == 0
 
 

@@ -42,6 +42,8 @@ def an_export_proves_itself(node: NodeProcess, folder: Path) -> None:
     node.cli("event", "export", str(two), "--at", str(one))
     assert contents(one) == contents(two)
     assert json.loads(node.cli("event", "verify", "--export", str(one), "-o", "json"))["whole"]
+    runs = json.loads(node.cli("event", "verify", "--runs", "--export", str(one), "-o", "json"))
+    assert (runs["whole"], runs["runs"], runs["open"], len(runs["invariants"])) == (True, 1, 0, 17)
 
     file = max(one.glob("run.events-*.jsonl"), key=lambda file: file.stat().st_size)
     lines = file.read_bytes().splitlines(keepends=True)
@@ -49,6 +51,7 @@ def an_export_proves_itself(node: NodeProcess, folder: Path) -> None:
     file.write_bytes(b"".join([lines[0], *lines[2:]]))
     said = node.cli("event", "verify", "--export", str(one), code=1)
     assert "missing" in said
+    assert "I2" in node.cli("event", "verify", "--runs", "--export", str(one), code=1)
     assert f"{file.name} is not the file that the manifest describes" in said
     file.write_bytes(b"".join(lines).replace(b'"actor":"', b'"actor":"m'))
     assert "altered" in node.cli("event", "verify", "--export", str(one), code=1)
@@ -113,6 +116,8 @@ def test_tampering_is_found_and_named(own: NodeProcess, project: Path) -> None:
     assert (whole["whole"], datasets["wrong"]) == (True, 0)
     assert datasets["examined"] > 0
 
+    judged = json.loads(own.cli("event", "verify", "--runs", "-o", "json"))
+    assert (judged["whole"], judged["findings"], judged["runs"]) == (True, [], 1)
     an_export_proves_itself(own, project)
 
     prefix = own.settings["FLEXCORE_TOPIC_PREFIX"]

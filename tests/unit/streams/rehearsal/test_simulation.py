@@ -12,6 +12,7 @@ from streams.expressions import LANGUAGE
 from streams.rehearsal.rehearsal import Rehearsal, rehearse
 from streams.rehearsal.scenario_file import scenarios_of
 from tests.support.pipeline_files import command, pipeline
+from tests.support.run_judging import findings
 
 ENDS = (happened.StepSucceeded, happened.StepFailed, happened.StepSkipped, happened.StepCancelled)
 DURATIONS = st.sampled_from(["1s", "3m", "2h", "9d"])
@@ -85,6 +86,7 @@ def test_every_run_ends_once_or_says_what_it_waits_for(play: tuple[dict[str, Any
         assert statuses <= {"succeeded", "failed", "timed_out", "skipped", "cancelled"}
         assert {step for step, _ in came.ways} == {"(run)", *plan.steps}
     _orderly(plan, told)
+    assert findings(came.events) == []
     again: Rehearsal = rehearse(canonical(document), read)
     assert (again.events, again.ways, again.differences) == (came.events, came.ways, came.differences)
 

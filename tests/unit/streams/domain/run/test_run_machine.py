@@ -36,6 +36,7 @@ from streams.domain.run.events import (
 from streams.domain.run.state import Run
 from streams.domain.run.timing import LEASE_MS, LOST_MAX, WAKE_MS
 from tests.support.pipeline_files import command, pipeline, text_and_hash
+from tests.support.run_judging import findings_of_run
 from tests.support.run_spec import AGGREGATE
 
 NAMES = "abcdef"
@@ -278,6 +279,10 @@ class RunMachine(RuleBasedStateMachine):
                 assert step.token == self.granted[step.name, step.attempt]
                 assert step.lease_until is not None
                 assert step.lease_until <= self.now + LEASE_MS
+
+    def teardown(self) -> None:
+        """Whoever reads the log alone finds nothing wrong with the history either."""
+        assert findings_of_run(self.log) == []
 
 
 def settled(run: Run) -> Run:

@@ -1,0 +1,360 @@
+"""One run as its events tell it: a second reading of the rules, that shares only the definition's text with the first.
+
+What the product's own fold would silently accept (facts are not argued with) is argued with here.
+"""
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from hashlib import sha256
+from typing import Any, ClassVar
+
+from streams.domain.definition import Definition, Retry, StepDefinition
+from streams.domain.run.timing import LEASE_MS, LOST_MAX
+
+See = Callable[[str, bool, Callable[[], str]], bool]
+"""``(invariant, holds, sentence)`` -> holds; the sentence is asked only for what does not hold."""
+
+_ENDED = frozenset({"succeeded", "failed", "skipped", "cancelled"})
+_MOVING = frozenset({"queued", "running", "retrying", "waiting"})
+
+
+class Unjudgeable(ValueError):
+    """The history cannot be followed any further; the message says why."""
+
+
+@dataclass(slots=True)
+class _Step:
+    """A step or an item of a map step. ``due``: when it is tried again, or stops waiting by itself (ms).
+
+    ``again``: the run was resumed since it was offered, so the same attempt may be offered once more.
+    """
+
+    status: str = "pending"
+    attempt: int = 0
+    failures: int = 0
+    lost: int = 0
+    runner: str = ""
+    claimed_at: int = 0
+    due: int | None = None
+    cause: str = ""
+    decision: str = ""
+    again: bool = False
+    total: int = 0
+    done: set[int] = field(default_factory=set)
+
+
+class RunHistory:
+    """An open run. Memory is bounded by its definition and the items of its map steps."""
+
+    def __init__(self, version: int, body: Mapping[str, Any], see: See) -> None:
+        """Begin with ``RunCreated``. Raises :class:`Unjudgeable` for a definition that cannot be read."""
+        self.version = version
+        self.asked: set[str] = set()
+        self._see = see
+        text = body["definition"]
+        see("I14", body["definition_hash"] == sha256(text.encode()).hexdigest(),
+            lambda: "its definition is not the one that its hash pins")  # fmt: skip
+        try:
+            self._plan = Definition.parse(text)
+            self._reused = frozenset(json.loads(body.get("reused") or "{}"))
+        except (ValueError, KeyError, TypeError, StopIteration) as error:
+            raise Unjudgeable(f"its definition cannot be read: {error!r}") from None
+        self._created_at: int = body["at"]
+        self._steps = {name: _Step() for name in self._plan.steps}
+        self._items: dict[str, _Step] = {}
+        self._granted: set[str] = set()
+        self._awaited: str | None = None
+        self._signals: set[str] = set()
+        self._paused = False
+        self._closing: str | None = None
+
+    def take(self, kind: str, body: Mapping[str, Any]) -> None:
+        """Judge the next event, then believe it. Raises :class:`Unjudgeable`."""
+        tell = self._TELL.get(kind)
+        if tell is None:
+            raise Unjudgeable(f"{kind} is no event that is known here")
+        if "step" not in body:
+            tell(self, body)
+            return
+        name = body["step"]
+        plan = self._plan.steps.get(name.partition("[")[0])
+        known = plan is not None and ("[" not in name or plan.kind == "map")
+        if not self._see("I14", known, lambda: f"its definition has no step {name}"):
+            raise Unjudgeable(f"there is no step {name}")
+        tell(self, body, name, self._items.setdefault(name, _Step()) if "[" in name else self._steps[name])
+
+    def stuck(self) -> str | None:
+        """Return what is wrong with a run that goes on when nothing of it is on its way; None when something is."""
+        if self._awaited is not None or self._paused:
+            return None
+        steps = {**self._steps, **self._items}
+        if dropped := [name for name, step in steps.items() if step.status == "queued" and step.again]:
+            return f"{dropped[0]} was not offered again when the run was resumed: runners have dropped it"
+        if any(step.status in _MOVING for step in steps.values()):
+            return None
+        left = [name for name, step in self._steps.items() if step.status not in _ENDED]
+        return f"nothing will move it: no offer, lease, timer or wait, and {', '.join(left) or 'no step'} is left"
+
+    # ---------------------------------------------------------------- beginnings
+    def _starts(self, name: str, verb: str) -> None:
+        plan = self._plan.steps[name.partition("[")[0]]
+        self._goes(name, verb)
+        missing = sorted(self._plan.limits.keys() - self._granted)
+        self._see("I8", not missing, lambda: f"{name} {verb} before limit {missing[0]} let the run in")
+        if self._closing != "cancelled" or plan.last:
+            self._see("I3", plan.last == (self._closing is not None),
+                      lambda: f"{name} {verb} {'before' if plan.last else 'after'} the steps proper had ended")  # fmt: skip
+        if "[" not in name:
+            self._after_all(name, verb, plan)
+
+    def _after_all(self, name: str, verb: str, plan: StepDefinition) -> None:
+        before = {one: self._steps[one] for one in plan.after}
+        open_ = [one for one, step in before.items()
+                 if step.status not in ("succeeded", "skipped") or step.cause == "failure"]  # fmt: skip
+        self._see("I3", not open_,
+                  lambda: f"{name} {verb} while {open_[0]} before it is {before[open_[0]].status}")  # fmt: skip
+
+    def _goes(self, name: str, verb: str) -> None:
+        plan = self._plan.steps[name.partition("[")[0]]
+        late = self._closing == "cancelled" and not plan.last
+        self._see("I10", not late and not self._paused,
+                  lambda: f"{name} {verb} after the run was {'cancelled' if late else 'paused'}")  # fmt: skip
+
+    def _offered(self, body: Mapping[str, Any], name: str, step: _Step) -> None:
+        attempt, at = body["attempt"], body["at"]
+        wanted = step.attempt if step.status == "queued" else step.attempt + 1
+        if step.status == "pending":
+            self._starts(name, "was offered")
+            if "[" in name:
+                self._item_begins(name)
+        else:
+            self._goes(name, "was offered again")
+        free = step.status in ("pending", "retrying") or (step.status == "queued" and step.again)
+        self._see("I7", free and attempt == wanted,
+                  lambda: f"attempt {attempt} of {name} was offered while attempt {step.attempt} is {step.status}")  # fmt: skip
+        if step.status == "retrying":
+            due = step.due or 0
+            self._see("I9", at >= due, lambda: f"{name} was tried again {due - at} ms before its time")
+        step.status, step.attempt, step.due, step.again = "queued", attempt, None, False
+
+    def _item_begins(self, name: str) -> None:
+        base, _, index = name.partition("[")
+        owner, number = self._steps[base], int(index[:-1])
+        self._see("I3", owner.status == "mapping" and number < owner.total and number not in owner.done,
+                  lambda: f"{name} begins while {base} is {owner.status} over {owner.total} items, or again")  # fmt: skip
+        live = sum(one.startswith(f"{base}[") for one in self._items)
+        most = self._plan.steps[base].spec.get("max_parallel")
+        self._see(
+            "I8", most is None or live <= most, lambda: f"{live} items of {base} are at work, not {most}"
+        )
+
+    def _waiting(self, body: Mapping[str, Any], name: str, step: _Step) -> None:
+        self._pending(name, step, "began to wait")
+        step.status, step.due = "waiting", body["until"]
+
+    def _mapped(self, body: Mapping[str, Any], name: str, step: _Step) -> None:
+        self._pending(name, step, "was mapped")
+        step.status, step.total = "mapping", body["total"]
+
+    def _pending(self, name: str, step: _Step, verb: str) -> None:
+        self._see("I3", step.status == "pending", lambda: f"{name} {verb} although it is {step.status}")
+        self._starts(name, verb)
+
+    # ---------------------------------------------------------------- attempts
+    def _claimed(self, body: Mapping[str, Any], name: str, step: _Step) -> None:
+        attempt = body["attempt"]
+        held = f" by {step.runner}" if step.status == "running" else ""
+        self._see("I7", step.status == "queued" and attempt == step.attempt and bool(body["token"]),
+                  lambda: f"attempt {attempt} of {name} was claimed while {step.attempt} is {step.status}{held}")  # fmt: skip
+        self._goes(name, "was claimed")
+        step.status, step.attempt, step.due = "running", attempt, None
+        step.runner, step.claimed_at = body["runner"], body["at"]
+
+    def _holds(self, body: Mapping[str, Any], name: str, step: _Step, what: str) -> None:
+        attempt = body["attempt"]
+        self._see("I7", step.status == "running" and attempt == step.attempt,
+                  lambda: f"{what} of attempt {attempt} of {name} counts, but attempt {step.attempt} is {step.status}")  # fmt: skip
+
+    def _lost(self, body: Mapping[str, Any], name: str, step: _Step) -> None:
+        self._holds(body, name, step, "the loss")
+        held_ms = body["at"] - step.claimed_at
+        self._see(
+            "I9", held_ms >= LEASE_MS, lambda: f"the lease of {name} ended {LEASE_MS - held_ms} ms early"
+        )
+        step.lost += 1
+        self._see(
+            "I7", step.lost <= LOST_MAX, lambda: f"{name} was lost {step.lost} times, more than {LOST_MAX}"
+        )
+        step.status, step.due = "retrying", body["at"]
+
+    def _retry(self, body: Mapping[str, Any], name: str, step: _Step) -> None:
+        self._holds(body, name, step, "the failure")
+        retry = self._plan.step(name).retry
+        step.failures += 1
+        self._see("I7", step.failures < retry.attempts,
+                  lambda: f"{name} is tried again after {step.failures} failures of {retry.attempts} attempts")  # fmt: skip
+        pause_ms, longest = body["retry_at"] - body["at"], _longest_ms(retry, step.failures)
+        shortest = longest if retry.jitter == "none" else 1
+        self._see("I9", shortest - 1 <= pause_ms <= longest + 1,  # fractions of a millisecond may be rounded
+                  lambda: f"{name} waits {pause_ms} ms for its next attempt, not {shortest} to {longest}")  # fmt: skip
+        step.status, step.due = "retrying", body["retry_at"]
+
+    # ---------------------------------------------------------------- ends
+    def _succeeded(self, body: Mapping[str, Any], name: str, step: _Step) -> None:
+        plan = self._plan.step(name)
+        if not self._ends(name, step, "succeeded"):
+            pass
+        elif body.get("reused"):
+            self._see("I3", name in self._reused and step.status == "pending",
+                      lambda: f"{name} takes over a result that the run was not given, or is {step.status}")  # fmt: skip
+        elif step.status == "waiting":
+            self._waited(body["at"], name, step, plan)
+        elif step.status == "mapping":
+            ended, at_work = len(step.done), any(one.startswith(f"{name}[") for one in self._items)
+            self._see("I3", ended == step.total and not at_work,
+                      lambda: f"{name} succeeded after {ended} of its {step.total} items")  # fmt: skip
+        elif plan.kind == "switch" and step.status == "pending":
+            self._starts(name, "chose")
+        else:
+            self._holds(body, name, step, "the success")
+        self._end(name, step, "succeeded")
+
+    def _waited(self, at: int, name: str, step: _Step, plan: StepDefinition) -> None:
+        if plan.kind == "approval" and step.decision == "approved":
+            return
+        if plan.kind == "signal" and plan.signal in self._signals:
+            return
+        self._due(at, name, step, "stopped waiting")
+
+    def _due(self, at: int, name: str, step: _Step, verb: str) -> None:
+        due = step.due
+        self._see("I9", due is not None and at >= due,
+                  lambda: f"{name} {verb} {'without a timer' if due is None else f'{due - at} ms before its time'}")  # fmt: skip
+
+    def _failed(self, body: Mapping[str, Any], name: str, step: _Step) -> None:
+        at = body["at"]
+        if not self._ends(name, step, "failed"):
+            pass
+        elif step.status == "pending":
+            self._starts(name, "failed")
+        elif step.status == "waiting" and step.decision != "rejected":
+            self._due(at, name, step, "failed")
+        elif step.status == "running":
+            self._holds(body, name, step, "the failure")
+            if body["status"] == "timed_out":
+                left_ms = step.claimed_at + (self._plan.step(name).timeout_ms or 0) - at
+                self._see("I9", left_ms <= 0, lambda: f"{name} timed out {left_ms} ms before its time")
+        self._end(name, step, "failed")
+
+    def _skipped(self, body: Mapping[str, Any], name: str, step: _Step) -> None:
+        self._ends(name, step, "skipped")
+        step.cause = body.get("cause", "failure")
+        self._see("I3", step.cause == "hand" or step.status == "pending",
+                  lambda: f"{name} was skipped while it is {step.status}")  # fmt: skip
+        self._end(name, step, "skipped")
+
+    def _cancelled(self, _body: Mapping[str, Any], name: str, step: _Step) -> None:
+        self._ends(name, step, "cancelled")
+        self._end(name, step, "cancelled")
+
+    def _ends(self, name: str, step: _Step, status: str) -> bool:
+        base, item, index = name.partition("[")
+        again = step.status in _ENDED or bool(item and int(index[:-1]) in self._steps[base].done)
+        was = step.status if step.status in _ENDED else "at its end"
+        return self._see("I3", not again, lambda: f"{name} {status} although it is {was} already")
+
+    def _end(self, name: str, step: _Step, status: str) -> None:
+        step.status, step.due = status, None
+        base, item, index = name.partition("[")
+        if item:
+            self._steps[base].done.add(int(index[:-1]))
+            del self._items[name]
+
+    # ---------------------------------------------------------------- people and the run as a whole
+    def _decided(self, body: Mapping[str, Any], name: str, step: _Step) -> None:
+        self._see("I3", step.status == "waiting", lambda: f"{name} was decided while it is {step.status}")
+        step.decision = body["decision"]
+
+    def _signal(self, body: Mapping[str, Any]) -> None:
+        self._signals.add(body["name"])
+
+    def _pause(self, _body: Mapping[str, Any]) -> None:
+        self._paused = True
+
+    def _resume(self, _body: Mapping[str, Any]) -> None:
+        self._paused = False
+        for step in (*self._steps.values(), *self._items.values()):
+            step.again = True
+
+    def _limit_awaited(self, body: Mapping[str, Any]) -> None:
+        limit = body["limit"]
+        self._see("I8", limit in self._plan.limits and limit not in self._granted and self._awaited is None,
+                  lambda: f"limit {limit} was asked for out of turn")  # fmt: skip
+        self.asked.add(limit)
+        self._awaited = limit
+
+    def _limit_granted(self, body: Mapping[str, Any]) -> None:
+        limit = body["limit"]
+        self._see(
+            "I8", self._awaited == limit, lambda: f"limit {limit} let in a run that waits for {self._awaited}"
+        )
+        self._granted.add(limit)
+        self._awaited = None
+
+    def _finishing(self, body: Mapping[str, Any]) -> None:
+        self._see("I1", self._closing is None, lambda: "its end began twice")
+        self._over(body, self._unended(last=False))
+        self._closing, self._paused, self._awaited = body["status"], False, None
+
+    def _run_ended(self, body: Mapping[str, Any]) -> None:
+        self._over(body, [*self._unended(last=False), *self._unended(last=True), *self._items])
+        failed = [name for name, step in self._steps.items() if step.status == "failed"]
+        self._see("I1", body["status"] != "succeeded" or not failed,
+                  lambda: f"it succeeded, and its step {failed[0]} failed")  # fmt: skip
+
+    def _over(self, body: Mapping[str, Any], unended: list[str]) -> None:
+        self._see("I1", not unended, lambda: f"it ends ({body['status']}) before {unended[0]} has ended")
+        if body["status"] == "timed_out" and self._closing is None:
+            left_ms = self._created_at + (self._plan.timeout_ms or 0) - body["at"]
+            self._see("I9", left_ms <= 0 and self._plan.timeout_ms is not None,
+                      lambda: f"it timed out {left_ms} ms before its time")  # fmt: skip
+
+    def _unended(self, *, last: bool) -> list[str]:
+        return [
+            name
+            for name, step in self._steps.items()
+            if step.status not in _ENDED and self._plan.steps[name].last == last
+        ]
+
+    def _rerun(self, _body: Mapping[str, Any]) -> None:
+        self._see("I1", False, lambda: "it was asked for again before its end")
+
+    _TELL: ClassVar[Mapping[str, Callable[..., None]]] = {
+        "StepOffered": _offered,
+        "StepClaimed": _claimed,
+        "StepLost": _lost,
+        "StepSucceeded": _succeeded,
+        "StepWaiting": _waiting,
+        "StepDecided": _decided,
+        "StepMapped": _mapped,
+        "SignalReceived": _signal,
+        "StepRetryScheduled": _retry,
+        "StepFailed": _failed,
+        "StepSkipped": _skipped,
+        "StepCancelled": _cancelled,
+        "RunPaused": _pause,
+        "RunResumed": _resume,
+        "RunFinishing": _finishing,
+        "RunEnded": _run_ended,
+        "LimitAwaited": _limit_awaited,
+        "LimitGranted": _limit_granted,
+        "RerunRequested": _rerun,
+    }
+
+
+def _longest_ms(retry: Retry, failures: int) -> int:
+    pause_ms = float(retry.initial_ms)
+    for _ in range(failures - 1):
+        pause_ms = min(pause_ms * retry.multiplier, float(retry.max_ms))
+    return max(1, int(min(pause_ms, float(retry.max_ms))))
