@@ -83,7 +83,9 @@ def _show(session: Session, judge: RunJudge) -> int:
             for name, check in checks.items()
         ]
         show_table(("id", "invariant", "examined", "wrong"), table)
-        verdict = f"{len(broken)} invariants are broken" if broken else "every invariant holds"
+        verdict = (
+            f"broken: {', '.join(check.name for check in broken)}" if broken else "every invariant holds"
+        )
         say(f"{judge.runs:,} runs, {judge.open:,} of them open: {verdict}")
     for finding in judge.findings[:_SHOWN]:
         where = f"{finding.place}: {finding.run} version {finding.version}"

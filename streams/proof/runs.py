@@ -221,7 +221,8 @@ class RunJudge:
     def _created(self, fact: Fact, name: Name) -> None:
         body, tenant = fact.body, fact.tenant
         self.runs += 1
-        self._promised.pop(name, None)
+        if self._promised.pop(name, None) is not None:
+            self._see("I5", True, "")
         self._see(
             "I2", fact.version == 1, f"it was created as version {fact.version}: once before, or with a gap"
         )

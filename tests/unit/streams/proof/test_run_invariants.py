@@ -266,6 +266,7 @@ def test_a_start_that_was_answered_has_its_run() -> None:
             judge.event("run", record(number, event))
         judge.finish()
         assert [finding.invariant for finding in judge.findings] == wanted
+        assert judge.checks["I5"].examined == (1 if events else len(wanted))
 
 
 def test_what_cannot_be_read_is_a_finding() -> None:
