@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from confluent_kafka import (
+    OFFSET_BEGINNING,
+    OFFSET_END,
     Consumer,
     ConsumerGroupTopicPartitions,
-    IsolationLevel,
     KafkaError,
     KafkaException,
     Producer,
@@ -19,7 +20,6 @@ from confluent_kafka import (
     TopicPartition,
 )
 from confluent_kafka.admin import AdminClient
-from confluent_kafka.admin._listoffsets import OffsetSpec
 
 from streams.failures import Hanging
 from streams.shards.trail import Vouched
@@ -127,13 +127,11 @@ class Broker:
         self, partitions: Iterable[tuple[str, int]], committed: bool = False
     ) -> dict[tuple[str, int], int]:
         """Return the high watermarks, or with ``committed`` the last stable offsets."""
-        latest: OffsetSpec = OffsetSpec.latest()  # type: ignore[no-untyped-call]  # untyped in the client
-        return self._offsets(partitions, latest, committed)
+        return self._offsets(partitions, OFFSET_END, "read_committed" if committed else "read_uncommitted")
 
     def starts(self, partitions: Iterable[tuple[str, int]]) -> dict[tuple[str, int], int]:
         """Return the low watermarks."""
-        earliest: OffsetSpec = OffsetSpec.earliest()  # type: ignore[no-untyped-call]  # untyped in the client
-        return self._offsets(partitions, earliest, False)
+        return self._offsets(partitions, OFFSET_BEGINNING, "read_uncommitted")
 
     def identity(self, topics: Sequence[str]) -> str:
         """Return the ids of topics: another text once one of them was deleted and made anew."""
@@ -214,12 +212,18 @@ class Broker:
         return [Committed(entry.offset if entry.offset >= 0 else -1, entry.metadata or "") for entry in found]
 
     def _offsets(
-        self, partitions: Iterable[tuple[str, int]], spec: OffsetSpec, committed: bool
+        self, partitions: Iterable[tuple[str, int]], which: int, isolation: str
     ) -> dict[tuple[str, int], int]:
-        isolation = IsolationLevel.READ_COMMITTED if committed else IsolationLevel.READ_UNCOMMITTED
-        asked = {TopicPartition(topic, partition): spec for topic, partition in partitions}
-        answers = self._admin.list_offsets(asked, isolation_level=isolation, request_timeout=_TIMEOUT_S)
-        return {(tp.topic, tp.partition): self._answer(future).offset for tp, future in answers.items()}
+        # Not the admin client's list_offsets: it ends the process when metadata comes at the wrong moment (librdkafka
+        # 2.16, rd_kafka_topic_partition_list_query_leaders_async_worker). The protocol's two special times ask the same.
+        asked = [TopicPartition(topic, partition, which) for topic, partition in partitions]
+        if not asked:
+            return {}
+        found = self._consumer(isolation).offsets_for_times(asked, timeout=_TIMEOUT_S)
+        for entry in found:
+            if entry.error is not None:
+                raise KafkaException(entry.error)
+        return {(entry.topic, entry.partition): entry.offset for entry in found}
 
     def _consumer(self, isolation: str) -> Consumer:
         existing: Consumer | None = getattr(self._local, isolation, None)

@@ -9,6 +9,7 @@ that are old are held by the log instead of by memory.
 import asyncio
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from typing import cast
 
@@ -50,6 +51,7 @@ class Snapshots:
         self._topics = topics
         self._states = states
         self._ends = ends
+        self._ends_thread = ThreadPoolExecutor(1, "ends")  # one: each thread that asks has a consumer of its own
         self._tail_records = tail_records
 
     def stage(self, part: Staged, now_ms: int) -> None:
@@ -118,7 +120,7 @@ class Snapshots:
 
         saved.asked = True
         loop = asyncio.get_running_loop()
-        loop.run_in_executor(None, self._ends, parts).add_done_callback(answered)
+        loop.run_in_executor(self._ends_thread, self._ends, parts).add_done_callback(answered)
 
 
 def _begin(piece: Slice) -> Sweep:

@@ -63,7 +63,7 @@ class WorkerProcess:
                 stdout=out,
                 stderr=subprocess.STDOUT,
                 cwd=_ROOT,
-                env={**os.environ, "PYTHONPATH": str(_ROOT)},
+                env={**os.environ, "PYTHONPATH": str(_ROOT), "PYTHONFAULTHANDLER": "1"},
             )
 
     def ready(self, timeout_s: float = 40.0) -> "WorkerProcess":
@@ -82,7 +82,8 @@ class WorkerProcess:
 
     def wait_killed(self, timeout_s: float = 40.0) -> None:
         """Wait until the process has killed itself."""
-        assert self.process.wait(timeout_s) == -signal.SIGKILL, self.log.read_text()[-3000:]
+        code = self.process.wait(timeout_s)
+        assert code == -signal.SIGKILL, f"ended with {code}: {self.log.read_text()[-3000:]}"
 
     def stop(self) -> None:
         """SIGTERM, and SIGKILL if that does not help."""
