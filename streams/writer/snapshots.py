@@ -51,7 +51,8 @@ class Snapshots:
         self._topics = topics
         self._states = states
         self._ends = ends
-        self._ends_thread = ThreadPoolExecutor(1, "ends")  # one: each thread that asks has a consumer of its own
+        # One thread: each that asks has a consumer of its own.
+        self._ends_thread = ThreadPoolExecutor(1, "ends")
         self._tail_records = tail_records
 
     def stage(self, part: Staged, now_ms: int) -> None:
