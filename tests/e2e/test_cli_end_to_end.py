@@ -217,6 +217,8 @@ def test_an_interrupted_watch_exits_130_and_leaves_the_run(node: NodeProcess, tm
     watching = subprocess.Popen(
         [sys.executable, "-m", "app", "run", "watch", run_id],
         env={**node.environ, "FLEXCORE_URL": node.url}, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        # A shell that starts the tests in the background lets all of them ignore Ctrl-C.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509  # it calls nothing else
     )  # fmt: skip
     assert watching.stdout is not None
     watching.stdout.readline()
