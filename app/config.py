@@ -29,7 +29,7 @@ class ConfigError(Exception):
 
 # What every Kafka client here has unless FLEXCORE_KAFKA_… says otherwise. librdkafka's own 10 s would keep a shard
 # waiting for that long after a link that was broken for a moment works again.
-KAFKA_DEFAULTS = {"reconnect.backoff.max.ms": "500"}
+KAFKA_DEFAULTS = {"reconnect.backoff.max.ms": "1000"}
 
 
 @dataclass(frozen=True, slots=True)

@@ -40,7 +40,7 @@ def _read(bootstrap: str, topic: str) -> list[bytes | None]:
     consumer = Consumer({**settings, "isolation.level": "read_committed", "log_level": 0})
     consumer.subscribe([topic])
     values: list[bytes | None] = []
-    quiet_until = time.monotonic() + 30
+    quiet_until = time.monotonic() + 60
     while time.monotonic() < quiet_until:
         message = consumer.poll(0.2)
         if message is not None and message.error() is None:

@@ -178,14 +178,15 @@ class Accounts:
         return result
 
     def settled(self, timeout_s: float = 60.0) -> Verdict:
-        """Wait until every command sent has its outcome, and return the verdict over the whole log."""
+        """Wait until every command sent by now has its outcome, and return the verdict over the whole log."""
         deadline = time.monotonic() + timeout_s
         while True:
+            sent = set(self.sent)  # before the look: the load may go on
             verdict = judge(self.bootstrap, self.prefix, SHARDS, self.codec.decode)
-            missing = self.sent.keys() - verdict.outcome_of.keys()
+            missing = sent - verdict.outcome_of.keys()
             if not missing:
                 return verdict
             assert time.monotonic() < deadline, (
-                f"{len(missing)} of {len(self.sent)} commands without an outcome"
+                f"{len(missing)} of {len(sent)} commands without an outcome"
             )
             time.sleep(0.5)
