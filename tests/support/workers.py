@@ -186,7 +186,5 @@ class Accounts:
             missing = sent - verdict.outcome_of.keys()
             if not missing:
                 return verdict
-            assert time.monotonic() < deadline, (
-                f"{len(missing)} of {len(sent)} commands without an outcome"
-            )
+            assert time.monotonic() < deadline, f"{len(missing)} of {len(sent)} commands without an outcome"
             time.sleep(0.5)
