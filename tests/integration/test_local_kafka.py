@@ -8,7 +8,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from confluent_kafka import Consumer, Producer
+from confluent_kafka import OFFSET_BEGINNING, Consumer, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
 
@@ -38,7 +38,9 @@ def _write(bootstrap: str, topic: str, value: bytes) -> None:
 def _read(bootstrap: str, topic: str) -> list[bytes | None]:
     settings = {"bootstrap.servers": bootstrap, "group.id": topic, "auto.offset.reset": "earliest"}
     consumer = Consumer({**settings, "isolation.level": "read_committed", "log_level": 0})
-    consumer.subscribe([topic])
+    # Assigned, not subscribed: after kill -9 the group's coordinator comes back much later than the records.
+    known = consumer.list_topics(topic, timeout=30).topics[topic].partitions
+    consumer.assign([TopicPartition(topic, number, OFFSET_BEGINNING) for number in known])
     values: list[bytes | None] = []
     quiet_until = time.monotonic() + 60
     while time.monotonic() < quiet_until:
