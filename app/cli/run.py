@@ -144,9 +144,7 @@ def signal(session: Session, run_id: str, name: str, payload: str, key: str | No
 @click.pass_obj
 def approve(session: Session, run_id: str, step: str, note: str | None) -> None:
     """Let a run go on past a step that asks for approval."""
-    _show_run(
-        session, session.api.write("POST", f"/v1/runs/{run_id}/steps/{step}/approve", {"note": note}).body
-    )
+    _tell_step(session, run_id, step, "approve", {"note": note})
 
 
 @run.command("reject", cls=Verb, example="flexcore run reject 5e0f… sign-off --note 'wrong month'")
@@ -156,9 +154,7 @@ def approve(session: Session, run_id: str, step: str, note: str | None) -> None:
 @click.pass_obj
 def reject(session: Session, run_id: str, step: str, note: str | None) -> None:
     """Refuse what a step asks approval for: the step fails, and what comes after it is skipped."""
-    _show_run(
-        session, session.api.write("POST", f"/v1/runs/{run_id}/steps/{step}/reject", {"note": note}).body
-    )
+    _tell_step(session, run_id, step, "reject", {"note": note})
 
 
 @run.command(
@@ -170,8 +166,7 @@ def reject(session: Session, run_id: str, step: str, note: str | None) -> None:
 @click.pass_obj
 def skip(session: Session, run_id: str, step: str, reason: str | None) -> None:
     """Leave a step out that has not ended; the run goes on as if it were done, and its program is stopped."""
-    path = f"/v1/runs/{run_id}/steps/{step}/skip"
-    _show_run(session, session.api.write("POST", path, {"reason": reason}).body)
+    _tell_step(session, run_id, step, "skip", {"reason": reason})
 
 
 @run.command("logs", cls=Verb, example="flexcore run logs 5e0f… extract-customers")
@@ -218,6 +213,10 @@ def trace(session: Session, run_id: str) -> None:
     from app.cli.trace import show_trace
 
     show_trace(session, run_id)
+
+
+def _tell_step(session: Session, run_id: str, step: str, what: str, body: dict[str, Any]) -> None:
+    _show_run(session, session.api.write("POST", f"/v1/runs/{run_id}/steps/{step}/{what}", body).body)
 
 
 def _shown(session: Session, found: dict[str, Any], watch: bool) -> int:

@@ -12,9 +12,8 @@ from streams.writer.encoding import Produced
 class Staged:
     """What one slice adds in a transaction: an overlay over its states, dropped whole if the transaction aborts.
 
-    ``under`` is the overlay of the transaction before, while that one is being committed; or, for a chunk of commands that
-    is being decided, the overlay of its transaction. ``chains`` and ``answers`` are
-    what the next checkpoints vouch for: of events and outcomes, in order. ``written`` is what the transaction adds to the
+    ``under`` is the overlay of the transaction before, while that one is being committed; or, for a draft, the overlay of
+    its transaction. ``chains`` and ``answers`` are what the next checkpoints vouch for: of events and outcomes, in order. ``written`` is what the transaction adds to the
     snapshots, ``vouched`` its checkpoint over everything before it. ``failed`` counts errors of rules, ``failure`` names the
     last one and where it was raised. ``missing`` are the chunks of old answers that must be read back before the next
     command can be decided.
@@ -68,20 +67,20 @@ class Staged:
             return found
         return self.slice.index.get(key) if self.under is None else self.under.remembered(key)
 
-    def absorb(self, chunk: "Staged") -> None:
-        """Take over what a chunk adds, which was decided on this overlay."""
-        self.next, self.sequence, self.position = chunk.next, chunk.sequence, chunk.position
-        self.states.update(chunk.states)
-        self.index.update(chunk.index)
-        self.out += chunk.out
-        self.chains += chunk.chains
-        self.answers += chunk.answers
-        self.commands += chunk.commands
-        self.events += chunk.events
-        self.duplicates += chunk.duplicates
-        self.rejected += chunk.rejected
-        self.quarantined += chunk.quarantined
-        self.forwarded += chunk.forwarded
-        self.timers += chunk.timers
-        self.failed += chunk.failed
-        self.failure = chunk.failure or self.failure
+    def absorb(self, draft: "Staged") -> None:
+        """Take over what a draft adds, which was decided on this overlay."""
+        self.next, self.sequence, self.position = draft.next, draft.sequence, draft.position
+        self.states.update(draft.states)
+        self.index.update(draft.index)
+        self.out += draft.out
+        self.chains += draft.chains
+        self.answers += draft.answers
+        self.commands += draft.commands
+        self.events += draft.events
+        self.duplicates += draft.duplicates
+        self.rejected += draft.rejected
+        self.quarantined += draft.quarantined
+        self.forwarded += draft.forwarded
+        self.timers += draft.timers
+        self.failed += draft.failed
+        self.failure = draft.failure or self.failure
