@@ -50,15 +50,18 @@ class Vitals:
         return pings
 
     async def _ping_kafka(self) -> str | None:
-        hosts = self.kafka["bootstrap.servers"]
+        return await asyncio.to_thread(self._ask_kafka)
+
+    def _ask_kafka(self) -> str | None:
+        # Kept while it works: one that is made anew each time says hello to every broker each time. Then dropped: one
+        # whose broker was away may go on failing.
+        admin = self._admin or AdminClient({**self.kafka, "log_level": 2})
         try:
-            if (
-                self._admin is None
-            ):  # kept: one that is made anew each time says hello to every broker each time
-                self._admin = AdminClient({**self.kafka, "log_level": 2})
-            await asyncio.to_thread(self._admin.list_topics, timeout=1.5)
+            admin.list_topics(timeout=1.5)
+            self._admin = admin
         except KafkaException as error:
-            return f"Kafka at {hosts} does not answer: {error.args[0].str()}"
+            self._admin = None
+            return f"Kafka at {self.kafka['bootstrap.servers']} does not answer: {error.args[0].str()}"
         return None
 
     async def _ping_registry(self) -> str | None:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from app.cli.failure import Failed
-from app.cli.log import EARLIEST, Log, progress
+from app.cli.log import Log, progress
 from app.cli.output import is_terminal, say, show_one
 from app.cli.proof import registry_of, trusted_keys
 from app.cli.session import Session
@@ -120,7 +120,7 @@ class Exporter:
 
         topic = self._topics.outcomes(aggregate)
         records = self._partition(topic, shard, number)
-        if self._log.offsets([(topic, shard)], EARLIEST)[topic, shard] > 0 and records:
+        if self._log.starts([(topic, shard)])[topic, shard] > 0 and records:
             self._manifest.firsts[place(aggregate, shard)] = int(records[0].body["sequence"])
         self._file(f"{aggregate}.outcomes", shard, records)
 

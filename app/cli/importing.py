@@ -9,7 +9,7 @@ from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
 
 from app.cli.export import Export
 from app.cli.failure import Failed
-from app.cli.log import EARLIEST, LATEST, Log, progress
+from app.cli.log import Log, progress
 from app.cli.output import is_terminal, say, show_one
 from app.cli.proof import todays_fold
 from app.cli.session import Session
@@ -167,7 +167,7 @@ class Importer:
                 self._produce(name, record, shard)
             self._produce(name, record, shard)
         self._flush()
-        if cut and self._log.offsets([(name, shard)], EARLIEST)[name, shard] == 0:
+        if cut and self._log.starts([(name, shard)])[name, shard] == 0:
             for future in self._log.admin.delete_records([TopicPartition(name, shard, 1)]).values():
                 future.result(_TIMEOUT_S)
 
@@ -200,7 +200,7 @@ class Importer:
         for name, position in self._export.manifest.positions.items():
             aggregate, shard = of_place(name)
             topic = self._topics.commands(aggregate)
-            end = self._log.offsets([(topic, shard)], LATEST)[topic, shard]
+            end = self._log.ends([(topic, shard)])[topic, shard]
             vouched = self._last.get(name, Vouched())
             offsets.append(TopicPartition(topic, shard, end, f"{self._writer}|{position}|{vouched}"))
         consumer = Consumer({**self._log.kafka, "group.id": self._group, "enable.auto.commit": False})

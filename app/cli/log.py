@@ -8,27 +8,25 @@ from typing import Any
 from confluent_kafka import (
     Consumer,
     ConsumerGroupTopicPartitions,
-    IsolationLevel,
     KafkaError,
     KafkaException,
     Message,
     TopicCollection,
     TopicPartition,
 )
-from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-defined]  # its stubs forget to export it
+from confluent_kafka.admin import AdminClient
 
 from app.cli.failure import Failed
 from app.errors import EXIT_TIMEOUT
 from schemas.codec import Codec
 from schemas.errors import FlexcoreSchemaError
+from schemas.offsets import OFFSET_BEGINNING, OFFSET_END, offsets
 from schemas.topics import Topics
 from streams.proof.record import LogRecord
 
 _TIMEOUT_S = 30.0
 _BATCH = 1_000
 Spot = tuple[str, int]
-EARLIEST: OffsetSpec = OffsetSpec.earliest()  # type: ignore[no-untyped-call]  # the client's stubs leave it out
-LATEST: OffsetSpec = OffsetSpec.latest()  # type: ignore[no-untyped-call]  # as above
 
 
 @dataclass(slots=True)
@@ -40,9 +38,18 @@ class Log:
     next: dict[Spot, int] = field(default_factory=dict)
     # Kept: an admin client that is collected takes its unanswered futures with it.
     admin: AdminClient = field(init=False)
+    asker: Consumer = field(init=False)
 
     def __post_init__(self) -> None:
         self.admin = AdminClient({**self.kafka, "log_level": 2})
+        self.asker = Consumer(
+            {
+                **self.kafka,
+                "log_level": 2,
+                "group.id": "flexcore.verify",
+                "isolation.level": "read_uncommitted",
+            }
+        )
 
     def topics(self) -> dict[str, int]:
         """Return every topic with its number of partitions. Raises :class:`Failed` when no broker answers."""
@@ -64,17 +71,13 @@ class Log:
                 continue  # it does not exist: whoever asked sees that it is not in the answer
         return ids
 
-    def offsets(self, spots: Sequence[Spot], spec: OffsetSpec) -> dict[Spot, int]:
-        """Return the beginnings or ends of partitions, open transactions included."""
-        if not spots:
-            return {}
-        asked = {TopicPartition(*spot): spec for spot in spots}
-        answers = self.admin.list_offsets(
-            asked, isolation_level=IsolationLevel.READ_UNCOMMITTED, request_timeout=15
-        )
-        return {
-            (spot.topic, spot.partition): future.result(_TIMEOUT_S).offset for spot, future in answers.items()
-        }
+    def starts(self, spots: Sequence[Spot]) -> dict[Spot, int]:
+        """Return where partitions begin."""
+        return offsets(self.asker, spots, OFFSET_BEGINNING, _TIMEOUT_S)
+
+    def ends(self, spots: Sequence[Spot]) -> dict[Spot, int]:
+        """Return where partitions end, open transactions included."""
+        return offsets(self.asker, spots, OFFSET_END, _TIMEOUT_S)
 
     def committed(self, group: str, spots: Sequence[Spot]) -> dict[Spot, str]:
         """Return the metadata committed with a group's offsets, where there is any."""
@@ -88,10 +91,10 @@ class Log:
         Raises :class:`Failed` (exit code 5) when an undecided transaction keeps an end out of reach for 30 s.
         """
         spots = [(topic, partition) for topic, count in topics.items() for partition in range(count)]
-        lows = self.offsets([spot for spot in spots if spot not in self.next], EARLIEST)
+        lows = self.starts([spot for spot in spots if spot not in self.next])
         for spot, low in lows.items():
             self.next[spot] = max(low, (starts or {}).get(spot, 0))
-        ends = self.offsets(spots, LATEST)
+        ends = self.ends(spots)
         waiting = {spot: ends[spot] for spot in spots if ends[spot] > self.next[spot]}
         if waiting:
             yield from self._consume(waiting)
@@ -99,7 +102,7 @@ class Log:
     def partition(self, topic: str, number: int) -> Iterator[LogRecord]:
         """Yield every committed record of one partition written until now."""
         spot = (topic, number)
-        start, end = self.offsets([spot], EARLIEST)[spot], self.offsets([spot], LATEST)[spot]
+        start, end = self.starts([spot])[spot], self.ends([spot])[spot]
         self.next[spot] = start
         if end > start:
             yield from map(self.decoded, self._consume({spot: end}))

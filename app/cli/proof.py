@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from app.cli.failure import Failed
-from app.cli.log import EARLIEST, LATEST, Log, Spot, progress
+from app.cli.log import Log, Spot, progress
 from app.cli.output import is_terminal, say, show_data, show_table
 from app.cli.session import Session
 from app.errors import EXIT_FAILED, EXIT_OK
@@ -104,7 +104,7 @@ class _Proof:
             for aggregate, count in self._partitions.items()
             for shard in range(count)
         ]
-        for (topic, shard), low in self._log.offsets(outcomes, EARLIEST).items():
+        for (topic, shard), low in self._log.starts(outcomes).items():
             if low > 0:
                 aggregate = topic.removeprefix(self._topics.prefix).removesuffix(".outcomes")
                 self.verifier.forgotten(aggregate, shard)
@@ -164,9 +164,9 @@ class _Proof:
     def _recount(self, topic: str, generation: Generation) -> dict[str, int] | None:
         count = self._all_topics[topic]
         spots = [(topic, partition) for partition in range(count)]
-        lows = self._log.offsets(spots, EARLIEST)
+        lows = self._log.starts(spots)
         starts: dict[Spot, int] = {spot: generation.starts.get(str(spot[1]), 0) for spot in spots}
-        ends = self._log.offsets(spots, LATEST)
+        ends = self._log.ends(spots)
         if any(lows[spot] > starts[spot] and ends[spot] > starts[spot] for spot in spots):
             return None
         found: dict[str, int] = {}

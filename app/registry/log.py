@@ -9,7 +9,6 @@ from typing import Any
 
 from confluent_kafka import (
     Consumer,
-    IsolationLevel,
     KafkaError,
     KafkaException,
     Message,
@@ -18,12 +17,12 @@ from confluent_kafka import (
 )
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.admin._config import ConfigResource
-from confluent_kafka.admin._listoffsets import OffsetSpec
 from confluent_kafka.admin._resource import ResourceType
 from confluent_kafka.cimpl import NewTopic
 
 from app.registry.failures import INVALID_SCHEMA, STORE_FAILED, RegistryFailure
 from app.registry.records import Record, parsed_record
+from schemas.offsets import OFFSET_END, offsets
 
 _log = logging.getLogger(__name__)
 
@@ -66,14 +65,13 @@ class SchemaLog:
         self._transactional_id = transactional_id
         self._replication = replication
         self._apply = apply
-        self._end = TopicPartition(topic, 0)
         self._moved = threading.Condition()
         self._position = 0
         self._stopping = threading.Event()
         self._write_lock = threading.Lock()
         self._producer: Producer | None = None
         self._follower: threading.Thread | None = None
-        self._admin: AdminClient | None = None
+        self._askers: dict[str, Consumer] = {}
 
     # ---------------------------------------------------------------- life
     def start(self, timeout_s: float) -> None:
@@ -81,9 +79,8 @@ class SchemaLog:
 
         Blocks up to ``timeout_s``. Raises :class:`RegistryFailure` when Kafka does not answer or the topic is unfit.
         """
-        self._admin = AdminClient(self._kafka)
         try:
-            self._provision(self._admin, timeout_s)
+            self._provision(AdminClient(self._kafka), timeout_s)
         except KafkaException as error:
             raise self._unreachable(error) from error
         self._stopping.clear()
@@ -99,7 +96,8 @@ class SchemaLog:
         if self._follower is not None:
             self._follower.join()
             self._follower = None
-        self._admin = None
+        while self._askers:
+            self._askers.popitem()[1].close()
 
     def _provision(self, admin: AdminClient, timeout_s: float) -> None:
         known = admin.list_topics(timeout=timeout_s).topics
@@ -125,7 +123,7 @@ class SchemaLog:
         """Return when everything committed before this call has been applied; with ``uncommitted``, when nothing
         undecided is left before the end either. Blocks; raises :class:`RegistryFailure` after ``timeout_s``.
         """
-        isolation = IsolationLevel.READ_UNCOMMITTED if uncommitted else IsolationLevel.READ_COMMITTED
+        isolation = "read_uncommitted" if uncommitted else "read_committed"
         deadline = time.monotonic() + timeout_s
         while True:
             try:
@@ -136,27 +134,14 @@ class SchemaLog:
                 if error.args[0].code() in _FINAL or time.monotonic() > deadline:
                     raise self._unreachable(error) from error
                 time.sleep(0.05)
-                self._ask_for_leaders(timeout_s)
-            except TimeoutError as error:
-                raise self._unreachable(error) from error
         self._wait_for(end, timeout_s)
 
-    def _ask_for_leaders(self, timeout_s: float) -> None:
-        # Once librdkafka has cached a topic without a leader, list_offsets goes on failing for minutes by itself.
-        assert self._admin is not None, "start comes first"
-        try:
-            self._admin.list_topics(self._topic, timeout=timeout_s)
-        except KafkaException as error:
-            _log.debug("No metadata of %s: %s", self._topic, error)
-
-    def _end_offset(self, isolation: IsolationLevel, timeout_s: float) -> int:
-        assert self._admin is not None, "start comes first"
-        latest = OffsetSpec.latest()  # type: ignore[no-untyped-call]  # the client's own annotation is missing
-        asked = self._admin.list_offsets(
-            {self._end: latest}, isolation_level=isolation, request_timeout=timeout_s
-        )
-        end: int = asked[self._end].result(timeout_s).offset
-        return end
+    def _end_offset(self, isolation: str, timeout_s: float) -> int:
+        asker = self._askers.get(isolation)
+        if asker is None:
+            settings = {"group.id": f"{self._transactional_id}-asker", "isolation.level": isolation}
+            asker = self._askers.setdefault(isolation, Consumer({**self._kafka, **settings}))
+        return offsets(asker, [(self._topic, 0)], OFFSET_END, timeout_s)[self._topic, 0]
 
     def _wait_for(self, end: int, timeout_s: float) -> None:
         with self._moved:

@@ -6,12 +6,12 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import TypeVar
 
-from confluent_kafka import KafkaError, KafkaException, TopicCollection, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, TopicCollection
 from confluent_kafka.admin import AdminClient
-from confluent_kafka.admin._listoffsets import OffsetSpec
 from confluent_kafka.cimpl import NewTopic
 
 from connectors.sdk.errors import Unavailable
+from schemas.offsets import OFFSET_BEGINNING, OFFSET_END, offsets
 
 _T = TypeVar("_T")
 PARTITIONS = 4
@@ -22,6 +22,9 @@ _MOMENTARY = (
     KafkaError.NOT_LEADER_FOR_PARTITION,
     KafkaError.LEADER_NOT_AVAILABLE,
     KafkaError.UNKNOWN_TOPIC_OR_PART,
+    KafkaError.UNKNOWN_LEADER_EPOCH,
+    KafkaError.FENCED_LEADER_EPOCH,
+    KafkaError.OFFSET_NOT_AVAILABLE,
 )
 
 
@@ -38,8 +41,15 @@ class DatasetTopics:
     """Looks at and makes dataset topics. Every method blocks and raises Unavailable when Kafka does not answer."""
 
     def __init__(self, kafka: Mapping[str, str], client_id: str, replication: int = -1) -> None:
-        self._admin = AdminClient(
-            {**kafka, "client.id": f"{client_id}-admin", "enable.sparse.connections": False}
+        settings: dict[str, str | int | float | bool] = {**kafka, "enable.sparse.connections": False}
+        self._admin = AdminClient({**settings, "client.id": f"{client_id}-admin"})
+        self._consumer = Consumer(
+            {
+                **settings,
+                "client.id": f"{client_id}-offsets",
+                "group.id": "flexcore.datasets",
+                "isolation.level": "read_uncommitted",
+            }
         )
         self._replication = replication
 
@@ -81,19 +91,19 @@ class DatasetTopics:
 
     def ends(self, facts: TopicFacts) -> dict[int, int]:
         """Return the end offset of every partition."""
-        return self._offsets(facts, OffsetSpec.latest())  # type: ignore[no-untyped-call]  # the client is typed in part
+        return self._offsets(facts, OFFSET_END)
 
     def lows(self, facts: TopicFacts) -> dict[int, int]:
         """Return the offset of the oldest record that is still kept, by partition."""
-        return self._offsets(facts, OffsetSpec.earliest())  # type: ignore[no-untyped-call]  # as above
+        return self._offsets(facts, OFFSET_BEGINNING)
 
-    def _offsets(self, facts: TopicFacts, which: OffsetSpec) -> dict[int, int]:
-        asked = {TopicPartition(facts.name, partition): which for partition in facts.partitions}
+    def _offsets(self, facts: TopicFacts, which: int) -> dict[int, int]:
+        spots = [(facts.name, partition) for partition in facts.partitions]
         deadline = time.monotonic() + _TIMEOUT_S
         while True:
             try:
-                futures = self._admin.list_offsets(asked, request_timeout=_TIMEOUT_S)
-                return {part.partition: _answer(future).offset for part, future in futures.items()}
+                found = offsets(self._consumer, spots, which, _TIMEOUT_S)
+                return {partition: offset for (_topic, partition), offset in found.items()}
             except KafkaException as error:
                 # A topic that was made a moment ago may be without leaders for another moment.
                 if error.args[0].code() not in _MOMENTARY or time.monotonic() > deadline:

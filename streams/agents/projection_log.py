@@ -4,9 +4,10 @@ from collections.abc import Iterable, Mapping
 from concurrent.futures import Future
 from typing import Any, NamedTuple, TypeVar
 
-from confluent_kafka import IsolationLevel, KafkaError, KafkaException, TopicCollection, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, TopicCollection
 from confluent_kafka.admin import AdminClient
-from confluent_kafka.admin._listoffsets import OffsetSpec
+
+from schemas.offsets import OFFSET_BEGINNING, OFFSET_END, offsets
 
 T = TypeVar("T")
 Spot = tuple[str, int]
@@ -37,6 +38,9 @@ class Log:
     def __init__(self, kafka: Mapping[str, str]) -> None:
         self._kafka: dict[str, str | int | float | bool] = {**kafka, "enable.sparse.connections": "false"}
         self._admin = AdminClient(self._kafka)
+        self._consumer = Consumer(
+            {**self._kafka, "group.id": "flexcore.projector.log", "isolation.level": "read_committed"}
+        )
 
     def topics(self, names: Iterable[str]) -> dict[str, TopicInfo]:
         """Return what is known of these topics; those that do not exist are missing."""
@@ -55,19 +59,9 @@ class Log:
     def ranges(self, spots: Iterable[Spot]) -> dict[Spot, Range]:
         """Return where each partition begins and ends."""
         wanted = list(spots)
-        if not wanted:
-            return {}
-        earliest: OffsetSpec = OffsetSpec.earliest()  # type: ignore[no-untyped-call]  # the client leaves it untyped
-        latest: OffsetSpec = OffsetSpec.latest()  # type: ignore[no-untyped-call]  # the client leaves it untyped
-        lows, ends = self._offsets(wanted, earliest), self._offsets(wanted, latest)
+        lows = offsets(self._consumer, wanted, OFFSET_BEGINNING, TIMEOUT_S)
+        ends = offsets(self._consumer, wanted, OFFSET_END, TIMEOUT_S)
         return {spot: Range(lows[spot], ends[spot]) for spot in wanted}
-
-    def _offsets(self, spots: list[Spot], spec: OffsetSpec) -> dict[Spot, int]:
-        asked = {TopicPartition(topic, partition): spec for topic, partition in spots}
-        futures = self._admin.list_offsets(
-            asked, isolation_level=IsolationLevel.READ_COMMITTED, request_timeout=TIMEOUT_S
-        )
-        return {(tp.topic, tp.partition): self._answer(future).offset for tp, future in futures.items()}
 
     def _answer(self, future: Future[T]) -> T:
         """Return what the brokers say; silence is an error of Kafka's like the others.

@@ -9,8 +9,6 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from confluent_kafka import (
-    OFFSET_BEGINNING,
-    OFFSET_END,
     Consumer,
     ConsumerGroupTopicPartitions,
     KafkaError,
@@ -21,6 +19,7 @@ from confluent_kafka import (
 )
 from confluent_kafka.admin import AdminClient
 
+from schemas.offsets import OFFSET_BEGINNING, OFFSET_END, offsets
 from streams.failures import Hanging
 from streams.shards.trail import Vouched
 
@@ -214,16 +213,7 @@ class Broker:
     def _offsets(
         self, partitions: Iterable[tuple[str, int]], which: int, isolation: str
     ) -> dict[tuple[str, int], int]:
-        # Not the admin client's list_offsets: it ends the process when metadata comes at the wrong moment (librdkafka
-        # 2.16, rd_kafka_topic_partition_list_query_leaders_async_worker). The protocol's two special times ask the same.
-        asked = [TopicPartition(topic, partition, which) for topic, partition in partitions]
-        if not asked:
-            return {}
-        found = self._consumer(isolation).offsets_for_times(asked, timeout=_TIMEOUT_S)
-        for entry in found:
-            if entry.error is not None:
-                raise KafkaException(entry.error)
-        return {(entry.topic, entry.partition): entry.offset for entry in found}
+        return offsets(self._consumer(isolation), partitions, which, _TIMEOUT_S)
 
     def _consumer(self, isolation: str) -> Consumer:
         existing: Consumer | None = getattr(self._local, isolation, None)

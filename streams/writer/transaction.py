@@ -7,7 +7,7 @@ import logging
 import struct
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from confluent_kafka import KafkaError, KafkaException, Producer, TopicPartition
@@ -126,11 +126,15 @@ class TransactionalWriter:
         self._producer.begin_transaction()
         self._open = True
 
-    def produce(self, records: Sequence[Produced]) -> None:
-        """Queue records. Raises at once for a record that is too large, or a full queue; delivery fails at commit."""
+    def produce(self, records: list[Produced]) -> None:
+        """Queue records, and empty the list. Raises at once for a record that is too large, or a full queue; delivery
+        fails at commit.
+        """
         assert self._producer is not None
         produce = self._producer.produce
-        for topic, value, key, partition, headers in records:
+        records.reverse()
+        while records:  # each is freed while the processor still has it at hand
+            topic, value, key, partition, headers = records.pop()
             produce(topic, value, key, partition, headers=headers)  # type: ignore[arg-type]  # list is invariant
 
     def send_offsets(self, offsets: list[TopicPartition], membership: Membership) -> None:

@@ -43,6 +43,17 @@ def node(settings: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> 
     assert running.stop() == 0
 
 
+@pytest.fixture(autouse=True)
+def nothing_left_running() -> Iterator[None]:
+    """A node that a failed test leaves behind would slow down every test after it."""
+    before = len(NodeProcess.started)
+    yield
+    for process in NodeProcess.started[before:]:
+        if process.poll() is None:
+            process.kill()
+            process.wait()
+
+
 @pytest.fixture
 def own(settings: dict[str, str], postgres: PostgresService, tmp_path: Path) -> NodeProcess:
     """A node of a cluster of its own, not started; it makes its own name."""

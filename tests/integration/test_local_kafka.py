@@ -39,10 +39,13 @@ def _read(bootstrap: str, topic: str) -> list[bytes | None]:
     settings = {"bootstrap.servers": bootstrap, "group.id": topic, "auto.offset.reset": "earliest"}
     consumer = Consumer({**settings, "isolation.level": "read_committed", "log_level": 0})
     # Assigned, not subscribed: after kill -9 the group's coordinator comes back much later than the records.
-    known = consumer.list_topics(topic, timeout=30).topics[topic].partitions
+    # The topics come back a moment after the broker does.
+    quiet_until = time.monotonic() + 60
+    while not (known := consumer.list_topics(topic, timeout=30).topics[topic].partitions):
+        assert time.monotonic() < quiet_until, f"{topic} is gone"
+        time.sleep(0.1)
     consumer.assign([TopicPartition(topic, number, OFFSET_BEGINNING) for number in known])
     values: list[bytes | None] = []
-    quiet_until = time.monotonic() + 60
     while time.monotonic() < quiet_until:
         message = consumer.poll(0.2)
         if message is not None and message.error() is None:

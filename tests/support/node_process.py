@@ -11,7 +11,7 @@ import urllib.request
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from tests.support.described import assert_described, path_of
 
@@ -30,8 +30,9 @@ class Reply:
 
 @dataclass(slots=True)
 class NodeProcess:
-    """One node; everything it is told comes by its environment."""
+    """One node; everything it is told comes by its environment. ``started`` are the processes of all."""
 
+    started: ClassVar[list[subprocess.Popen[bytes]]] = []
     folder: Path
     settings: Mapping[str, str]
     process: subprocess.Popen[bytes] | None = None
@@ -50,6 +51,7 @@ class NodeProcess:
         log = (self.folder / "node.log").open("ab")
         command = [sys.executable, "-m", "app", "node", "run"]
         self.process = subprocess.Popen(command, env=self.environ, stderr=log, stdout=log)
+        self.started.append(self.process)
         log.close()
         found = self.folder / "data" / "node.json"
         eventually(found.exists, _READY_S, lambda: f"the node does not listen:\n{self.log()}", self._alive)
