@@ -183,6 +183,7 @@ _OTHERS: Mapping[str, Schema] = {
             "retry_at": _MAYBE_NUMBER,
             "waits_for": _MAYBE_TEXT,
             "waits_until": _MAYBE_NUMBER,
+            "child": {**_MAYBE_TEXT, "description": "The run that a pipeline step has called last"},
             "records_in": _NUMBER,
             "records_out": _NUMBER,
             "records_rejected": _NUMBER,

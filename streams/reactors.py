@@ -9,8 +9,18 @@ from streams.domain.bookmark import ReleaseBookmark
 from streams.domain.definition import Definition, compact
 from streams.domain.identity import slot_key
 from streams.domain.kinds import RECORD_KINDS
-from streams.domain.run.commands import NoteLimitGranted
-from streams.domain.run.events import LimitAwaited, RunCreated, RunEnded
+from streams.domain.run.calls import results
+from streams.domain.run.commands import NoteChildEnded, NoteLimitGranted
+from streams.domain.run.events import (
+    LimitAwaited,
+    RunCreated,
+    RunEnded,
+    StepCalled,
+    StepCancelled,
+    StepFailed,
+    StepRetryScheduled,
+    StepSkipped,
+)
 from streams.domain.run.state import Run
 
 Reactor = Callable[[str, str, Any, Any], tuple[Send, ...]]
@@ -55,7 +65,38 @@ def _to_schedule(name: str, state: pipeline.Pipeline, command: object) -> tuple[
 
 
 def _refused(_tenant: str, name: str, event: pipeline.RunRefused, _state: object) -> tuple[Send, ...]:
+    if event.parent is not None:
+        why = _REFUSED.get(event.reason, f"the definition of pipeline {name} is {event.reason}")
+        note = NoteChildEnded(event.run_id, "refused", why.format(name=name))
+        return (Send("run", event.parent, note),)
     return (Send("schedule", name, schedule.NoteRunEnded(event.run_id)),)
+
+
+_REFUSED = {"paused": "pipeline {name} is paused", "not_found": "there is no pipeline {name}"}
+
+
+def _step_called(_tenant: str, run_id: str, event: StepCalled, run: Run) -> tuple[Send, ...]:
+    start = pipeline.StartRun(
+        run_id=event.run_id, input=event.input, trigger="run", parent=run_id, depth=run.depth + 1
+    )
+    return (Send("pipeline", event.pipeline, start),)
+
+
+def _step_over(
+    _tenant: str,
+    run_id: str,
+    event: StepCancelled | StepFailed | StepRetryScheduled | StepSkipped,
+    run: Run,
+) -> tuple[Send, ...]:
+    """Recall the run that the step waited for, if that has not ended; one that may outlive its parent is left alone."""
+    step = run.steps.get(event.step)
+    if step is None or not step.calls:
+        return ()
+    spec = run.plan.step(event.step).spec
+    if isinstance(event, StepCancelled) and spec.get("on_parent_close") == "leave":
+        return ()
+    why = f"step {event.step} of run {run_id} does not wait for it any more"
+    return (Send("pipeline", spec["name"], pipeline.RecallRun(step.child, why)),)
 
 
 def _fired(_tenant: str, name: str, event: schedule.SlotFired, _state: object) -> tuple[Send, ...]:
@@ -80,12 +121,15 @@ def _limit_acquired(_tenant: str, name: str, event: limit.LimitAcquired, _state:
 
 
 def _run_ended(_tenant: str, run_id: str, event: RunEnded, run: Run) -> tuple[Send, ...]:
-    """Tell the schedule and the alerts; free the limits, and the bookmarks of all steps that a runner ever took."""
+    """Tell the schedule, the alerts and who called it; free the limits, and the bookmarks of all steps that a runner ever took."""
     sends = [Send("limit", name, limit.ReleaseLimit(run_id)) for name in run.plan.limits]
     if run.plan.alerts:
         sends.append(Send("alert", event.pipeline, alert.NoteRunEnded(run_id, event.status, event.error)))
     if event.trigger == "schedule":
         sends.append(Send("schedule", event.pipeline, schedule.NoteRunEnded(run_id)))
+    if run.parent is not None:
+        output = results(run_id, run) if event.status == "succeeded" else "{}"
+        sends.append(Send("run", run.parent, NoteChildEnded(run_id, event.status, event.error, output)))
     for step in run.steps.values():
         if step.kind in RECORD_KINDS and step.started_at is not None:
             sends.append(Send("bookmark", f"{event.pipeline}/{step.name}", ReleaseBookmark(run_id)))
@@ -103,4 +147,9 @@ REACTORS: Mapping[type, Reactor] = {
     LimitAwaited: _limit_awaited,
     limit.LimitAcquired: _limit_acquired,
     RunEnded: _run_ended,
+    StepCalled: _step_called,
+    StepCancelled: _step_over,
+    StepFailed: _step_over,
+    StepRetryScheduled: _step_over,
+    StepSkipped: _step_over,
 }

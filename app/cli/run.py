@@ -13,7 +13,7 @@ from app.errors import EXIT_USAGE
 
 run = noun("run", "Start, watch and repair executions of pipelines.")
 _FIELDS = (
-    "id", "pipeline", "status", "error", "reason", "trigger", "created_at", "started_at", "ended_at", "rerun_of", "waiting_for", "slot",
+    "id", "pipeline", "status", "error", "reason", "trigger", "created_at", "started_at", "ended_at", "rerun_of", "parent", "waiting_for", "slot",
 )  # fmt: skip
 _STEP_COLUMNS = (
     "name",

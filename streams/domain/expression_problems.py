@@ -20,12 +20,10 @@ from streams.domain.findings import Findings
 
 _PLACE = re.compile(
     r"spec\.(steps|finally)\[(\d+)\]\."
-    r"(?:(?:extract|transform|load)\.config\..+|command\.(?:argv\[[1-9]\d*\]|env\..+)|wait\.(?:for|until)"
+    r"(?:(?:extract|transform|load)\.config\..+|command\.(?:argv\[[1-9]\d*\]|env\..+)|wait\.(?:for|until)|pipeline\.input.*"
     r"|when|switch\.cases\[\d+\]\.when|map\.over|(map\.command)\.(?:argv\[[1-9]\d*\]|env\..+))"
 )
-_PLACES = (
-    "expressions stand in when, config, argv (not the program itself), env, wait.for, wait.until and map.over"
-)
+_PLACES = "expressions stand in when, config, argv (not the program itself), env, wait.for, wait.until, pipeline.input and map.over"
 
 
 def expression_problems(found: Findings, document: Mapping[str, Any], language: Language | None) -> None:

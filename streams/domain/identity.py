@@ -14,3 +14,8 @@ def run_id(tenant: str, pipeline: str, key: str) -> str:
 def slot_key(slot: int) -> str:
     """Return the start key of a schedule's slot (nominal time in ms since the epoch)."""
     return f"slot/{slot}"
+
+
+def child_run_id(parent: str, step: str, attempt: int) -> str:
+    """Return the id of the run that is an attempt of a step of the run ``parent``."""
+    return str(uuid5(NAMESPACE_URL, f"{parent}/{step}/{attempt}"))

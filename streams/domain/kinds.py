@@ -10,7 +10,7 @@ from streams.domain.findings import DAY_MS, Findings
 RECORD_KINDS = ("extract", "transform", "load")
 OWN_KINDS = ("wait", "signal", "approval", "switch")
 """No runner takes these: the run itself waits, for time or for people, or chooses."""
-STEP_KINDS = (*RECORD_KINDS, "command", "map", *OWN_KINDS)
+STEP_KINDS = (*RECORD_KINDS, "command", "map", "pipeline", *OWN_KINDS)
 
 NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
 NAME_FIX = "use 1 to 63 of a-z, 0-9 and -, and begin with a letter or a digit"
@@ -175,6 +175,20 @@ def _map(found: Findings, path: str, value: object) -> None:
     _command(found, f"{path}.command", block.get("command"))
 
 
+def _pipeline(found: Findings, path: str, value: object) -> None:
+    block = found.mapping(path, value, ("name", "input", "on_parent_close"))
+    if block is None:
+        return
+    found.name(f"{path}.name", block.get("name"), NAME, NAME_FIX)
+    given = block.get("input", {})
+    if holds(given):
+        condition(found, f"{path}.input", given)
+    else:
+        found.mapping(f"{path}.input", given, None)
+    if "on_parent_close" in block:
+        found.one_of(f"{path}.on_parent_close", block["on_parent_close"], ("cancel", "leave"))
+
+
 def _silence(found: Findings, path: str, block: Mapping[str, object], choices: tuple[str, ...]) -> None:
     if "deadline" in block:
         found.duration(f"{path}.deadline", block["deadline"], 1, YEAR_MS)
@@ -194,4 +208,5 @@ KINDS: Mapping[str, Callable[[Findings, str, object], None]] = {
     "approval": _approval,
     "switch": _switch,
     "map": _map,
+    "pipeline": _pipeline,
 }

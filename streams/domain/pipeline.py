@@ -11,7 +11,7 @@ from streams.domain.definition import canonical, check, compact, digest
 from streams.domain.expressions import Language
 from streams.domain.findings import Problem
 from streams.domain.identity import run_id
-from streams.domain.run.commands import CreateRun
+from streams.domain.run.commands import CancelRun, CreateRun
 from streams.domain.validation import NextSlot, ScheduleCheck
 
 
@@ -44,7 +44,8 @@ class DeletePipeline:
 class StartRun:
     """Start a run of the current version. Without ``run_id`` the id is derived from ``key``, else from the command id.
 
-    ``input`` is JSON text. ``trigger`` is manual | schedule | api; ``slot`` the nominal time of a schedule (ms).
+    ``input`` is JSON text. ``trigger`` is manual | schedule | api | run; ``slot`` the nominal time of a schedule (ms).
+    ``parent`` is the run that asks, by a step of its own; ``depth`` runs are above the new one.
     """
 
     run_id: str | None = None
@@ -53,6 +54,19 @@ class StartRun:
     full_refresh: bool = False
     trigger: str = "manual"
     slot: int | None = None
+    parent: str | None = None
+    depth: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class RecallRun:
+    """Cancel a run that another run has asked this pipeline for.
+
+    Said to the pipeline, it comes to the run after its creation, however fast the other changes its mind.
+    """
+
+    run_id: str
+    reason: str | None = None
 
 
 # ---------------------------------------------------------------- events (wire formats: version with care)
@@ -100,25 +114,50 @@ class RunRequested:
     slot: int | None
     key: str | None
     at: int
+    parent: str | None = None
+    depth: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class RunRefused:
-    """A schedule asked for a run while the pipeline was paused or deleted."""
+    """A schedule, or another run (``parent``), asked for a run that could not be.
+
+    ``reason``: paused, not_found (never applied, or deleted), invalid (today's rules refuse its definition).
+    """
 
     run_id: str
     slot: int | None
     reason: str
     at: int
+    parent: str | None = None
 
 
-Command = ApplyPipeline | PausePipeline | ResumePipeline | DeletePipeline | StartRun
-Event = PipelineApplied | PipelinePaused | PipelineResumed | PipelineDeleted | RunRequested | RunRefused
+@dataclass(frozen=True, slots=True)
+class RunRecalled:
+    """The run that asked for this one has given it up; it is cancelled by the follow-up command CancelRun."""
+
+    run_id: str
+    reason: str | None
+    at: int
+
+
+Command = ApplyPipeline | PausePipeline | ResumePipeline | DeletePipeline | StartRun | RecallRun
+Event = (
+    PipelineApplied
+    | PipelinePaused
+    | PipelineResumed
+    | PipelineDeleted
+    | RunRequested
+    | RunRefused
+    | RunRecalled
+)
 
 
 # ---------------------------------------------------------------- state
 STARTS_KEPT = 256
-TRIGGERS = ("manual", "schedule", "api")
+TRIGGERS = ("manual", "schedule", "api", "run")
+_ASKED_BY_NOBODY = ("schedule", "run")
+"""These are told by an event that there will be no run: no one reads the outcome of their command."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,7 +191,9 @@ def decide(
     """Return what the command causes: nothing, when it is already so."""
     command: Command = message.body
     if isinstance(command, StartRun):
-        return _start(message, command, pipeline)
+        return _start(message, command, pipeline, language)
+    if isinstance(command, RecallRun):
+        return (RunRecalled(command.run_id, command.reason, message.now),)
     if isinstance(command, ApplyPipeline):
         return _apply(message, command, pipeline, check(command.definition, check_schedule, language))
     if not pipeline.exists:
@@ -190,7 +231,7 @@ def _apply(
     return (PipelineApplied(text, pinned, pipeline.number + 1, message.now),)
 
 
-def _start(message: Message, command: StartRun, pipeline: Pipeline) -> Decision:
+def _start(message: Message, command: StartRun, pipeline: Pipeline, language: Language) -> Decision:
     new_id = command.run_id or run_id(message.tenant, message.aggregate_id, command.key or message.command_id)
     if command.key in pipeline.starts or new_id == pipeline.last_run:
         return ()
@@ -198,10 +239,12 @@ def _start(message: Message, command: StartRun, pipeline: Pipeline) -> Decision:
         return Rejected("invalid", f"trigger {command.trigger!r} is not known: one of {', '.join(TRIGGERS)}")
     if pipeline.status != "active":
         reason = "paused" if pipeline.status == "paused" else "not_found"
-        if command.trigger == "schedule":
-            return (RunRefused(new_id, command.slot, reason, message.now),)
+        if command.trigger in _ASKED_BY_NOBODY:
+            return (RunRefused(new_id, command.slot, reason, message.now, command.parent),)
         paused = f"pipeline {message.aggregate_id} is paused: resume it, then start the run again"
         return Rejected("paused", paused) if reason == "paused" else _missing(message)
+    if command.trigger == "run" and check(pipeline.definition, language=language):
+        return (RunRefused(new_id, command.slot, "invalid", message.now, command.parent),)
     if not _is_object(command.input):
         return Rejected("invalid", 'input must be a JSON object, as text, for example {"day": "2024-05-01"}')
     return (
@@ -214,6 +257,8 @@ def _start(message: Message, command: StartRun, pipeline: Pipeline) -> Decision:
             slot=command.slot,
             key=command.key or None,
             at=message.now,
+            parent=command.parent,
+            depth=command.depth,
         ),
     )
 
@@ -245,7 +290,7 @@ def evolve(pipeline: Pipeline, event: Event) -> Pipeline:
             return replace(pipeline, status="active")
         case PipelineDeleted():
             return replace(pipeline, status="deleted")
-        case RunRefused():
+        case RunRefused() | RunRecalled():
             return pipeline
         case _:
             assert_never(event)
@@ -262,7 +307,9 @@ def _started(pipeline: Pipeline, event: RunRequested) -> Pipeline:
 
 # ---------------------------------------------------------------- effects
 def effects(_tenant: str, pipeline_id: str, event: Event, pipeline: Pipeline) -> tuple[Effect, ...]:
-    """Return the creation of a run that was granted, with the definition of this moment pinned."""
+    """Return the creation of a run that was granted, with the definition of this moment pinned; the end of a recalled one."""
+    if isinstance(event, RunRecalled):
+        return (Send("run", event.run_id, CancelRun(event.reason)),)
     if not isinstance(event, RunRequested):
         return ()
     body = CreateRun(
@@ -274,6 +321,8 @@ def effects(_tenant: str, pipeline_id: str, event: Event, pipeline: Pipeline) ->
         trigger=event.trigger,
         slot=event.slot,
         key=event.key,
+        parent=event.parent,
+        depth=event.depth,
     )
     return (Send("run", event.run_id, body),)
 

@@ -11,6 +11,7 @@ from streams.domain.pipeline import (
     PipelineDeleted,
     PipelinePaused,
     PipelineResumed,
+    RunRecalled,
     RunRefused,
     RunRequested,
 )
@@ -78,7 +79,7 @@ def _changes(before: Row, event: Event) -> Row:
             return {"status": "deleted", "reason": None, "schedule": None}
         case RunRequested():
             return {"last_run": event.run_id, "last_run_at": event.at}
-        case RunRefused():
+        case RunRefused() | RunRecalled():
             return {}
         case _:
             assert_never(event)

@@ -7,6 +7,7 @@ from sqlalchemy import JSON, BigInteger, Boolean, Column, Integer, Text
 
 from streams.domain.kinds import STEP_KINDS
 from streams.domain.run.events import (
+    ChildEnded,
     Event,
     LimitAwaited,
     LimitGranted,
@@ -17,6 +18,7 @@ from streams.domain.run.events import (
     RunPaused,
     RunResumed,
     SignalReceived,
+    StepCalled,
     StepCancelled,
     StepClaimed,
     StepDecided,
@@ -47,6 +49,7 @@ TABLE = versioned(
         Column("slot", BigInteger),
         Column("start_key", Text),
         Column("rerun_of", Text),
+        Column("parent", Text),
         Column("waiting_for", Text),
         Column("created_at", BigInteger, nullable=False),
         Column("started_at", BigInteger),
@@ -61,7 +64,7 @@ TABLE = versioned(
         "pipeline": ("tenant", "pipeline", "created_at", "id"),
         "status": ("tenant", "status", "created_at", "id"),
     },
-    revision=4,
+    revision=5,
 )
 
 RunEvent = (
@@ -85,6 +88,8 @@ StepEvent = (
     | StepCancelled
     | StepWaiting
     | StepMapped
+    | StepCalled
+    | ChildEnded
     | StepDecided
 )
 
@@ -115,6 +120,7 @@ def _created(event: RunCreated, meta: Meta) -> Row:
         "slot": event.slot,
         "start_key": event.key,
         "rerun_of": event.rerun_of,
+        "parent": event.parent,
         "waiting_for": None,
         "created_at": event.at,
         "started_at": None,
@@ -142,6 +148,7 @@ def _step(step: dict[str, Any], last: bool) -> Row:
         "retry_at": None,
         "waits_for": None,
         "waits_until": None,
+        "child": None,
         "records_in": 0,
         "records_out": 0,
         "records_rejected": 0,
@@ -169,7 +176,7 @@ def _changes(row: Row, event: RunEvent | StepEvent) -> Row:
             return {"waiting_for": event.limit if isinstance(event, LimitAwaited) else None}
         case RerunRequested() | SignalReceived():
             return {}
-        case StepClaimed() | StepWaiting() | StepMapped():
+        case StepClaimed() | StepWaiting() | StepMapped() | StepCalled():
             begun = {} if row["started_at"] is not None else {"started_at": event.at}
             status = {"status": "running"} if row["status"] == "queued" else {}
             return {"steps": _with_step(row, event.step, _step_changes(event)), **begun, **status}
@@ -207,13 +214,9 @@ def _step_changes(event: StepEvent) -> Row:
             }
             # What an earlier attempt left is history now: it is in the events.
             changes |= {"ended_at": None, "error": None, "tail": None}
-        case StepWaiting():
-            changes = {"status": "waiting", "started_at": event.at}
-            changes |= {"waits_for": event.waits_for, "waits_until": event.until}
-        case StepMapped():
-            changes = {"status": "mapping", "started_at": event.at}
-            changes["items"] = {"total": event.total, "ended": 0, "failed": 0}
-        case StepDecided():
+        case StepWaiting() | StepMapped() | StepCalled():
+            changes = _begun_changes(event)
+        case StepDecided() | ChildEnded():
             changes = {}
         case StepLost():
             changes = {"status": "queued", "error": f"runner {event.runner} was lost"}
@@ -247,6 +250,26 @@ def _step_changes(event: StepEvent) -> Row:
             }
         case _:
             assert_never(event)
+    return changes
+
+
+def _begun_changes(event: StepWaiting | StepMapped | StepCalled) -> Row:
+    match event:
+        case StepWaiting():
+            changes: Row = {"status": "waiting", "started_at": event.at}
+            changes |= {"waits_for": event.waits_for, "waits_until": event.until}
+        case StepMapped():
+            changes = {"status": "mapping", "started_at": event.at}
+            changes["items"] = {"total": event.total, "ended": 0, "failed": 0}
+        case StepCalled():
+            changes = {
+                "status": "waiting",
+                "attempt": event.attempt,
+                "started_at": event.at,
+                "child": event.run_id,
+            }
+            changes |= {"waits_for": f"run {event.run_id} of {event.pipeline}", "waits_until": event.until}
+            changes |= {"ended_at": None, "retry_at": None, "error": None}
     return changes
 
 

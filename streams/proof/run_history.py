@@ -27,7 +27,7 @@ class Unjudgeable(ValueError):
 class _Step:
     """A step or an item of a map step. ``due``: when it is tried again, or stops waiting by itself (ms).
 
-    ``again``: the run was resumed since it was offered, so the same attempt may be offered once more.
+    ``child``: the run it has called last; ``returned``: how that ended. ``again``: the run was resumed since it was offered, so the same attempt may be offered once more.
     """
 
     status: str = "pending"
@@ -39,6 +39,8 @@ class _Step:
     due: int | None = None
     cause: str = ""
     decision: str = ""
+    child: str = ""
+    returned: str = ""
     again: bool = False
     total: int = 0
     done: set[int] = field(default_factory=set)
@@ -153,6 +155,25 @@ class RunHistory:
         self._pending(name, step, "began to wait")
         step.status, step.due = "waiting", body["until"]
 
+    def _called(self, body: Mapping[str, Any], name: str, step: _Step) -> None:
+        attempt, at = body["attempt"], body["at"]
+        if step.status == "pending":
+            self._starts(name, "called a run")
+        else:
+            self._goes(name, "called a run again")
+            due = step.due or 0
+            self._see("I9", at >= due, lambda: f"{name} was tried again {due - at} ms before its time")
+        free = step.status in ("pending", "retrying") and attempt == step.attempt + 1
+        self._see("I7", free and body["run_id"] != step.child,
+                  lambda: f"attempt {attempt} of {name} called a run while attempt {step.attempt} is {step.status}")  # fmt: skip
+        step.status, step.attempt, step.due = "waiting", attempt, body["until"]
+        step.child, step.returned = body["run_id"], ""
+
+    def _returned(self, body: Mapping[str, Any], name: str, step: _Step) -> None:
+        self._see("I7", step.status == "waiting" and step.child == body["run_id"] and not step.returned,
+                  lambda: f"{name} is {step.status}, and does not wait for run {body['run_id']}")  # fmt: skip
+        step.returned = body["status"]
+
     def _mapped(self, body: Mapping[str, Any], name: str, step: _Step) -> None:
         self._pending(name, step, "was mapped")
         step.status, step.total = "mapping", body["total"]
@@ -189,7 +210,10 @@ class RunHistory:
         step.status, step.due = "retrying", body["at"]
 
     def _retry(self, body: Mapping[str, Any], name: str, step: _Step) -> None:
-        self._holds(body, name, step, "the failure")
+        if step.status == "waiting" and step.child:
+            self._child_failed(body["at"], name, step)
+        else:
+            self._holds(body, name, step, "the failure")
         retry = self._plan.step(name).retry
         step.failures += 1
         self._see("I7", step.failures < retry.attempts,
@@ -220,7 +244,19 @@ class RunHistory:
             self._holds(body, name, step, "the success")
         self._end(name, step, "succeeded")
 
+    def _child_failed(self, at: int, name: str, step: _Step) -> None:
+        if step.returned:
+            self._see(
+                "I7", step.returned != "succeeded", lambda: f"{name} failed, and run {step.child} succeeded"
+            )
+        else:
+            self._due(at, name, step, "gave its run up")
+
     def _waited(self, at: int, name: str, step: _Step, plan: StepDefinition) -> None:
+        if plan.kind == "pipeline":
+            self._see("I7", step.returned == "succeeded",
+                      lambda: f"{name} succeeded, and run {step.child} {step.returned or 'has not ended'}")  # fmt: skip
+            return
         if plan.kind == "approval" and step.decision == "approved":
             return
         if plan.kind == "signal" and plan.signal in self._signals:
@@ -238,6 +274,8 @@ class RunHistory:
             pass
         elif step.status == "pending":
             self._starts(name, "failed")
+        elif step.status == "waiting" and step.child:
+            self._child_failed(at, name, step)
         elif step.status == "waiting" and step.decision != "rejected":
             self._due(at, name, step, "failed")
         elif step.status == "running":
@@ -336,6 +374,8 @@ class RunHistory:
         "StepLost": _lost,
         "StepSucceeded": _succeeded,
         "StepWaiting": _waiting,
+        "StepCalled": _called,
+        "ChildEnded": _returned,
         "StepDecided": _decided,
         "StepMapped": _mapped,
         "SignalReceived": _signal,

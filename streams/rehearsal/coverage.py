@@ -131,14 +131,14 @@ class _Walk:
         if isinstance(event, happened.LimitGranted) and event.at > self.awaited[event.limit]:
             yield RUN, f"waited for limit {event.limit}"
         if not isinstance(event, happened.StepEvent | happened.StepClaimed | happened.StepWaiting
-                          | happened.StepMapped | happened.StepSucceeded):  # fmt: skip
+                          | happened.StepMapped | happened.StepCalled | happened.StepSucceeded):  # fmt: skip
             self.before = event
             return
         name, item, _ = event.step.partition("[")
         plan = self.run.plan.steps[name]
-        begins = isinstance(event, happened.StepOffered | happened.StepWaiting | happened.StepMapped) or (
-            plan.kind == "switch" and isinstance(event, happened.StepSucceeded)
-        )
+        begins = isinstance(
+            event, happened.StepOffered | happened.StepWaiting | happened.StepMapped | happened.StepCalled
+        ) or (plan.kind == "switch" and isinstance(event, happened.StepSucceeded))
         if begins and plan.when is not None and name not in self.begun:
             self.begun.add(name)
             yield name, "when true"
@@ -148,7 +148,7 @@ class _Walk:
 
     def _branches(self, event: happened.Event, plan: StepDefinition, *, is_item: bool) -> Iterator[str]:
         match event:
-            case happened.StepClaimed():
+            case happened.StepClaimed() | happened.StepCalled():
                 self.claimed[event.step] = event.at
             case happened.StepWaiting():
                 self.waiting.add(event.step)

@@ -9,11 +9,11 @@ from typing import Any
 
 from streams.aggregates import builtin
 from streams.domain import duration, instant
-from streams.domain.aggregate import Aggregate, TaskOffer
+from streams.domain.aggregate import Aggregate, Send, TaskOffer
 from streams.domain.alert import IncidentOpened
 from streams.domain.definition import Definition, compact
 from streams.domain.limit import AcquireLimit, ReleaseLimit
-from streams.domain.pipeline import ApplyPipeline, StartRun
+from streams.domain.pipeline import ApplyPipeline, RecallRun, StartRun
 from streams.domain.run import events as happened
 from streams.domain.run.state import Run, document
 from streams.domain.schedule import SlotFired
@@ -79,7 +79,7 @@ class _Stage:
         self.refused: dict[str, str] = {}
         self.undone = {deed.place: deed for deed in scenario.deeds}
         self.runners = Runners(scenario.steps)
-        self.world = World(_aggregates(), REACTORS, scenario.start, self._told, self._offered)
+        self.world = World(_aggregates(), REACTORS, scenario.start, self._told, self._offered, _elsewhere)
 
     @property
     def run_id(self) -> str:
@@ -143,6 +143,8 @@ class _Stage:
         self.events.append(event)
         if isinstance(event.body, happened.RunCreated):
             self.runs.append(event.aggregate_id)
+        if isinstance(event.body, happened.StepCalled):
+            self.runners.call(self.world, event.aggregate_id, event.body)
         if not isinstance(event.body, happened.StepWaiting):
             return
         for deed in self.undone.values():
@@ -225,7 +227,7 @@ class _Stage:
                 yield f"steps.{name}: expected {status}, but it is {step.status}{why}"
         attempts: Counter[str] = Counter()
         for event in self.run_events(self.run_id):
-            if isinstance(event, happened.StepOffered):
+            if isinstance(event, happened.StepOffered | happened.StepCalled):
                 attempts[event.step] = max(attempts[event.step], event.attempt)
         for name, number in expect.attempts.items():
             if attempts[name] != number:
@@ -237,6 +239,13 @@ class _Stage:
                     yield f"outputs.{name}.{field}: expected {compact(value)}, but it is not there"
                 elif output[field] != value:
                     yield f"outputs.{name}.{field}: expected {compact(value)}, but it is {compact(output[field])}"
+
+
+def _elsewhere(send: Send) -> bool:
+    """Return whether it is about a run that a step has called: what such a run does, the scenario says."""
+    return isinstance(send.body, RecallRun) or (
+        isinstance(send.body, StartRun) and send.body.parent is not None
+    )
 
 
 def _listed(words: tuple[str, ...]) -> str:
@@ -255,7 +264,8 @@ def _waits(run: Run) -> str:
     for step in run.steps.values():
         plan = run.plan.step(step.name)
         if step.status == "waiting":
-            what = f"signal {plan.signal}" if plan.kind == "signal" else "approval"
+            calls = f"a run of {plan.spec.get('name')}" if plan.kind == "pipeline" else "approval"
+            what = f"signal {plan.signal}" if plan.kind == "signal" else calls
             said.append(f"step {step.name} waits for {what}, without a deadline")
         elif step.status == "running":
             said.append(f"step {step.name} hangs, without a timeout")

@@ -5,6 +5,7 @@ from typing import Any
 
 from streams.domain.kinds import YEAR_MS
 from streams.domain.run import commands as asked
+from streams.domain.run.events import StepCalled
 from streams.domain.run.state import item_of
 from streams.rehearsal.scenario import Behaviour
 from streams.rehearsal.world import World
@@ -45,6 +46,17 @@ class Runners:
         if behaviour.does != "lose":
             # What a run that has ended, or given the attempt up, says to it, no runner minds.
             world.plan(world.now + lasts_ms, lambda: (world.ask("run", run, result), None)[1])
+
+    def call(self, world: World, run: str, event: StepCalled) -> None:
+        """Be the run that a step has called: it ends as the scenario says of the step, or never."""
+        behaviour = self._next(event.step)
+        if behaviour.does == "succeed":
+            note = asked.NoteChildEnded(event.run_id, "succeeded", None, behaviour.output)
+        else:
+            status = "failed" if behaviour.retryable else "cancelled"
+            note = asked.NoteChildEnded(event.run_id, status, behaviour.error)
+        if behaviour.does in ("succeed", "fail"):
+            world.plan(world.now + behaviour.duration_ms, lambda: (world.ask("run", run, note), None)[1])
 
     def _next(self, step: str) -> Behaviour:
         said = self._behaviours.get(step) or self._behaviours.get(item_of(step)) or (Behaviour(),)

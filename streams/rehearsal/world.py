@@ -27,7 +27,8 @@ class World:
     """One tenant's aggregates and their timers. Commands are decided one by one, in the order of their sending.
 
     What comes from outside at some moment comes before the timers of that moment, as on a node: a result that arrives
-    at its deadline counts. ``told`` sees every event, ``offered`` every task; both may ask and plan on.
+    at its deadline counts. ``told`` sees every event, ``offered`` every task; both may ask and plan on. Commands that
+    are for somebody ``elsewhere`` are not carried out.
     """
 
     def __init__(
@@ -37,12 +38,14 @@ class World:
         now: int,
         told: Callable[[Happened], None],
         offered: Callable[[TaskOffer], None],
+        elsewhere: Callable[[Send], bool],
     ) -> None:
         self.now = now
         self._aggregates = {aggregate.name: aggregate for aggregate in aggregates}
         self._reactors = reactors
         self._told = told
         self._offered = offered
+        self._elsewhere = elsewhere
         self._states: dict[tuple[str, str], Any] = {}
         self._due: dict[tuple[str, str], int] = {}
         self._sends: deque[Send] = deque()
@@ -91,10 +94,10 @@ class World:
             *rules.effects(TENANT, aggregate_id, event, state),
             *(reactor(TENANT, aggregate_id, event, state) if reactor else ()),
         ):
-            if isinstance(effect, Send):
-                self._sends.append(effect)
-            else:
+            if isinstance(effect, TaskOffer):
                 self._offered(effect)
+            elif not self._elsewhere(effect):
+                self._sends.append(effect)
 
     def plan(self, at: int, deed: Callable[[], None]) -> None:
         """Do something at a moment of virtual time; what is over is done now."""

@@ -14,12 +14,17 @@ from tests.support.node_process import NodeProcess, steps_of
 README = Path(__file__).parents[2] / "streams" / "domain" / "README.md"
 
 
-def start_example(node: NodeProcess, folder: Path, name: str, **body: Any) -> str:
-    """Apply the README's pipeline of this name, start a run, and return its id."""
+def apply_example(node: NodeProcess, folder: Path, name: str) -> None:
+    """Apply the README's pipeline of this name."""
     blocks = re.findall(r"```yaml\n(.*?)```", README.read_text(encoding="utf-8"), re.DOTALL)
     (text,) = [block for block in blocks if f"name: {name}}}" in block]
     (folder / "pipeline.yaml").write_text(text)
     node.cli("pipeline", "apply", "-f", str(folder / "pipeline.yaml"))
+
+
+def start_example(node: NodeProcess, folder: Path, name: str, **body: Any) -> str:
+    """Apply the README's pipeline of this name, start a run, and return its id."""
+    apply_example(node, folder, name)
     return node.run(name, **body)
 
 
@@ -127,3 +132,29 @@ def test_a_step_is_done_once_for_each_item_of_a_list_that_a_program_made(
     assert "1 of 3 failed" in node.cli("run", "logs", run["id"], "report")
     trace = node.cli("run", "trace", run["id"])
     assert "StepFailed sync[1]" in trace
+
+
+def test_a_step_is_a_run_of_another_pipeline_whose_results_and_end_are_its_own(
+    node: NodeProcess, tmp_path: Path
+) -> None:
+    """Its results are read, its failure is tried again as another run, a cancel reaches it, and each names the other."""
+    apply_example(node, tmp_path, "load-region")
+    waiting = start_example(node, tmp_path, "load-and-tell", input={"region": "de", "ask": True})
+    broken = node.run("load-and-tell", input={"region": "nowhere", "ask": False})
+    run = node.ended(node.run("load-and-tell", input={"region": "de", "ask": False}))
+    assert run["status"] == "succeeded", run["error"]
+    assert "3 rows" in node.cli("run", "logs", run["id"], "tell")
+    child = node.ended(run["steps"][0]["child"])
+    assert (child["pipeline"], child["parent"], child["trigger"]) == ("load-region", run["id"], "run")
+    assert run["steps"][0]["output"]["run"] == child["id"]
+    failed = node.ended(broken)
+    assert (failed["steps"][0]["status"], failed["steps"][0]["attempt"]) == ("failed", 2)
+    assert failed["error"].startswith(
+        f"step load failed: run {failed['steps'][0]['child']} failed: step count"
+    )
+    trace = node.cli("run", "trace", broken)
+    assert trace.count("ChildEnded load, failed") == 2
+    asked = node.until(waiting, lambda run: steps_of(run)["load"] == "waiting")["steps"][0]["child"]
+    node.until(asked, lambda run: steps_of(run)["sign-off"] == "waiting")
+    node.ok("POST", f"/v1/runs/{waiting}/cancel", {})
+    assert [node.ended(each)["status"] for each in (waiting, asked)] == ["cancelled", "cancelled"]

@@ -5,7 +5,10 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class CreateRun:
-    """Begin this run. ``reused`` is JSON text: step name -> its result in ``rerun_of`` (status, output, counts)."""
+    """Begin this run. ``reused`` is JSON text: step name -> its result in ``rerun_of`` (status, output, counts).
+
+    ``parent`` is the run whose step this one is; ``depth`` runs are above it.
+    """
 
     pipeline: str
     definition: str
@@ -17,6 +20,8 @@ class CreateRun:
     key: str | None = None
     rerun_of: str | None = None
     reused: str = "{}"
+    parent: str | None = None
+    depth: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,6 +142,16 @@ class NoteLimitGranted:
 
 
 @dataclass(frozen=True, slots=True)
+class NoteChildEnded:
+    """A run that this one has called is at its end, or was refused. ``output`` is JSON text."""
+
+    run_id: str
+    status: str
+    error: str | None = None
+    output: str = "{}"
+
+
+@dataclass(frozen=True, slots=True)
 class Tick:
     """Time has come for something this run waits for (retry, lease, timeout)."""
 
@@ -144,6 +159,8 @@ class Tick:
 
 
 AttemptCommand = ClaimStep | Heartbeat | CompleteStep | FailStep
-RunCommand = CreateRun | CancelRun | PauseRun | ResumeRun | RerunRun | NoteLimitGranted | Tick
+RunCommand = (
+    CreateRun | CancelRun | PauseRun | ResumeRun | RerunRun | NoteLimitGranted | NoteChildEnded | Tick
+)
 PeopleCommand = SignalRun | ApproveStep | RejectStep | SkipStep
 Command = RunCommand | AttemptCommand | PeopleCommand

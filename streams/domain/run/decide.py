@@ -9,6 +9,7 @@ from streams.domain.identity import run_id
 from streams.domain.run import commands as asked
 from streams.domain.run import events as happened
 from streams.domain.run.attempts import decide_attempt
+from streams.domain.run.calls import child_ended
 from streams.domain.run.progress import Decision, Story, begin, end_if_done, offer_again, proceed, stop
 from streams.domain.run.state import Run, as_mapping, how_it_ended
 from streams.domain.run.timers import tick
@@ -32,6 +33,8 @@ def decide(message: Message, run: Run, language: Language) -> Decision:
             tick(story)
         case asked.NoteLimitGranted():
             _granted(command, story)
+        case asked.NoteChildEnded():
+            return child_ended(command, story)
         case asked.RerunRun():
             return _rerun(message, command, run)
         case _:
@@ -91,6 +94,8 @@ def _created(command: asked.CreateRun, now: int) -> happened.RunCreated:
         rerun_of=command.rerun_of,
         reused=command.reused,
         at=now,
+        parent=command.parent,
+        depth=command.depth,
     )
 
 

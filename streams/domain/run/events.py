@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class RunCreated:
-    """The run exists, with its definition pinned."""
+    """The run exists, with its definition pinned. ``parent``: the run whose step it is; ``depth`` runs are above it."""
 
     pipeline: str
     definition: str
@@ -18,6 +18,8 @@ class RunCreated:
     rerun_of: str | None
     reused: str
     at: int
+    parent: str | None = None
+    depth: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +100,37 @@ class StepMapped:
     step: str
     items: str
     total: int
+    at: int
+
+
+@dataclass(frozen=True, slots=True)
+class StepCalled:
+    """The step's attempt is the run ``run_id`` of another pipeline. ``input`` is JSON text.
+
+    ``until`` (ms) is when the attempt has taken too long.
+    """
+
+    step: str
+    attempt: int
+    pipeline: str
+    run_id: str
+    input: str
+    until: int | None
+    at: int
+
+
+@dataclass(frozen=True, slots=True)
+class ChildEnded:
+    """The run that the step's attempt has called is at its end. ``status`` is how it ended, or refused.
+
+    What follows for the step is told after it.
+    """
+
+    step: str
+    attempt: int
+    run_id: str
+    status: str
+    error: str | None
     at: int
 
 
@@ -216,7 +249,14 @@ class RerunRequested:
 
 
 StepEvent = (
-    StepOffered | StepLost | StepRetryScheduled | StepFailed | StepSkipped | StepCancelled | StepDecided
+    StepOffered
+    | StepLost
+    | StepRetryScheduled
+    | StepFailed
+    | StepSkipped
+    | StepCancelled
+    | StepDecided
+    | ChildEnded
 )
 RunEvent = (
     RunCreated
@@ -228,4 +268,13 @@ RunEvent = (
     | LimitAwaited
     | LimitGranted
 )
-Event = RunEvent | StepClaimed | StepWaiting | StepMapped | StepSucceeded | SignalReceived | StepEvent
+Event = (
+    RunEvent
+    | StepClaimed
+    | StepWaiting
+    | StepMapped
+    | StepCalled
+    | StepSucceeded
+    | SignalReceived
+    | StepEvent
+)

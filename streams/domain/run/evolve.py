@@ -18,7 +18,7 @@ def evolve(run: Run, event: happened.Event) -> Run:
             return _claimed(run, event)
         case happened.StepSucceeded():
             return _succeeded(run, event)
-        case happened.StepWaiting() | happened.StepMapped():
+        case happened.StepWaiting() | happened.StepMapped() | happened.StepCalled():
             return _waiting(run, event)
         case happened.RunCreated():
             return _created(event)
@@ -67,8 +67,18 @@ def _noted(
             assert_never(event)
 
 
-def _waiting(run: Run, event: happened.StepWaiting | happened.StepMapped) -> Run:
+def _waiting(run: Run, event: happened.StepWaiting | happened.StepMapped | happened.StepCalled) -> Run:
     step = replace(run.steps[event.step], started_at=event.at)
+    if isinstance(event, happened.StepCalled):
+        step = replace(
+            step,
+            attempt=event.attempt,
+            child=event.run_id,
+            calls=True,
+            ended_at=None,
+            retry_at=None,
+            error=None,
+        )
     if isinstance(event, happened.StepMapped):
         fanned = replace(step, status="mapping", fan=Fan(event.items, event.total))
         return _begun(run.with_step(fanned), event.at)
@@ -93,6 +103,8 @@ def _step_after(step: Step, event: happened.StepEvent) -> Step:
             )
         case happened.StepDecided():
             return step
+        case happened.ChildEnded():
+            return replace(step, calls=False)
         case _:
             assert_never(event)
 
@@ -111,6 +123,8 @@ def _created(event: happened.RunCreated) -> Run:
         slot=event.slot,
         key=event.key,
         rerun_of=event.rerun_of,
+        parent=event.parent,
+        depth=event.depth,
         created_at=event.at,
         steps={step.name: Step(step.name, step.kind) for step in definition.steps.values()},
         unended=sum(not step.last for step in definition.steps.values()),
@@ -183,6 +197,7 @@ def _retrying(step: Step, event: happened.StepRetryScheduled) -> Step:
         ended_at=event.at,
         retry_at=event.retry_at,
         lease_until=None,
+        until=None,
     )
 
 

@@ -8,6 +8,7 @@ from typing import Any
 from streams.domain.aggregate import Rejected
 from streams.domain.definition import Retry, StepDefinition, compact
 from streams.domain.expressions import Language, Named, Scope, Wrong
+from streams.domain.identity import child_run_id
 from streams.domain.kinds import OWN_KINDS
 from streams.domain.run import events as happened
 from streams.domain.run.evolve import evolve
@@ -16,6 +17,8 @@ from streams.domain.run.settings import choose, items_of, over, settings, tolera
 from streams.domain.run.state import FAN_CHARS_MAX, Fan, Run, Step, item_of
 
 QUEUE = "default"
+DEPTH_MAX = 8
+"""So many runs may be above one, each a step of the one above."""
 PARALLEL = 100
 """So many items of a map step are on offer or at work at once, unless the file says otherwise."""
 
@@ -72,8 +75,27 @@ def _offer(story: Story, step: Step, attempt: int) -> None:
         else:
             fail_step(story, step, str(error), "", "failed")
         return
+    if plan.kind == "pipeline":
+        _call(story, step, attempt, block)
+        return
     text = compact(block) if plan.dynamic else None
     story.tell(happened.StepOffered(step.name, attempt, QUEUE, story.now, text))
+
+
+def _call(story: Story, step: Step, attempt: int, block: Mapping[str, Any]) -> None:
+    """Ask for the run that is the step's attempt."""
+    name, given = block["name"], block.get("input", {})
+    if not isinstance(given, dict):
+        fail_step(story, step, f"pipeline.input: {compact(given)[:200]} is no mapping", "", "failed")
+    elif story.run.depth >= DEPTH_MAX:
+        deep = f"runs call runs at most {DEPTH_MAX} deep, and so many are above this one: does {name} call itself?"
+        fail_step(story, step, deep, "", "failed")
+    else:
+        timeout_ms = story.run.plan.step(step.name).timeout_ms
+        until = None if timeout_ms is None else story.now + timeout_ms
+        child = child_run_id(story.run_id, step.name, attempt)
+        text = compact(given)
+        story.tell(happened.StepCalled(step.name, attempt, name, child, text, until, story.now))
 
 
 def _waits(run: Run, name: str) -> bool:
@@ -235,7 +257,8 @@ def succeed(story: Story, name: str, output: str) -> None:
 
 
 def _succeeded(story: Story, name: str, output: str) -> None:
-    story.tell(happened.StepSucceeded(name, 0, output, 0, 0, 0, 0, story.now))
+    attempt = story.run.steps[name].attempt
+    story.tell(happened.StepSucceeded(name, attempt, output, 0, 0, 0, 0, story.now))
 
 
 def fail_attempt(

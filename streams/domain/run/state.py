@@ -10,7 +10,7 @@ from streams.domain.definition import Definition, compact
 # A step: pending ─▶ queued ─▶ running ─▶ succeeded | failed | timed_out
 #            │         ▲          │
 #            │         └ retrying ◀            cancelled: from any of these five
-#            ├─▶ waiting ─▶ succeeded | failed | timed_out
+#            ├─▶ waiting ─▶ succeeded | failed | timed_out | retrying (the run it called has failed)
 #            ├─▶ mapping ─▶ succeeded | failed (its items are steps of their own)
 #            └─▶ skipped
 STEP_ENDED = frozenset({"succeeded", "failed", "timed_out", "skipped", "cancelled"})
@@ -53,7 +53,7 @@ class Fan:
 @dataclass(frozen=True, slots=True)
 class Step:
     """One step of one run. ``until`` is when a waiting one stops waiting by itself. ``skipped``:
-    why it was, by failure, condition or hand.
+    why it was, by failure, condition or hand. ``child``: the run it has called last; ``calls``: that has not ended.
 
     ``attempt`` counts offers from 1; ``failures`` and ``lost`` say how the earlier ones went. ``lease_until`` and,
     while it runs, the counts are volatile: heartbeats are not events.
@@ -81,6 +81,8 @@ class Step:
     output: str | None = None
     reused: bool = False
     skipped: str = ""
+    child: str = ""
+    calls: bool = False
     fan: Fan | None = None
 
     @property
@@ -96,7 +98,7 @@ class Run:
     ``unended`` counts the steps proper that are not at their end, ``unended_last`` the ``finally`` steps; ``closing``
     (status, error) is how it will end when those are done. ``reruns`` are the latest runs made from this one.
     ``limits`` have let it in, ``waiting_for`` is the one that has not yet. ``signals`` (name, payload) came before a
-    step waited for them.
+    step waited for them. ``parent`` is the run whose step this one is; ``depth`` runs are above it.
     """
 
     status: str = ""
@@ -110,6 +112,8 @@ class Run:
     slot: int | None = None
     key: str | None = None
     rerun_of: str | None = None
+    parent: str | None = None
+    depth: int = 0
     created_at: int = 0
     started_at: int | None = None
     ended_at: int | None = None
@@ -205,6 +209,7 @@ def document(run_id: str, run: Run) -> dict[str, Any]:
         "slot": run.slot,
         "key": run.key,
         "rerun_of": run.rerun_of,
+        "parent": run.parent,
         "waiting_for": run.waiting_for,
         "steps": [_step_document(run.steps[name]) for name in run.plan.steps],
     }
@@ -220,6 +225,7 @@ def _step_document(step: Step) -> dict[str, Any]:
         "started_at": step.started_at,
         "ended_at": step.ended_at,
         "waits_until": step.until,
+        "child": step.child or None,
         "records_in": step.records_in,
         "records_out": step.records_out,
         "records_rejected": step.records_rejected,

@@ -2,11 +2,21 @@
 
 from difflib import get_close_matches
 
+from streams.domain import duration
 from streams.domain.aggregate import Message, Rejected
 from streams.domain.definition import compact
 from streams.domain.run import commands as asked
 from streams.domain.run import events as happened
-from streams.domain.run.progress import Decision, Story, drop_items, fail_step, go_on, skip, succeed
+from streams.domain.run.progress import (
+    Decision,
+    Story,
+    drop_items,
+    fail_attempt,
+    fail_step,
+    go_on,
+    skip,
+    succeed,
+)
 from streams.domain.run.state import Run, Step, as_mapping, how_it_ended
 
 PAYLOAD_CHARS_MAX = 65_536
@@ -46,6 +56,10 @@ def _skip(command: asked.SkipStep, actor: str, story: Story) -> Decision:
 def silence(story: Story, step: Step) -> None:
     """End a step whose waiting ends by itself."""
     plan = story.run.plan.steps[step.name]
+    if plan.kind == "pipeline":
+        late = f"run {step.child} took longer than the timeout of {duration.render(plan.timeout_ms or 0)}"
+        fail_attempt(story, step, late, "", retryable=True, timed_out=True)
+        return
     meant = plan.spec.get("on_silence", "fail")
     nobody = f"{_NOBODY.get(plan.kind, '')} within {plan.spec.get('deadline')}"
     if plan.kind == "wait" or meant == "succeed":

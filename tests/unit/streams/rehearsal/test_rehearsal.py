@@ -177,6 +177,30 @@ def test_items_of_a_map_may_behave_differently() -> None:
     assert taken(document, came, "each") == {"succeeded": 1, "failed": 0, "item failed": 1}
 
 
+def test_a_run_that_a_step_calls_does_what_the_scenario_says_of_the_step() -> None:
+    """Fails, is cancelled when it takes too long, ends well; the pipeline it is of need not be there."""
+    step = {"name": "call", "pipeline": {"name": "other"}, "timeout": "1h", "retry": {"attempts": 3, "initial": "1m", "jitter": "none"}}  # fmt: skip
+    document = pipeline(step, command("b", "call", when="${{ steps.call.outputs.rows > 1 }}"))
+    came = play(
+        document,
+        steps={"call": [{"fail": {"duration": "5m"}}, "hang", {"succeed": {"output": {"rows": 7}}}]},
+        expect={"steps": {"b": "succeeded"}, "attempts": {"call": 3}, "duration": "1h7m"},
+    )
+    assert came.differences == ()
+    branches = taken(document, came, "call")
+    assert branches == {"succeeded": 1, "failed": 0, "retried": 2, "timed out": 1}
+    assert (
+        play(
+            document, steps={"call": {"fail": {"retryable": False}}}, expect={"status": "failed"}
+        ).differences
+        == ()
+    )
+    del step["timeout"]
+    assert play(document, steps={"call": "hang"}, expect={"status": "running"}).waits == (
+        "step call waits for a run of other, without a deadline"
+    )
+
+
 def test_people_may_skip_a_step_and_cancel_the_run_and_it_is_tidied_up() -> None:
     """Counts and records of a step are told; signals may come before anybody waits for them."""
     document = pipeline(

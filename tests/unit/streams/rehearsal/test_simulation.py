@@ -40,6 +40,7 @@ def plays(draw: st.DrawFn) -> tuple[dict[str, Any], dict[str, Any]]:
                     command(name, timeout="1h", retry={"attempts": 3, "initial": "1m"}),
                     command(name),
                     {"name": name, "wait": {"for": "2d"}},
+                    {"name": name, "pipeline": {"name": "other"}, "retry": {"attempts": 2}, "timeout": "3h"},
                     {"name": name, "signal": silence},
                     {"name": name, "approval": silence},
                     {"name": name, "map": {"over": [1, 2, 3], "max_parallel": 2, "command": {"argv": ["x"]}}},
@@ -52,7 +53,7 @@ def plays(draw: st.DrawFn) -> tuple[dict[str, Any], dict[str, Any]]:
     document = pipeline(*steps, **({"timeout": "20d"} if draw(st.booleans()) else {}))
     if draw(st.booleans()):
         document["spec"]["finally"] = [command("tidy", timeout="1h")]
-    run_by = [step["name"] for step in steps if "command" in step or "map" in step]
+    run_by = [step["name"] for step in steps if {"command", "map", "pipeline"} & step.keys()]
     waiting = [step["name"] for step in steps if "signal" in step]
     asking = [step["name"] for step in steps if "approval" in step]
     scenario: dict[str, Any] = {
@@ -97,7 +98,9 @@ def _orderly(plan: Definition, told: list[Any]) -> None:
     retries: dict[str, int] = {}
     for event in told:
         step = getattr(event, "step", "")
-        if isinstance(event, happened.StepOffered | happened.StepWaiting | happened.StepMapped):
+        if isinstance(
+            event, happened.StepOffered | happened.StepWaiting | happened.StepMapped | happened.StepCalled
+        ):
             assert ended.issuperset(plan.step(step).after), f"{step} began too early"
             assert event.at == retries.pop(step, event.at), f"{step} was not offered at its time"
         if isinstance(event, happened.StepRetryScheduled):

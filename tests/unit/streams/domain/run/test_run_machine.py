@@ -16,6 +16,7 @@ from streams.domain.run.commands import (
     CreateRun,
     FailStep,
     Heartbeat,
+    NoteChildEnded,
     PauseRun,
     RejectStep,
     ResumeRun,
@@ -26,6 +27,7 @@ from streams.domain.run.commands import (
 from streams.domain.run.events import (
     RunCreated,
     RunEnded,
+    StepCalled,
     StepClaimed,
     StepLost,
     StepOffered,
@@ -48,7 +50,7 @@ RETRIES = st.none() | st.fixed_dictionaries(
     }
 )
 
-WAITS = st.sampled_from(
+WAITS: st.SearchStrategy[dict[str, Any]] = st.sampled_from(
     [
         {"wait": {"for": "4s"}},
         {"wait": {"until": "1970-01-01T00:00:09Z"}},
@@ -56,6 +58,8 @@ WAITS = st.sampled_from(
         {"signal": {"name": "go", "deadline": "7s", "on_silence": "succeed"}},
         {"approval": {"deadline": "7s"}},
         {"approval": {"deadline": "9s", "on_silence": "approve"}},
+        {"pipeline": {"name": "load"}},
+        {"pipeline": {"name": "load"}, "timeout": "5s", "retry": {"attempts": 2, "initial": "3s"}},
     ]
 )
 
@@ -119,7 +123,7 @@ class RunMachine(RuleBasedStateMachine):
         """Hold each event against the record: I1, I3, I7, I9, I10."""
         assert not before.ended, "nothing follows the terminal event"
         match event:
-            case StepOffered(step=step) | StepWaiting(step=step):
+            case StepOffered(step=step) | StepWaiting(step=step) | StepCalled(step=step):
                 plan = self.state.plan.steps[step]
                 assert all(before.steps[name].status in {"succeeded", "skipped"} for name in plan.after)
                 done = [before.steps[name].skipped != "condition" for name in plan.after]
@@ -213,6 +217,18 @@ class RunMachine(RuleBasedStateMachine):
             return
         wanted = any(step.kind == "signal" for step in self.state.steps.values()) and not self.state.ended
         assert isinstance(self.ask(SignalRun("go")), tuple) == wanted
+
+    @precondition(lambda self: any(isinstance(event, StepCalled) for event in self.log))
+    @rule(data=st.data(), status=st.sampled_from(["succeeded", "failed", "cancelled", "refused"]))
+    def child(self, data: st.DataObject, status: str) -> None:
+        """A run that was ever called ends, or is told of again."""
+        called = [event for event in self.log if isinstance(event, StepCalled)]
+        one = data.draw(st.sampled_from(called))
+        step = self.state.steps[one.step]
+        waits = step.status == "waiting" and step.child == one.run_id and not self.state.ended
+        facts = self.ask(NoteChildEnded(one.run_id, status))
+        assert isinstance(facts, tuple)
+        assert bool(facts) == waits
 
     @rule()
     def pause(self) -> None:

@@ -196,6 +196,7 @@ def test_a_run_shows_itself() -> None:
         "slot": 60_000,
         "key": None,
         "rerun_of": None,
+        "parent": None,
         "waiting_for": None,
         "steps": [
             {
@@ -207,6 +208,7 @@ def test_a_run_shows_itself() -> None:
                 "started_at": 5,
                 "ended_at": 7,
                 "waits_until": None,
+                "child": None,
                 "records_in": 4,
                 "records_out": 3,
                 "records_rejected": 1,

@@ -1,0 +1,57 @@
+"""Steps that are runs of other pipelines: what the end of such a run makes of its step, and what it hands over."""
+
+import json
+
+from streams.domain.aggregate import Rejected
+from streams.domain.definition import compact
+from streams.domain.run import events as happened
+from streams.domain.run.commands import NoteChildEnded
+from streams.domain.run.progress import Decision, Story, fail_attempt, succeed
+from streams.domain.run.state import FAN_CHARS_MAX, Run, as_mapping, how_it_ended
+
+
+def child_ended(command: NoteChildEnded, story: Story) -> Decision:
+    """End the attempt that the child was; nothing, when nobody waits for that child any more."""
+    if as_mapping(command.output) is None:
+        return Rejected("invalid", "the output of a run must be a JSON object, as text")
+    waiting = (
+        step
+        for step in story.run.steps.values()
+        if step.status == "waiting" and step.child == command.run_id and not story.run.ended
+    )
+    step = next(waiting, None)
+    if step is None:
+        return ()
+    ended = happened.ChildEnded(
+        step.name, step.attempt, command.run_id, command.status, command.error, story.now
+    )
+    story.tell(ended)
+    if command.status == "succeeded":
+        succeed(story, step.name, command.output)
+    else:
+        # Who cancels a run means it: it is not tried again.
+        retryable = command.status != "cancelled"
+        fail_attempt(story, step, _why(command), "", retryable=retryable, timed_out=False)
+    return tuple(story.events)
+
+
+def _why(command: NoteChildEnded) -> str:
+    if command.status == "refused":
+        return command.error or "the run was refused"
+    return (
+        f"run {command.run_id} {how_it_ended(command.status)}{f': {command.error}' if command.error else ''}"
+    )
+
+
+def results(run_id: str, run: Run) -> str:
+    """Return what a run hands to the step that called it, as JSON text: its id, and the outputs of its steps by name.
+
+    ``steps`` is null when the outputs have too many characters together.
+    """
+    steps = {}
+    for step in run.steps.values():
+        if step.status == "succeeded" and not run.plan.step(step.name).last:
+            steps[step.name] = json.loads(step.output or "{}")
+            steps[step.name].pop("tail", None)  # what it printed is in the logs
+    text = compact({"run": run_id, "steps": steps})
+    return text if len(text) <= FAN_CHARS_MAX else compact({"run": run_id, "steps": None})
