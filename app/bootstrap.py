@@ -6,7 +6,6 @@ Order of start: schema registry, topics, commands, read store, HTTP, then what m
 
 import asyncio
 import os
-from pathlib import Path
 from typing import Any
 
 import psycopg
@@ -37,8 +36,9 @@ from app.telemetry import configure_logging, expose
 from app.views.ports import ViewDependencies
 from app.views.routes import owner_routes, read_routes
 from app.vitals import Vitals, ask_kafka
+from connectors.lineage.follower import LineageFollower, LineageSettings
+from connectors.lineage.naming import Names
 from connectors.notifier.notifier import Notifier, NotifierSettings
-from connectors.runners.settings import RunnerSettings
 from connectors.sdk.commands import CommandClient
 from schemas.catalogue import Catalogue
 from schemas.codec import Codec
@@ -137,6 +137,8 @@ class _Composition:
         if "runner" in self._roles:
             parts.append(Part("runner", self._start_runner, self._stop_runner, 2, 3.0))
             parts.append(Part("notifier", self._start_notifier, self._stop_notifier, 2, 3.0))
+            if config.get("LINEAGE_URL"):
+                parts.append(Part("lineage", self._start_lineage, self._stop_lineage, 2, 3.0))
         parts.append(Part("nodes", self._start_board, self._stop_board, 3, 1.0))
         return parts
 
@@ -278,6 +280,7 @@ class _Composition:
             peers=self._peers,
             command=self._quarantine(store).command,
             rebuild=self._rebuild if folds_views else None,
+            names=Names(config.get("CLUSTER"), config.kafka["bootstrap.servers"], config.get("TOPIC_PREFIX")),
             limits=self._limits,
         )
         return read_routes(needs)
@@ -329,21 +332,7 @@ class _Composition:
     async def _start_runner(self) -> None:
         from connectors.runners.runner import Runner  # noqa: PLC0415 - a node without this role need not load it
 
-        config = self._config
-        settings = RunnerSettings(
-            kafka=config.kafka,
-            cluster=config.get("CLUSTER"),
-            node=self._name,
-            registry_url=self._live.registry_url,
-            project_dir=config.project or Path.cwd(),
-            plugins_dir=config.get("PLUGINS_DIR") or config.data_dir / "runner" / "plugins",
-            prefix=config.get("TOPIC_PREFIX"),
-            shards=config.get("SHARDS"),
-            replication=config.get("REPLICATION"),
-            queues=config.get("QUEUES"),
-            concurrency=config.get("CONCURRENCY"),
-            environ=config.environ,
-        )
+        settings = self._config.runner_settings(self._name, self._live.registry_url)
         self._live.runner = Runner(settings, self._codec)
         await self._live.runner.start()
 
@@ -367,6 +356,25 @@ class _Composition:
     async def _stop_notifier(self) -> None:
         if self._live.notifier is not None:
             await asyncio.to_thread(self._live.notifier.stop)
+
+    async def _start_lineage(self) -> None:
+        config = self._config
+        settings = LineageSettings(
+            kafka=config.kafka,
+            cluster=config.get("CLUSTER"),
+            node=self._name,
+            address=config.get("LINEAGE_URL"),
+            token=config.get("LINEAGE_TOKEN"),
+            prefix=config.get("TOPIC_PREFIX"),
+            shards=config.get("SHARDS"),
+            replication=config.get("REPLICATION"),
+        )
+        self._live.lineage = LineageFollower(settings, self._codec)
+        self._live.lineage.start()
+
+    async def _stop_lineage(self) -> None:
+        if self._live.lineage is not None:
+            await asyncio.to_thread(self._live.lineage.stop)
 
     # ---------------------------------------------------------------- what the node says about itself
     async def _start_board(self) -> None:

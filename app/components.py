@@ -207,6 +207,28 @@ _OTHERS: Mapping[str, Schema] = {
             "troubles": {"type": "array", "items": {"type": "object"}},
         }
     ),
+    "RunLineage": _object(
+        {
+            **dict.fromkeys(("id", "pipeline", "status"), _TEXT),
+            "events": {
+                "type": "array",
+                "items": {"type": "object"},
+                "description": "OpenLineage run events, those that are sent",
+            },
+            "datasets": {
+                "type": "array",
+                "items": _object(
+                    {
+                        "namespace": _TEXT,
+                        "name": _TEXT,
+                        "columns": {"type": "array", "items": _TEXT},
+                        "written_by": {"type": "array", "items": _TEXT},
+                        "read_by": {"type": "array", "items": _TEXT},
+                    }
+                ),
+            },
+        }
+    ),
     "Dataset": _object(
         {
             "name": _TEXT,

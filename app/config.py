@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from app.settings import SETTINGS, Setting
+from connectors.runners.settings import RunnerSettings
 from streams.settings import ProjectorSettings, WorkerSettings
 
 PREFIX = "FLEXCORE_"
@@ -113,6 +114,23 @@ class Config:
             group_protocol=self.get("GROUP_PROTOCOL"),
             group_instance_id=self.get("GROUP_INSTANCE_ID") or None,
             queues=self.get("QUEUES"),
+        )
+
+    def runner_settings(self, node: str, registry_url: str) -> RunnerSettings:
+        """Return what ``connectors.runners`` must be told."""
+        return RunnerSettings(
+            kafka=self.kafka,
+            cluster=self.get("CLUSTER"),
+            node=node,
+            registry_url=registry_url,
+            project_dir=self.project or Path.cwd(),
+            plugins_dir=self.get("PLUGINS_DIR") or self.data_dir / "runner" / "plugins",
+            prefix=self.get("TOPIC_PREFIX"),
+            shards=self.get("SHARDS"),
+            replication=self.get("REPLICATION"),
+            queues=self.get("QUEUES"),
+            concurrency=self.get("CONCURRENCY"),
+            environ=self.environ,
         )
 
     def projector_settings(self, node: str) -> ProjectorSettings:

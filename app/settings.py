@@ -89,6 +89,14 @@ def _url(text: str) -> str:
     return text.strip().rstrip("/")
 
 
+def _lineage(text: str) -> str:
+    if text and not re.match(r"https?://[^/\s]+|topic:[A-Za-z0-9._-]{1,200}$", text):
+        raise ValueError(
+            "a URL such as http://127.0.0.1:5000/api/v1/lineage, or a topic such as topic:lineage"
+        )
+    return text.strip()
+
+
 def _folder(text: str) -> Path | None:
     return Path(text).expanduser().absolute() if text else None
 
@@ -164,6 +172,13 @@ SETTINGS: tuple[Setting, ...] = (
         "file of the key (Ed25519, PEM) that signs checkpoints; default: one made in the data directory",
     ),
     Setting("GROUP_INSTANCE_ID", "", _dotted_name, "static membership of this node's worker; empty: dynamic"),
+    Setting(
+        "LINEAGE_URL",
+        "",
+        _lineage,
+        "where the lineage of runs is sent (OpenLineage): http(s)://…, or topic:NAME; empty: nowhere",
+    ),
+    Setting("LINEAGE_TOKEN", "", str.strip, "bearer token for FLEXCORE_LINEAGE_URL"),
     Setting(
         "LOG_LEVEL", "info", _one_of("debug", "info", "warning", "error"), "how much is logged, to stderr"
     ),

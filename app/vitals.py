@@ -16,6 +16,7 @@ from schemas.errors import RegistryUnavailable
 from schemas.registry import HttpRegistry
 
 if TYPE_CHECKING:
+    from connectors.lineage.follower import LineageFollower
     from connectors.notifier.notifier import Notifier
     from connectors.runners.runner import Runner
     from streams.agents.project import Projector
@@ -35,6 +36,7 @@ class Vitals:
     runner: "Runner | None" = None
     _admin: AdminClient | None = None
     notifier: "Notifier | None" = None
+    lineage: "LineageFollower | None" = None
 
     def pings(self, roles: Sequence[str], projects: bool) -> dict[str, Ping]:
         """Return one question for each part that a node of these roles has."""
@@ -100,7 +102,9 @@ class Vitals:
     async def _ping_runner(self) -> str | None:
         if self.runner is None or self.notifier is None:
             return "not started"
-        return self.runner.problem or self.notifier.problem
+        return (
+            self.runner.problem or self.notifier.problem or (self.lineage.problem if self.lineage else None)
+        )
 
     def counters(self) -> dict[str, Read]:
         """Return what the parts have counted since they started."""
@@ -109,6 +113,8 @@ class Vitals:
             counters["worker"] = lambda: asdict(worker.engine.counters)
         if (projector := self.projector) is not None:
             counters["projector"] = projector.counters
+        if (lineage := self.lineage) is not None:
+            counters["lineage"] = lambda: lineage.counts
         return counters
 
     def gauges(self) -> dict[str, Read]:

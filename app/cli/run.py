@@ -205,6 +205,19 @@ def report(session: Session, run_id: str, html: Path | None) -> None:
         show_data(session.output, told)
 
 
+@run.command("lineage", cls=Verb, example="flexcore run lineage 5e0f… -o json")
+@click.argument("run_id")
+@click.pass_obj
+def lineage(session: Session, run_id: str) -> None:
+    """Tell what a run read and wrote; as JSON, with the OpenLineage events that are sent."""
+    told = session.api.get(f"/v1/runs/{run_id}/lineage").body
+    if session.output in ("json", "yaml"):
+        show_data(session.output, told)
+        return
+    rows = [{**one, "dataset": f"{one['namespace']}/{one['name'].lstrip('/')}"} for one in told["datasets"]]
+    show_list(session.output, rows, ("dataset", "written_by", "read_by"), ("columns",), name="dataset")
+
+
 @run.command("trace", cls=Verb, example="flexcore run trace 5e0f…")
 @click.argument("run_id")
 @click.pass_obj

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from app.ports import Limits, Memory, Peers, Place, Row
+from connectors.lineage.naming import Names
 
 Page = tuple[list[Row], str | None]
 Positions = dict[tuple[str, int], int]
@@ -157,7 +158,7 @@ class ViewDependencies:
 
     ``command`` returns ``type`` and ``data`` of the command in a quarantined row, or None where there is none to be had.
     ``rebuild`` folds a view anew and answers True, or False when it goes on in the background after a while; None
-    where this node cannot. It raises ``Problem``.
+    where this node cannot. It raises ``Problem``. ``names`` are those of lineage.
     """
 
     store: ViewReader
@@ -168,3 +169,4 @@ class ViewDependencies:
     command: Callable[[Row], Awaitable[Row | None]] = unread
     rebuild: Rebuild | None = None
     limits: Limits = field(default_factory=Limits)
+    names: Names = field(default_factory=Names)

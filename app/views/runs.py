@@ -1,5 +1,7 @@
 """Reads of runs: lists, one run, its events, what its programs printed."""
 
+from collections.abc import Sequence
+
 from aiohttp import web
 
 from app.errors import not_found
@@ -7,6 +9,7 @@ from app.ports import Row
 from app.routes import Query, Route
 from app.security import principal
 from app.views.answers import FRESHNESS, LIMIT_MAX, LISTING, complete, fresh, listing, many, one
+from app.views.lineage import lineage
 from app.views.ports import ViewDependencies
 from app.views.report import page, report
 
@@ -37,6 +40,11 @@ class RunViews:
             Route(
                 "GET", f"{path}/logs", self.logs, "listRunLogs", "What the programs of the run printed", "runs",
                 query=(Query("step", "Only of this step"), *LISTING), response="LogList",
+            ),
+            Route(
+                "GET", f"{path}/lineage", self.lineage, "getRunLineage",
+                "What the run read and wrote, as OpenLineage events and as a graph", "runs", query=FRESHNESS,
+                response="RunLineage",
             ),
             Route(
                 "GET", f"{path}/report", self.report, "getRunReport",
@@ -84,15 +92,20 @@ class RunViews:
         )
         return many(request, page)
 
+    async def lineage(self, request: web.Request) -> web.Response:
+        """Answer with the run's lineage, as far as it has gone."""
+        return web.json_response(lineage(self._needs.names, *await self._history(request)))
+
     async def report(self, request: web.Request) -> web.Response:
         """Answer with the run's report."""
-        return web.json_response(await self._report(request))
+        return web.json_response(report(*await self._history(request)))
 
     async def report_page(self, request: web.Request) -> web.Response:
         """Answer with the run's report as HTML."""
-        return web.Response(text=page(await self._report(request)), content_type="text/html")
+        return web.Response(text=page(report(*await self._history(request))), content_type="text/html")
 
-    async def _report(self, request: web.Request) -> Row:
+    async def _history(self, request: web.Request) -> tuple[Row, Sequence[Row]]:
+        """Return the run and all its events, in order."""
         run = await self._run(request)
         tenant = principal(request).tenant
         filters = {"aggregate": "run", "aggregate_id": run["id"]}
@@ -104,7 +117,7 @@ class RunViews:
             if cursor is None:
                 break
         await complete(request, self._needs, "event")
-        return report(run, events)
+        return run, events
 
     async def _run(self, request: web.Request) -> Row:
         run_id = request.match_info["id"]

@@ -15,7 +15,7 @@ from urllib.parse import SplitResult, urlsplit
 
 from connectors.sdk.errors import InvalidSpec, Refused, Unavailable
 from connectors.sdk.record import Batch
-from connectors.sdk.sink import Load
+from connectors.sdk.sink import Destination, Load
 
 _KEYS = ("url", "method", "headers", "timeout_s", "retry_for_s", "batch_records")
 _BACKOFF_S = 0.25
@@ -76,6 +76,13 @@ class HttpSink:
         """Return nothing: the host keeps the position."""
         self._load = load
         return {}
+
+    def destinations(self) -> Mapping[str, Destination]:
+        """Return the service, for every stream."""
+        url = self._config.url
+        port = url.port or {"https": 443}.get(url.scheme, 80)
+        there = Destination(f"{url.scheme}://{url.hostname}:{port}", url.path or "/")
+        return dict.fromkeys(self._load.streams, there)
 
     def write(self, batch: Batch) -> int:
         """Send the batch, one request for each stream in it. Blocks until the service took it."""

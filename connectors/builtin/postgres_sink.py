@@ -14,7 +14,7 @@ from connectors.builtin.postgres_positions import Positions
 from connectors.builtin.postgres_table import Table
 from connectors.sdk.errors import ConnectorError, InvalidSpec, Refused, Unavailable
 from connectors.sdk.record import Batch, DatasetRecord, StreamSchema
-from connectors.sdk.sink import Load
+from connectors.sdk.sink import Destination, Load
 
 MODES = ("append", "upsert", "overwrite")
 _KEYS = ("url", "table", "mode", "batch_records")
@@ -78,6 +78,7 @@ class PostgresSink:
         self._config = PostgresConfig.parse(config)
         self._connection: Connection | None = None
         self._targets: dict[str, _Target] = {}
+        self._destinations: dict[str, Destination] = {}
         self._known: dict[int, int] = {}
         self._written: dict[int, int] = {}
         self._load: Load
@@ -98,7 +99,14 @@ class PostgresSink:
             )
             for name, schema in load.streams.items():
                 self._prepare(connection, tables[name], schema)
+            self._destinations = _destinations(
+                connection, {name: target.table for name, target in self._targets.items()}
+            )
         return {} if self._config.mode == "overwrite" and not self._idle else dict(self._known)
+
+    def destinations(self) -> Mapping[str, Destination]:
+        """Return the table of each stream that has one."""
+        return self._destinations
 
     def write(self, batch: Batch) -> int:
         """Insert the batch and move the position, in one transaction."""
@@ -237,6 +245,19 @@ class PostgresSink:
     def _where(self) -> str:
         parts = conninfo_to_dict(self._config.url)
         return f"{parts.get('host', 'localhost')}:{parts.get('port', 5432)}/{parts.get('dbname', '')}"
+
+
+def _destinations(connection: Connection, tables: Mapping[str, Table]) -> dict[str, Destination]:
+    told = connection.info
+    host = "localhost" if told.host.startswith("/") else told.host
+    row = connection.execute("SELECT current_schema()").fetchone()
+    here = row[0] if row else None
+    return {
+        stream: Destination(
+            f"postgres://{host}:{told.port}", f"{told.dbname}.{table.schema or here}.{table.name}"
+        )
+        for stream, table in tables.items()
+    }
 
 
 def _escaped(text: str) -> str:

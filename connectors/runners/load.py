@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +48,12 @@ def work(task: Task, report: Report) -> dict[str, Any]:
         else:
             _load_with_bookmark(task, report, sink, upstream, size)
         sink.finish()
-        return {"sink": task.spec["sink"], "records": report.counts.written, "ends": _text(upstream.ends)}
+        return {
+            "sink": task.spec["sink"],
+            "records": report.counts.written,
+            "ends": _text(upstream.ends),
+            "into": {stream: asdict(place) for stream, place in sink.destinations().items()},
+        }
     finally:
         sink.close()
 

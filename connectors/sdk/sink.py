@@ -27,6 +27,17 @@ class Load:
     streams: Mapping[str, StreamSchema]
 
 
+@dataclass(frozen=True, slots=True)
+class Destination:
+    """Where records go, named as OpenLineage names data sets (``postgres://host:port``, ``database.schema.table``).
+
+    It is kept in events: no user, no password.
+    """
+
+    namespace: str
+    name: str
+
+
 class Sink(Protocol):
     """Writes the batches of one attempt of a load step, in the attempt's own process.
 
@@ -39,6 +50,10 @@ class Sink(Protocol):
 
     def open(self, load: Load) -> Mapping[int, int]:
         """Connect and return the stored positions (partition -> next offset); a missing one means from the start."""
+        ...
+
+    def destinations(self) -> Mapping[str, Destination]:
+        """Return where the records of each stream go. Called after :meth:`open`."""
         ...
 
     def write(self, batch: Batch) -> int:

@@ -1,4 +1,4 @@
-"""A web service on loopback that takes notices: what a channel of alerts speaks to in tests."""
+"""A web service on loopback that takes JSON: what a channel of alerts, or lineage, speaks to in tests."""
 
 import json
 import threading
@@ -9,10 +9,15 @@ from typing import Any
 
 
 class Desk(ThreadingHTTPServer):
-    """Keeps what it takes, each with its idempotency key; refuses with ``answers`` first, one by one."""
+    """Keeps what it takes, each with its idempotency key; refuses with ``answers`` first, one by one.
 
-    def __init__(self, *answers: int) -> None:
-        super().__init__(("127.0.0.1", 0), _Handler)
+    One that is ``away`` has an address, where nobody listens.
+    """
+
+    def __init__(self, *answers: int, away: bool = False) -> None:
+        super().__init__(("127.0.0.1", 0), _Handler, bind_and_activate=not away)
+        if away:
+            self.server_bind()
         self.answers = list(answers)
         self.got: list[tuple[str | None, Any]] = []
 
@@ -20,6 +25,11 @@ class Desk(ThreadingHTTPServer):
     def url(self) -> str:
         """Where it is."""
         return f"http://127.0.0.1:{self.server_address[1]}/hook"
+
+    def serve(self) -> None:
+        """Answer from now on, until it is shut down."""
+        self.server_activate()
+        threading.Thread(target=self.serve_forever, daemon=True).start()
 
     def about(self, on: str, about: str) -> list[dict[str, Any]]:
         """Return the notices of this kind."""
@@ -45,6 +55,6 @@ class _Handler(BaseHTTPRequestHandler):
 def running(*answers: int) -> Iterator[Desk]:
     """Serve until the block ends."""
     with Desk(*answers) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
+        server.serve()
         yield server
         server.shutdown()

@@ -1,0 +1,1 @@
+"""Lineage: what runs read and wrote, told to others as OpenLineage events."""
