@@ -188,6 +188,11 @@ _OTHERS: Mapping[str, Schema] = {
             "records_out": _NUMBER,
             "records_rejected": _NUMBER,
             "bytes": _NUMBER,
+            "percent": {
+                "type": ["number", "null"],
+                "description": "How far it is, 0 to 100, as it says itself",
+            },
+            "progress": {"type": ["string", "null"], "description": "How far it is, in its own words"},
             "error": _MAYBE_TEXT,
             "tail": _MAYBE_TEXT,
             "output": {},

@@ -93,9 +93,31 @@ def _said(step: Mapping[str, Any]) -> str:
         return f"for {step.get('waits_for')}{f', until {local_time(until)}' if until else ''}"
     if step.get("error") and step["status"] != "succeeded":
         return " ".join(str(step["error"]).split())
-    counts = [
-        f"{step[field]:,} {word}"
-        for field, word in (("records_in", "in"), ("records_out", "out"), ("records_rejected", "rejected"))
-        if step.get(field)
-    ]
-    return " · ".join(counts)
+    return " · ".join((*_progress(step), *_counts(step)))
+
+
+def _progress(step: Mapping[str, Any]) -> Iterable[str]:
+    """Yield what a step at work says of itself."""
+    if step.get("percent") is not None:
+        yield f"{step['percent']:.0f} %"
+    if step.get("progress"):
+        yield " ".join(str(step["progress"]).split())
+
+
+def _counts(step: Mapping[str, Any]) -> Iterable[str]:
+    for field, word in (("records_in", "in"), ("records_out", "out"), ("records_rejected", "rejected")):
+        if step.get(field):
+            yield f"{step[field]:,} {word}"
+    if step["status"] == "running" and step.get("bytes"):
+        yield size(step["bytes"])
+
+
+def size(count: int) -> str:
+    """Return so many bytes as people read it: 512 B, 4.2 kB, 17 MB."""
+    if count < 1000:
+        return f"{count} B"
+    amount, units = count / 1000, ["kB", "MB", "GB", "TB"]
+    while amount >= 1000 and len(units) > 1:
+        amount /= 1000
+        del units[0]
+    return f"{amount:.{1 if amount < 10 else 0}f} {units[0]}"

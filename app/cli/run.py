@@ -23,6 +23,8 @@ _STEP_COLUMNS = (
     "records_in",
     "records_out",
     "records_rejected",
+    "percent",
+    "progress",
     "error",
     "waits_for",
 )

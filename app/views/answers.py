@@ -94,8 +94,11 @@ def moment(request: web.Request, name: str) -> int | None:
     return int(found.timestamp() * 1000)
 
 
-def one(request: web.Request, row: Row | None, noun: str, name: str) -> web.Response:
-    """Answer with the row, its version as ETag (304 when the caller has it) and its position; 404 without a row."""
+def one(request: web.Request, row: Row | None, noun: str, name: str, *, live: bool = False) -> web.Response:
+    """Answer with the row, its version as ETag (304 when the caller has it) and its position; 404 without a row.
+
+    ``live``: the row holds more than its version tells, so it is never answered with 304.
+    """
     if row is None:
         raise not_found(noun, name)
     headers: dict[str, str] = {}
@@ -103,7 +106,7 @@ def one(request: web.Request, row: Row | None, noun: str, name: str) -> web.Resp
         headers["Flexcore-Position"] = row["position"]
     if "version" in row:
         headers["ETag"] = f'"{row["version"]}"'
-        if headers["ETag"] in (tag.strip().removeprefix("W/") for tag in _none_match(request)):
+        if not live and headers["ETag"] in (tag.strip().removeprefix("W/") for tag in _none_match(request)):
             return web.Response(status=304, headers=headers)
     return json_answer(row, headers)
 

@@ -6,6 +6,7 @@ A node asked by another one answers for itself or not at all: no read goes aroun
 """
 
 import asyncio
+from collections.abc import Mapping, Sequence
 
 from aiohttp import web
 
@@ -20,7 +21,8 @@ STALE_HEADER = "Flexcore-Stale"
 _ATTEMPT_S = 1.0
 _PAUSES_S = (0.002, 0.005, 0.01, 0.02, 0.05, 0.1)
 _TRY_AGAIN = (421, 429, 503, 504)
-_PASSED_ON = ("If-None-Match", TENANT_HEADER, ACTOR_HEADER)
+_SPEAKER = (TENANT_HEADER, ACTOR_HEADER)
+_PASSED_ON = ("If-None-Match", *_SPEAKER)
 _PASSED_BACK = ("Content-Type", "ETag", "Flexcore-Position")
 
 
@@ -44,6 +46,8 @@ class OwnerReads:
         forwarded = FORWARDED_HEADER in request.headers
         loop = asyncio.get_running_loop()
         deadline = loop.time() + wait_s(request, self._limits)
+        path = f"{request.rel_url.raw_path}?min-position={kind}:{shard}:{least}"
+        headers = self._headers(request, _PASSED_ON)
         attempt = 0
         while True:
             held = self._memory.held(tenant, kind, aggregate_id)
@@ -52,7 +56,7 @@ class OwnerReads:
                 return self.shown(request, kind, aggregate_id, shard, held)
             if forwarded and not mine:
                 raise problem("not_owner", f"Shard {shard} is not owned by {self._memory.node}.")
-            if not mine and (reply := await self._ask(request, kind, shard, least, deadline)) is not None:
+            if not mine and (reply := await self._first(shard, path, headers, deadline)) is not None:
                 return _passed(reply)
             if (left := deadline - loop.time()) <= 0:
                 raise self._late(kind, shard, least)
@@ -94,22 +98,33 @@ class OwnerReads:
         """Return the node that owns the shard as far as is known here."""
         return next((node for node, _url in self._peers.owners(shard)), None)
 
-    async def _ask(
-        self, request: web.Request, kind: str, shard: int, least: int, deadline: float
+    async def ask(
+        self, request: web.Request, kind: str, aggregate_id: str, path: str, deadline: float
+    ) -> Reply | None:
+        """Return what another node that owns the aggregate answers to ``path`` before ``deadline``; None: none did.
+
+        The caller's ``If-None-Match`` is not passed on: it is about another answer.
+        """
+        shard = self._memory.shard_of(principal(request).tenant, kind, aggregate_id)
+        headers = self._headers(request, _SPEAKER)
+        return await self._first(shard, f"{path}?min-position={kind}:{shard}:0", headers, deadline)
+
+    def _headers(self, request: web.Request, names: Sequence[str]) -> dict[str, str]:
+        headers = {name: request.headers[name] for name in names if name in request.headers}
+        return {**headers, FORWARDED_HEADER: self._memory.node}
+
+    async def _first(
+        self, shard: int, path: str, headers: Mapping[str, str], deadline: float
     ) -> Reply | None:
         """Ask those who say they own the shard, one after the other; None when none of them answers for it."""
         loop = asyncio.get_running_loop()
-        headers = {name: request.headers[name] for name in _PASSED_ON if name in request.headers}
         for node, url in self._peers.owners(shard):
             if node == self._memory.node:
                 continue
             wait = min(_ATTEMPT_S, deadline - loop.time())
             if wait <= 0:
                 break
-            path = f"{request.rel_url.raw_path}?min-position={kind}:{shard}:{least}&wait={wait:.3f}"
-            reply = await self._peers.get(
-                url, path, {**headers, FORWARDED_HEADER: self._memory.node}, wait + 0.5
-            )
+            reply = await self._peers.get(url, f"{path}&wait={wait:.3f}", headers, wait + 0.5)
             if reply is not None and reply.status not in _TRY_AGAIN:
                 return reply
         return None

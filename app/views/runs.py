@@ -10,7 +10,9 @@ from app.routes import Query, Route
 from app.security import principal
 from app.views.answers import FRESHNESS, LIMIT_MAX, LISTING, complete, fresh, listing, many, one
 from app.views.lineage import lineage
+from app.views.owner import OwnerReads
 from app.views.ports import ViewDependencies
+from app.views.progress import LiveProgress
 from app.views.report import page, report
 
 
@@ -19,6 +21,7 @@ class RunViews:
 
     def __init__(self, needs: ViewDependencies) -> None:
         self._needs = needs
+        self._progress = LiveProgress(needs.memory, OwnerReads(needs.memory, needs.peers, needs.limits))
 
     def routes(self) -> tuple[Route, ...]:
         """Return the routes of this noun."""
@@ -66,8 +69,10 @@ class RunViews:
         return many(request, page)
 
     async def get(self, request: web.Request) -> web.Response:
-        """Answer with one run."""
-        return one(request, await self._run(request), "run", request.match_info["id"])
+        """Answer with one run; how far its steps at work are is the newest that its owner has heard."""
+        row = await self._run(request)
+        shown = await self._progress.added(request, row)
+        return one(request, shown, "run", row["id"], live=shown is not row)
 
     async def events(self, request: web.Request) -> web.Response:
         """Answer with the run's events by version."""

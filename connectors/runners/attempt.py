@@ -1,7 +1,8 @@
 """One attempt of an extract, transform or load step, in a process of its own: ``python -m connectors.runners.attempt``.
 
 The task comes as one line of JSON on stdin; what is told goes to stdout as JSON lines. Whatever the user's code or a
-tap prints becomes output of the step, because stdout is moved out of its way.
+tap prints becomes output of the step, because stdout is moved out of its way. It may say how far it is in the file
+``RUN_PROGRESS``.
 """
 
 import importlib
@@ -23,6 +24,7 @@ _KINDS = {
     "transform": "connectors.runners.transform",
     "load": "connectors.runners.load",
 }
+_OWN = ("RUN_PROGRESS", "RUN_CHECKPOINT")
 
 Work = Callable[[Task, Report], dict[str, Any]]
 
@@ -41,6 +43,7 @@ def main() -> int:
         return 0
     task = msgspec.convert(msgspec.json.decode(told), Task)
     os.chdir(task.project_dir)
+    os.environ.update({name: task.environ[name] for name in _OWN if name in task.environ})
     try:
         work: Work = importlib.import_module(_KINDS[task.kind]).work
         report.result(_worked(work, task, report))

@@ -14,6 +14,7 @@ import orjson
 from connectors.runners import processes
 from connectors.runners.logs import Output, RunLog
 from connectors.runners.offer import Ended, Offer
+from connectors.runners.progress import Progress, ProgressFile
 from connectors.runners.secrets import Resolved, resolve
 from connectors.runners.settings import RunnerSettings
 from connectors.runners.spares import Spares
@@ -26,21 +27,6 @@ _HANDED_OVER_BYTES_MAX = 200_000
 
 
 @dataclass(slots=True)
-class Progress:
-    """Counts of an attempt so far."""
-
-    records_in: int = 0
-    records_out: int = 0
-    records_rejected: int = 0
-    bytes: int = 0
-
-    def set(self, counts: Mapping[str, int]) -> None:
-        """Take what the child process counted."""
-        self.records_in, self.records_out = counts["in"], counts["out"]
-        self.records_rejected, self.bytes = counts["rejected"], counts["bytes"]
-
-
-@dataclass(slots=True)
 class Execution:
     """One attempt. :meth:`run` returns how it ended, whatever happens; :meth:`kill` makes that soon."""
 
@@ -50,6 +36,7 @@ class Execution:
     log: RunLog
     spares: Spares
     progress: Progress = field(default_factory=Progress)
+    _said: ProgressFile | None = None
     _guarded: processes.Guarded | None = None
     _killed: str | None = None
     _told: Ended | None = None
@@ -81,23 +68,38 @@ class Execution:
         self._killed = self._killed or reason
         await self._end_program()
 
+    def look(self) -> None:
+        """Take into ``progress`` what the program has said by now."""
+        if self._said is not None:
+            self._said.look()
+
     async def _end_program(self) -> None:
         if self._guarded is not None:
             await self._guarded.kill()
 
     async def _program(self, secrets: Resolved, output: Output) -> Ended:
-        if self.offer.kind == "command":
-            return await self._command(secrets.spec, output)
-        if self.offer.kind in {"extract", "transform", "load"}:
-            return await self._attempt(secrets.spec, output)
-        raise InvalidSpec(
-            f"step {self.offer.step} is of kind {self.offer.kind!r}, which this runner does not know"
-        )
+        kind = self.offer.kind
+        if kind not in {"command", "extract", "transform", "load"}:
+            raise InvalidSpec(f"step {self.offer.step} is of kind {kind!r}, which this runner does not know")
+        with tempfile.TemporaryDirectory(prefix="flexcore-") as own:
+            self._said = ProgressFile(
+                Path(own) / "progress.jsonl",
+                self.progress,
+                counted=kind != "command",
+                mask=secrets.mask,
+                complain=lambda why: self._log_line("stderr", why),
+            )
+            try:
+                if kind == "command":
+                    return await self._command(secrets.spec, output, Path(own) / "output.json")
+                return await self._attempt(secrets.spec, output)
+            finally:
+                self._said.look()
 
-    async def _command(self, spec: Mapping[str, Any], output: Output) -> Ended:
+    async def _command(self, spec: Mapping[str, Any], output: Output, handed_over: Path) -> Ended:
         argv = [str(word) for word in spec["argv"]]
         environ = {
-            **self._environ(),
+            **self._own_environ(),
             **{str(key): str(value) for key, value in (spec.get("env") or {}).items()},
         }
         environ |= {
@@ -105,6 +107,7 @@ class Execution:
             "RUN_STEP": self.offer.step,
             "RUN_ATTEMPT": str(self.offer.attempt),
             "RUN_INPUT": orjson.dumps(self.offer.input).decode(),
+            "RUN_OUTPUT": str(handed_over),
         }
         folder = self.settings.project_dir
         looked_up = argv[0] if "/" not in argv[0] else str(folder / argv[0])
@@ -112,14 +115,10 @@ class Execution:
             raise InvalidSpec(
                 f"step {self.offer.step} runs {argv[0]!r}, which is no program on the runner's PATH"
             )
-        with tempfile.TemporaryDirectory(prefix="flexcore-") as own:
-            handed_over = Path(own) / "output.json"
-            environ["RUN_OUTPUT"] = str(handed_over)
-            guarded = await processes.start(argv, environ, folder, self.settings.kill_grace_s)
-            code = await self._follow(guarded, output, None)
-            results = results_of(handed_over) if code == 0 else {}
+        guarded = await processes.start(argv, environ, folder, self.settings.kill_grace_s)
+        code = await self._follow(guarded, output, None)
         if code == 0:
-            return Ended(output={**results, "exit_code": 0, "tail": output.tail})
+            return Ended(output={**results_of(handed_over), "exit_code": 0, "tail": output.tail})
         last = output.tail.rpartition("\n")[2]
         how = f"exit code {code}" if code < 128 else f"killed by signal {code - 128}"
         return Ended(error=f"{argv[0]}: {how}{f': {last}' if last else ''}")
@@ -188,11 +187,17 @@ class Execution:
             "registry_url": settings.registry_url,
             "project_dir": str(settings.project_dir.resolve()),
             "plugins_dir": str(settings.plugins_dir.resolve()),
-            "environ": self._environ(),
+            "environ": self._own_environ(),
         }
 
-    def _environ(self) -> dict[str, str]:
-        return for_programs(self.settings.environ)
+    def _own_environ(self) -> dict[str, str]:
+        """Return the environment of whatever the attempt starts: without the platform's settings, with its own files."""
+        saved = self.offer.checkpoint
+        return {
+            **for_programs(self.settings.environ),
+            "RUN_PROGRESS": "" if self._said is None else str(self._said.path),
+            "RUN_CHECKPOINT": "" if saved is None else orjson.dumps(saved).decode(),
+        }
 
     def _log_line(self, stream: str, line: str) -> None:
         offer = self.offer

@@ -35,6 +35,7 @@ class Lease:
             "attempt": offer.attempt,
             "token": execution.token,
         }
+        self._kept: str | None = None
 
     async def beat(self) -> str:
         """Send heartbeats; return why the lease is lost, when it is.
@@ -46,10 +47,9 @@ class Lease:
         reached = time.monotonic()
         while True:
             began = time.monotonic()
-            progress = self._execution.progress
-            counts = {"records_in": progress.records_in, "records_out": progress.records_out}
+            body = self._progress()
             try:
-                outcome = await self._ask("Heartbeat", {**self._attempt, **counts}, every_s)
+                outcome = await self._ask("Heartbeat", body, every_s)
                 reached = time.monotonic()
                 if (
                     outcome is not None
@@ -57,6 +57,8 @@ class Lease:
                     and outcome["reason"] not in _IGNORED
                 ):
                     return outcome["detail"] or str(outcome["reason"])
+                if outcome is not None and outcome["status"] == "accepted":
+                    self._kept = body["checkpoint"] or self._kept
             except Unavailable as error:
                 _log.warning("heartbeat of %s %s: %s", self._offer.run, self._offer.step, error)
                 if time.monotonic() - reached > _CUT_OFF_LEASES * lease_s:
@@ -66,6 +68,8 @@ class Lease:
     async def settle(self, ended: Ended, give_up: Callable[[], bool]) -> None:
         """Tell the run how the attempt ended, again and again until the outcome is seen or ``give_up`` says so."""
         if ended.output is None:
+            if (last := self._progress())["checkpoint"] is not None:
+                await self._tell("Heartbeat", last, give_up)
             await self._tell("FailStep", self._failure(ended.error, ended.retryable, ended.tail), give_up)
             return
         output = orjson.dumps(ended.output).decode()
@@ -83,6 +87,21 @@ class Lease:
             "bytes": progress.bytes,
         }
         await self._tell("CompleteStep", body, give_up)
+
+    def _progress(self) -> dict[str, Any]:
+        """Return a heartbeat: how far the attempt is, and its checkpoint, if the run does not have it yet."""
+        self._execution.look()
+        progress = self._execution.progress
+        return {
+            **self._attempt,
+            "records_in": progress.records_in,
+            "records_out": progress.records_out,
+            "records_rejected": progress.records_rejected,
+            "bytes": progress.bytes,
+            "percent": progress.percent,
+            "text": progress.text,
+            "checkpoint": None if progress.checkpoint == self._kept else progress.checkpoint,
+        }
 
     def _failure(self, error: str, retryable: bool, tail: str) -> dict[str, Any]:
         return {**self._attempt, "error": error, "retryable": retryable, "tail": tail}

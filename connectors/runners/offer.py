@@ -9,7 +9,10 @@ import msgspec
 
 @dataclass(frozen=True, slots=True)
 class Offer:
-    """One attempt on offer. ``spec`` is the step's block of the pipeline file, secrets still as references."""
+    """One attempt on offer. ``spec`` is the step's block of the pipeline file, secrets still as references.
+
+    ``checkpoint`` is the newest one that an earlier attempt saved.
+    """
 
     tenant: str
     pipeline: str
@@ -25,6 +28,7 @@ class Offer:
     full_refresh: bool
     upstream: Mapping[str, Mapping[str, Any]]
     offered_at: int
+    checkpoint: Mapping[str, Any] | None = None
 
     @staticmethod
     def parse(value: bytes | None) -> "Offer | None":

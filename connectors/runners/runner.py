@@ -70,6 +70,9 @@ class Runner:
                 "since": held.since_ms,
                 "records_in": held.execution.progress.records_in,
                 "records_out": held.execution.progress.records_out,
+                "bytes": held.execution.progress.bytes,
+                "percent": held.execution.progress.percent,
+                "progress": held.execution.progress.text or None,
             }
             for held in self._running.values()
         ]

@@ -20,6 +20,7 @@ from streams.domain.run.events import (
     SignalReceived,
     StepCalled,
     StepCancelled,
+    StepCheckpointed,
     StepClaimed,
     StepDecided,
     StepFailed,
@@ -64,7 +65,7 @@ TABLE = versioned(
         "pipeline": ("tenant", "pipeline", "created_at", "id"),
         "status": ("tenant", "status", "created_at", "id"),
     },
-    revision=5,
+    revision=6,
 )
 
 RunEvent = (
@@ -80,6 +81,7 @@ RunEvent = (
 StepEvent = (
     StepOffered
     | StepClaimed
+    | StepCheckpointed
     | StepLost
     | StepSucceeded
     | StepRetryScheduled
@@ -92,6 +94,9 @@ StepEvent = (
     | ChildEnded
     | StepDecided
 )
+
+
+_PROGRESS = ("records_in", "records_out", "records_rejected", "bytes", "percent")
 
 
 def fold(row: Row | None, event: Event, meta: Meta) -> Row | None:
@@ -153,6 +158,8 @@ def _step(step: dict[str, Any], last: bool) -> Row:
         "records_out": 0,
         "records_rejected": 0,
         "bytes": 0,
+        "percent": None,
+        "progress": None,
         "error": None,
         "tail": None,
         "output": None,
@@ -213,11 +220,11 @@ def _step_changes(event: StepEvent) -> Row:
                 "started_at": event.at,
             }
             # What an earlier attempt left is history now: it is in the events.
-            changes |= {"ended_at": None, "error": None, "tail": None}
+            changes |= {"ended_at": None, "error": None, "tail": None, "percent": None, "progress": None}
         case StepWaiting() | StepMapped() | StepCalled():
             changes = _begun_changes(event)
-        case StepDecided() | ChildEnded():
-            changes = {}
+        case StepDecided() | ChildEnded() | StepCheckpointed():
+            changes = _told(event)
         case StepLost():
             changes = {"status": "queued", "error": f"runner {event.runner} was lost"}
         case StepSucceeded():
@@ -229,6 +236,8 @@ def _step_changes(event: StepEvent) -> Row:
                 "records_out": event.records_out,
                 "records_rejected": event.records_rejected,
                 "bytes": event.bytes,
+                "percent": None,
+                "progress": None,
                 "error": None,
                 "output": json.loads(event.output),
                 "reused": event.reused,
@@ -271,6 +280,12 @@ def _begun_changes(event: StepWaiting | StepMapped | StepCalled) -> Row:
             changes |= {"waits_for": f"run {event.run_id} of {event.pipeline}", "waits_until": event.until}
             changes |= {"ended_at": None, "retry_at": None, "error": None}
     return changes
+
+
+def _told(event: StepDecided | ChildEnded | StepCheckpointed) -> Row:
+    if not isinstance(event, StepCheckpointed):
+        return {}
+    return {**{field: getattr(event, field) for field in _PROGRESS}, "progress": event.text or None}
 
 
 VIEW = View(

@@ -204,9 +204,8 @@ class RunHistory:
             "I9", held_ms >= LEASE_MS, lambda: f"the lease of {name} ended {LEASE_MS - held_ms} ms early"
         )
         step.lost += 1
-        self._see(
-            "I7", step.lost <= LOST_MAX, lambda: f"{name} was lost {step.lost} times, more than {LOST_MAX}"
-        )
+        self._see("I7", step.lost <= LOST_MAX,
+                  lambda: f"{name} was lost {step.lost} times, more than {LOST_MAX}")  # fmt: skip
         step.status, step.due = "retrying", body["at"]
 
     def _retry(self, body: Mapping[str, Any], name: str, step: _Step) -> None:
@@ -371,6 +370,7 @@ class RunHistory:
     _TELL: ClassVar[Mapping[str, Callable[..., None]]] = {
         "StepOffered": _offered,
         "StepClaimed": _claimed,
+        "StepCheckpointed": lambda self, body, name, step: self._holds(body, name, step, "the checkpoint"),
         "StepLost": _lost,
         "StepSucceeded": _succeeded,
         "StepWaiting": _waiting,

@@ -1,5 +1,7 @@
 """Runs over HTTP against a real node: steps are carried out, and whatever goes wrong with them is told and mended."""
 
+import re
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -52,6 +54,42 @@ def test_a_step_is_tried_again(node: NodeProcess, tmp_path: Path) -> None:
     node.apply("again", [command("flaky", script, retry={"attempts": 4, "initial": "100ms", "max": "200ms"})])
     run = node.ended(node.run("again"))
     assert (run["status"], run["steps"][0]["attempt"]) == ("succeeded", 3)
+
+
+def test_a_step_says_how_far_it_is_and_goes_on_from_its_checkpoint(node: NodeProcess, tmp_path: Path) -> None:
+    """As the README shows it: seen over HTTP and on the command line, and nothing is done twice."""
+    text = (Path(__file__).parents[2] / "connectors" / "README.md").read_text()
+    (program,) = (
+        code for code in re.findall(r"```python\n(.*?)```", text, re.DOTALL) if "RUN_PROGRESS" in code
+    )
+    (tmp_path / "export.py").write_text(program)
+    (tmp_path / "pages.py").write_text(
+        "import os, pathlib, time\n"
+        "def copy(page):\n"
+        "    here = pathlib.Path(__file__).parent\n"
+        "    if page == 5 and os.environ['RUN_ATTEMPT'] == '1':\n"
+        "        while not (here / 'seen').exists(): time.sleep(0.05)\n"
+        "        raise SystemExit('page 5 is gone')\n"
+        "    with (here / 'copied').open('a') as out: print(page, file=out)\n"
+    )
+    step = {"name": "pages", "command": {"argv": [sys.executable, str(tmp_path / "export.py")]}}
+    node.apply("paged", [{**step, "retry": {"attempts": 2, "initial": "1ms"}}])
+    run_id = node.run("paged")
+    (shown,) = node.until(run_id, lambda run: run["steps"][0]["percent"] == 40)["steps"]
+    assert (shown["progress"], shown["records_out"]) == ("page 4 of 10", 2_000)
+    assert "page 4 of 10" in node.cli("run", "get", run_id)
+    (tmp_path / "seen").touch()
+    run = node.ended(run_id)
+    assert (run["status"], run["steps"][0]["attempt"], run["steps"][0]["records_out"]) == (
+        "succeeded",
+        2,
+        5_000,
+    )
+    assert (tmp_path / "copied").read_text().split() == [str(page) for page in range(1, 11)]
+    events = node.ok("GET", f"/v1/runs/{run_id}/events")["items"]
+    saved = [event["body"]["checkpoint"] for event in events if event["type"].endswith("StepCheckpointed")]
+    assert '{"page":4}' in saved
+    assert len(saved) <= 4
 
 
 def test_a_step_that_takes_too_long_is_ended_with_all_it_started(node: NodeProcess, tmp_path: Path) -> None:

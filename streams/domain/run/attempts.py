@@ -11,6 +11,7 @@ from streams.domain.run.state import Run, Step, as_mapping, how_it_ended
 ERROR_CHARS_MAX = 4_096
 TAIL_CHARS_MAX = 16_384
 OUTPUT_CHARS_MAX = 262_144
+CHECKPOINT_CHARS_MAX = 16_384
 
 Held = asked.Heartbeat | asked.CompleteStep | asked.FailStep
 
@@ -19,7 +20,7 @@ def decide_attempt(command: asked.AttemptCommand, story: Story) -> Decision:
     """Return what a runner's command causes. Each is idempotent by its token: said again, it is accepted again."""
     match command:
         case asked.Heartbeat():
-            return _stale(command, story.run) or ()
+            return _stale(command, story.run) or _beat(command, story)
         case asked.ClaimStep():
             return _claim(command, story)
         case asked.CompleteStep():
@@ -45,6 +46,33 @@ def _stale(command: Held, run: Run) -> Rejected | None:
             "stale_lease", f"attempt {command.attempt} of {command.step} is not held by this token: {now}"
         )
     return None
+
+
+def _beat(command: asked.Heartbeat, story: Story) -> Decision:
+    """Only a new checkpoint is a fact; the rest of a heartbeat is kept in memory (``touch``)."""
+    text = command.checkpoint
+    if text is None or text == story.run.steps[command.step].checkpoint:
+        return ()
+    if len(text) > CHECKPOINT_CHARS_MAX:
+        size = f"the checkpoint has {len(text)} characters, more than {CHECKPOINT_CHARS_MAX}"
+        return Rejected("invalid", f"{size}: save where the data is, not the data")
+    if as_mapping(text) is None:
+        return Rejected("invalid", 'checkpoint is no JSON object, as text: send {"page": 7}')
+    story.tell(
+        happened.StepCheckpointed(
+            step=command.step,
+            attempt=command.attempt,
+            checkpoint=text,
+            records_in=command.records_in,
+            records_out=command.records_out,
+            records_rejected=command.records_rejected,
+            bytes=command.bytes,
+            percent=command.percent,
+            text=command.text,
+            at=story.now,
+        )
+    )
+    return tuple(story.events)
 
 
 def _claim(command: asked.ClaimStep, story: Story) -> Decision:

@@ -36,13 +36,22 @@ class ClaimStep:
 
 @dataclass(frozen=True, slots=True)
 class Heartbeat:
-    """The holder of the lease is alive; counts so far."""
+    """The holder of the lease is alive, and how far it is; kept in memory, but for the checkpoint.
+
+    ``percent`` is 0 to 100, ``text`` what the program says. ``checkpoint`` is a JSON object as text, given to the next
+    attempt; None: the one before stands.
+    """
 
     step: str
     attempt: int
     token: str
     records_in: int = 0
     records_out: int = 0
+    records_rejected: int = 0
+    bytes: int = 0
+    percent: float | None = None
+    text: str = ""
+    checkpoint: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,6 +32,7 @@ def reply(command: Command, run: Run) -> str | None:
 
 def _task(tenant: str, run_id: str, event: happened.StepOffered, run: Run) -> dict[str, Any]:
     step = run.plan.step(event.step)
+    checkpoint = run.steps[event.step].checkpoint
     return {
         "tenant": tenant,
         "pipeline": run.pipeline,
@@ -52,6 +53,7 @@ def _task(tenant: str, run_id: str, event: happened.StepOffered, run: Run) -> di
             # What people send must not pass for a dataset.
             if run.steps[name].kind not in OWN_KINDS
         },
+        "checkpoint": None if checkpoint is None else json.loads(checkpoint),
         "offered_at": event.at,
     }
 

@@ -45,6 +45,25 @@ class StepClaimed:
 
 
 @dataclass(frozen=True, slots=True)
+class StepCheckpointed:
+    """The attempt has saved how far it is: ``checkpoint`` (a JSON object as text) is given to the next attempt.
+
+    The other fields are the heartbeat's that brought it.
+    """
+
+    step: str
+    attempt: int
+    checkpoint: str
+    records_in: int
+    records_out: int
+    records_rejected: int
+    bytes: int
+    percent: float | None
+    text: str
+    at: int
+
+
+@dataclass(frozen=True, slots=True)
 class StepLost:
     """The lease ran out: the runner is gone or cut off. The step is offered again."""
 
@@ -250,6 +269,7 @@ class RerunRequested:
 
 StepEvent = (
     StepOffered
+    | StepCheckpointed
     | StepLost
     | StepRetryScheduled
     | StepFailed

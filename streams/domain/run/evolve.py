@@ -5,10 +5,12 @@ from typing import assert_never
 
 from streams.domain.definition import Definition
 from streams.domain.run import events as happened
+from streams.domain.run.commands import Heartbeat
 from streams.domain.run.state import Fan, Run, Step
 from streams.domain.run.timing import LEASE_MS
 
 RERUNS_KEPT = 32
+PROGRESS_CHARS_MAX = 200
 
 
 def evolve(run: Run, event: happened.Event) -> Run:
@@ -89,6 +91,8 @@ def _step_after(step: Step, event: happened.StepEvent) -> Step:
     match event:
         case happened.StepOffered():
             return replace(step, status="queued", attempt=event.attempt, token="", runner="", retry_at=None)
+        case happened.StepCheckpointed():
+            return replace(progressed(step, event, event.at), checkpoint=event.checkpoint)
         case happened.StepRetryScheduled():
             return _retrying(step, event)
         case happened.StepLost():
@@ -101,12 +105,25 @@ def _step_after(step: Step, event: happened.StepEvent) -> Step:
             return replace(
                 step, status="cancelled", ended_at=event.at, lease_until=None, retry_at=None, until=None
             )
-        case happened.StepDecided():
-            return step
-        case happened.ChildEnded():
-            return replace(step, calls=False)
+        case happened.StepDecided() | happened.ChildEnded():
+            return step if isinstance(event, happened.StepDecided) else replace(step, calls=False)
         case _:
             assert_never(event)
+
+
+def progressed(step: Step, said: Heartbeat | happened.StepCheckpointed, now: int) -> Step:
+    """Return the step with its lease extended, and as far as it said at ``now``."""
+    return replace(
+        step,
+        lease_until=max(step.lease_until or 0, now + LEASE_MS),
+        records_in=said.records_in,
+        records_out=said.records_out,
+        records_rejected=said.records_rejected,
+        bytes=said.bytes,
+        # What is no share of a hundred, NaN too, says nothing.
+        percent=said.percent if said.percent is not None and 0 <= said.percent <= 100 else None,
+        progress=said.text[:PROGRESS_CHARS_MAX],
+    )
 
 
 def _created(event: happened.RunCreated) -> Run:
@@ -143,6 +160,10 @@ def _claimed(run: Run, event: happened.StepClaimed) -> Run:
         lease_until=event.at + LEASE_MS,
         records_in=0,
         records_out=0,
+        records_rejected=0,
+        bytes=0,
+        percent=None,
+        progress="",
         error=None,
         tail="",
     )
@@ -169,6 +190,9 @@ def _succeeded(run: Run, event: happened.StepSucceeded) -> Run:
         records_out=event.records_out,
         records_rejected=event.records_rejected,
         bytes=event.bytes,
+        percent=None,
+        progress="",
+        checkpoint=None,
         error=None,
         tail="",
         until=None,

@@ -56,7 +56,8 @@ class Step:
     why it was, by failure, condition or hand. ``child``: the run it has called last; ``calls``: that has not ended.
 
     ``attempt`` counts offers from 1; ``failures`` and ``lost`` say how the earlier ones went. ``lease_until`` and,
-    while it runs, the counts are volatile: heartbeats are not events.
+    while it runs, the counts, ``percent`` and ``progress`` (its own words) are volatile: heartbeats are not events.
+    ``checkpoint`` (JSON text) is what the next attempt is given.
     """
 
     name: str
@@ -76,6 +77,9 @@ class Step:
     records_out: int = 0
     records_rejected: int = 0
     bytes: int = 0
+    percent: float | None = None
+    progress: str = ""
+    checkpoint: str | None = None
     error: str | None = None
     tail: str = ""
     output: str | None = None
@@ -230,6 +234,8 @@ def _step_document(step: Step) -> dict[str, Any]:
         "records_out": step.records_out,
         "records_rejected": step.records_rejected,
         "bytes": step.bytes,
+        "percent": step.percent,
+        "progress": step.progress or None,
         "error": step.error,
         "tail": step.tail,
         "output": None if step.output is None else json.loads(step.output),

@@ -6,9 +6,10 @@ from streams.domain import duration
 from streams.domain.aggregate import Message
 from streams.domain.run import events as happened
 from streams.domain.run.commands import Heartbeat
+from streams.domain.run.evolve import progressed
 from streams.domain.run.progress import Story, fail_attempt, fail_step, fan_on, offer, stop
 from streams.domain.run.state import Run, Step
-from streams.domain.run.timing import LEASE_MS, LOST_MAX, TIMEOUT_GRACE_MS, WAKE_MS
+from streams.domain.run.timing import LOST_MAX, TIMEOUT_GRACE_MS, WAKE_MS
 from streams.domain.run.waits import silence
 
 # An offer that nobody claims needs no timer: the record on the task topic was written in the transaction of its
@@ -86,15 +87,11 @@ def _give_up(story: Story, step: Step) -> None:
 
 
 def touch(message: Message, run: Run) -> Run:
-    """Extend the lease and take over the counts of a heartbeat that was accepted. Kept in memory only."""
+    """Extend the lease and take over how far a heartbeat that was accepted says it is. Kept in memory only."""
     command = message.body
     if not isinstance(command, Heartbeat):
         return run
-    step = run.steps[command.step]
-    until = max(step.lease_until or 0, message.now + LEASE_MS)
-    return run.with_step(
-        replace(step, lease_until=until, records_in=command.records_in, records_out=command.records_out)
-    )
+    return run.with_step(progressed(run.steps[command.step], command, message.now))
 
 
 def wake(run: Run, now: int) -> Run:

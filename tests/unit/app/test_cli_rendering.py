@@ -7,7 +7,7 @@ import pytest
 
 from app.cli import output
 from app.cli.client import Answer, failure_of
-from app.cli.dag import duration, layers, step_lines
+from app.cli.dag import duration, layers, size, step_lines
 from app.cli.output import fitting, show_list, show_one, text_of
 from app.cli.trace import in_order, what, why
 from app.cli.watch import picture
@@ -64,6 +64,24 @@ def test_a_line_says_what_there_is_to_say() -> None:
     assert lines["load"][2] == "#3"
     assert "\n" not in lines["load"][4]
     assert lines["clean"][4] == "reused"
+
+
+def test_a_step_at_work_says_how_far_it_is() -> None:
+    """Its share, its own words, what it moved; no more than its counts when it has ended."""
+    far: dict[str, Any] = {"percent": 41.6, "progress": "page\n7", "records_out": 1_200, "bytes": 4_200_000}
+    steps = [
+        step("pull", "running", ended_at=None, **far),
+        step("done", **{**far, "percent": None, "progress": None}),
+    ]
+    said = [line[4] for line in step_lines({"steps": steps}, 9_000)]
+    assert said == ["42 % · page 7 · 1,200 out · 4.2 MB", "1,200 out"]
+    assert [size(count) for count in (0, 999, 1_000, 17_300_000, 10**16)] == [
+        "0 B",
+        "999 B",
+        "1.0 kB",
+        "17 MB",
+        "10000 TB",
+    ]
 
 
 @pytest.mark.parametrize("width", [80, 120])

@@ -5,6 +5,7 @@ import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -14,7 +15,10 @@ from aiohttp.test_utils import TestClient, TestServer
 from app.adapters.peers import HttpPeers
 from app.api import create_api
 from app.errors import not_found
-from app.ports import Held, Limits
+from app.ports import Held, Limits, Row
+from app.routes import Route
+from app.views.owner import OwnerReads
+from app.views.progress import LiveProgress
 from app.views.routes import owner_routes
 
 PATH = "/v1/aggregates/account/a-1"
@@ -37,6 +41,16 @@ class FakeMemory:
 
     def shown(self, state: Any) -> Any:
         return {"balance": state}
+
+
+class RunMemory(FakeMemory):
+    """The same of runs; a state is shown as it is."""
+
+    def shard_of(self, tenant: str, kind: str, aggregate_id: str) -> int:
+        return 3
+
+    def shown(self, state: Any) -> Any:
+        return {"steps": state.steps} if isinstance(state, SimpleNamespace) else state
 
 
 @dataclass
@@ -184,3 +198,39 @@ async def test_stale_ok_takes_what_is_near(mine: Held, version: int, owner: str,
         if mine.stale:
             newer = await nodes.client.get(f"{PATH}?stale-ok=true&min-position=account:3:9")
             assert (await newer.json())["version"] == 3
+
+
+def run_at_work() -> tuple[Row, Held]:
+    """Return a run as its events tell it, and as its owner knows it."""
+    counts = {"records_in": 0, "records_out": 0, "records_rejected": 0, "bytes": 0}
+    told = {**counts, "status": "running", "attempt": 2, "percent": None, "progress": None}
+    steps = [{**told, "name": name} for name in ("pull", "again", "done")]
+    steps[2]["status"] = "succeeded"
+    newest = {**told, "records_out": 7, "percent": 40.0, "progress": "page 2"}
+    known = {"pull": newest, "again": {**newest, "attempt": 3}, "done": newest}
+    return {"id": "r-1", "steps": steps}, Held(4, 17, False, SimpleNamespace(steps=known))
+
+
+@pytest.mark.parametrize("own", [True, False])
+async def test_a_run_is_shown_with_what_its_owner_heard_last(own: bool) -> None:
+    """Here or on another node; only of attempts that the events know, and never longer than a moment."""
+    row, at_work = run_at_work()
+    board, one, two = Board(), RunMemory("one"), RunMemory("two")
+    (one if own else two).now = at_work
+    peers, limits = HttpPeers(board), Limits()
+    live = LiveProgress(one, OwnerReads(one, peers, limits))
+
+    async def shown(request: web.Request) -> web.Response:
+        return web.json_response(await live.added(request, row))
+
+    front = create_api([Route("GET", "/run", shown, "getIt", "It", "runs", response="Any")], limits)
+    async with (
+        TestClient(TestServer(front)) as client,
+        TestClient(TestServer(create_api(owner_routes(two, peers, limits), limits))) as other,
+    ):
+        assert own or (await (await client.get("/run")).json()) == row, "no owner is known yet"
+        board.say("two", str(other.make_url("")).rstrip("/"), 1, 3)
+        found = await (await client.get("/run", headers={"If-None-Match": '"4"'})).json()
+    await peers.close()
+    assert found["steps"][0] == {**row["steps"][0], "records_out": 7, "percent": 40.0, "progress": "page 2"}
+    assert found["steps"][1:] == row["steps"][1:]

@@ -16,6 +16,7 @@ from streams.domain.run.events import (
     RunEnded,
     RunResumed,
     StepCancelled,
+    StepCheckpointed,
     StepClaimed,
     StepFailed,
     StepLost,
@@ -90,6 +91,46 @@ def test_a_heartbeat_is_no_event_and_extends_the_lease() -> None:
     assert (told.step("a").records_in, told.step("a").records_out) == (7, 5)
     told.at(3_000).when(Heartbeat("a", 1, "a/1")).then()
     assert AGGREGATE.due(told.state) == 4_000 + LEASE_MS
+
+
+def test_a_heartbeat_tells_how_far_the_attempt_is() -> None:
+    """In numbers and words; a share that is none is not believed, and long words are cut. The end clears them."""
+    told = claimed()
+    told.do(Heartbeat("a", 1, "a/1", 7, 5, 1, 99, 12.5, "page 2"))
+    step = told.step("a")
+    assert (step.records_rejected, step.bytes, step.percent, step.progress) == (1, 99, 12.5, "page 2")
+    for wrong in (-1.0, 100.5, float("nan")):
+        told.do(Heartbeat("a", 1, "a/1", percent=wrong, text="x" * 300))
+        assert (told.step("a").percent, len(told.step("a").progress)) == (None, 200)
+    told.complete("a")
+    assert (told.step("a").percent, told.step("a").progress) == (None, "")
+
+
+def test_a_checkpoint_is_an_event_once_and_the_next_attempt_is_given_it() -> None:
+    """Whether the attempt failed or its runner was lost; the lease goes on meanwhile, and success forgets it."""
+    beat = Heartbeat("a", 1, "a/1", 7, 5, 0, 99, 50.0, "page 2", '{"page":2}')
+    saved = StepCheckpointed("a", 1, '{"page":2}', 7, 5, 0, 99, 50.0, "page 2", 4_000)
+    told = claimed(retry=RETRY).at(4_000).when(beat).then(saved)
+    assert AGGREGATE.due(told.state) == 4_000 + LEASE_MS
+    assert (told.step("a").records_in, told.step("a").percent) == (7, 50.0)
+    told.fail("a")
+    told.tick(6_000)
+    assert told.offers()[-1]["checkpoint"] == {"page": 2}
+    told.at(7_000).claim("a")
+    told.tick(7_000 + LEASE_MS)
+    assert told.offers()[-1]["checkpoint"] == {"page": 2}
+    told.claim("a")
+    told.complete("a")
+    assert told.step("a").checkpoint is None
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [("[1]", "no JSON object"), ("{", "no JSON object"), ('{"a":"' + "x" * 16_384 + '"}', "more than 16384")],
+)
+def test_a_checkpoint_that_could_not_be_given_back_is_refused(text: str, words: str) -> None:
+    """It says what to send."""
+    claimed().when(Heartbeat("a", 1, "a/1", checkpoint=text)).refused("invalid", words)
 
 
 def test_a_late_heartbeat_renews_and_never_kills() -> None:

@@ -109,6 +109,7 @@ def test_an_offer_carries_everything_the_runner_needs() -> None:
         "input": {"day": 1},
         "full_refresh": True,
         "upstream": {"a": {"topic": "t"}},
+        "checkpoint": None,
         "offered_at": 9,
     }
 
@@ -213,6 +214,8 @@ def test_a_run_shows_itself() -> None:
                 "records_out": 3,
                 "records_rejected": 1,
                 "bytes": 99,
+                "percent": None,
+                "progress": None,
                 "error": None,
                 "tail": "",
                 "output": {"x": 1},
