@@ -17,6 +17,7 @@ MARKS: Mapping[str, str] = {
     "timed_out": "✗",
     "cancelled": "⊘",
     "skipped": "–",
+    "compensated": "↶",
 }
 
 

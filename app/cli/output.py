@@ -192,6 +192,8 @@ def style_of(word: str) -> str:
         "paused": "yellow",
         "retrying": "yellow",
         "waiting": "yellow",
+        "compensating": "yellow",
+        "compensated": "yellow",
         "skipped": "dim",
         "never": "yellow",
         "pending": "dim",

@@ -10,7 +10,7 @@ from typing import Any
 from streams.domain import duration
 from streams.domain.expressions import Language, texts, whole
 from streams.domain.findings import Problem
-from streams.domain.kinds import STEP_KINDS
+from streams.domain.kinds import STEP_KINDS, compensation_of
 from streams.domain.validation import ScheduleCheck, any_schedule, problems
 
 __all__ = [
@@ -67,7 +67,8 @@ class StepDefinition:
 class Definition:
     """A valid pipeline file. ``steps`` keep the file's order, those of ``finally`` behind; ``dependents`` are the steps directly after each.
 
-    ``limits`` maps each limit a run needs to the number of runs it lets in; ``items`` is what a map step does for each.
+    ``limits`` maps each limit a run needs to the number of runs it lets in; ``items`` is what a map step does for each;
+    ``compensations``, by their own names (``load:compensate``), undo a step that was done.
     """
 
     name: str
@@ -78,6 +79,7 @@ class Definition:
     alerts: tuple[Mapping[str, Any], ...] = ()
     limits: Mapping[str, int] = field(default_factory=dict)
     items: Mapping[str, StepDefinition] = field(default_factory=dict)
+    compensations: Mapping[str, StepDefinition] = field(default_factory=dict)
 
     @staticmethod
     def parse(canonical: str) -> "Definition":
@@ -85,8 +87,8 @@ class Definition:
         return _parse(canonical)
 
     def step(self, name: str) -> StepDefinition:
-        """Return what the file says of a step, or of an item of a map step (``name[7]``)."""
-        found = self.steps.get(name)
+        """Return what the file says of a step, an item of a map step (``name[7]``), or a compensation."""
+        found = self.steps.get(name) or self.compensations.get(name)
         return self.items[name.partition("[")[0]] if found is None else found
 
     def downstream(self, step: str) -> frozenset[str]:
@@ -150,6 +152,12 @@ def _parse(text: str) -> Definition:
         timeout_ms=_duration(spec.get("timeout")),
         alerts=tuple(spec.get("alerts", ())),
         items={name: _item(step) for name, step in steps.items() if step.kind == "map"},
+        compensations={
+            step.name: step
+            for item in spec["steps"]
+            if "compensate" in item
+            for step in (_compensation(item),)
+        },
         limits={limit["name"]: limit["max"] for limit in spec.get("limits", ())},
     )
 
@@ -175,6 +183,13 @@ def _item(plan: StepDefinition) -> StepDefinition:
     spec = plan.spec["command"]
     timeout_ms = _duration(spec.get("timeout")) if plan.timeout_ms is None else plan.timeout_ms
     return replace(plan, kind="command", spec=spec, timeout_ms=timeout_ms, dynamic=any(texts(spec)))
+
+
+def _compensation(item: Mapping[str, Any]) -> StepDefinition:
+    """Return what undoes a step: it is given the step's result, and has a retry of its own."""
+    block = item["compensate"]
+    undoing = {"name": compensation_of(item["name"]), "after": [item["name"]], "command": block["command"]}
+    return _step({**undoing, **{key: block[key] for key in ("retry", "timeout") if key in block}}, False)
 
 
 def _retry(block: Mapping[str, Any] | None) -> Retry:

@@ -21,7 +21,7 @@ from streams.domain.findings import Findings
 _PLACE = re.compile(
     r"spec\.(steps|finally)\[(\d+)\]\."
     r"(?:(?:extract|transform|load)\.config\..+|command\.(?:argv\[[1-9]\d*\]|env\..+)|wait\.(?:for|until)|pipeline\.input.*"
-    r"|when|switch\.cases\[\d+\]\.when|map\.over|(map\.command)\.(?:argv\[[1-9]\d*\]|env\..+))"
+    r"|when|switch\.cases\[\d+\]\.when|map\.over|((?:map|(compensate))\.command)\.(?:argv\[[1-9]\d*\]|env\..+))"
 )
 _PLACES = "expressions stand in when, config, argv (not the program itself), env, wait.for, wait.until, pipeline.input and map.over"
 
@@ -50,18 +50,27 @@ def expression_problems(found: Findings, document: Mapping[str, Any], language: 
             found.add(path, message, fix)
             continue
         for expression in parts[1::2]:
-            if (foreign := item_named(expression)) and not place[3]:
+            if (foreign := item_named(expression)) and (place[3] is None or place[4] is not None):
                 found.add(path, f"there is no {foreign} here", "it stands in the command of a map step")
-            elif not _name_problems(found, path, expression, name, after) and language is not None:
+            elif (
+                not _name_problems(found, path, expression, name, after, undoing=place[4] is not None)
+                and language is not None
+            ):
                 _language_problems(found, path, expression, language)
 
 
 def _name_problems(
-    found: Findings, path: str, expression: str, own: str, after: Mapping[str, Collection[str]]
+    found: Findings,
+    path: str,
+    expression: str,
+    own: str,
+    after: Mapping[str, Collection[str]],
+    *,
+    undoing: bool,
 ) -> bool:
     count = len(found.problems)
     used = named(expression)
-    before = _before(own, after)
+    before = _before(own, after) | ({own} if undoing else set())  # what undoes a step begins after it
     for name, field in used.steps:
         if not name:
             found.add(path, "steps are named one by one", "write steps.<name>.outputs")

@@ -12,6 +12,7 @@ OWN_KINDS = ("wait", "signal", "approval", "switch")
 """No runner takes these: the run itself waits, for time or for people, or chooses."""
 STEP_KINDS = (*RECORD_KINDS, "command", "map", "pipeline", *OWN_KINDS)
 
+COMPENSATION = ":compensate"
 NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
 NAME_FIX = "use 1 to 63 of a-z, 0-9 and -, and begin with a letter or a digit"
 YEAR_MS = 366 * DAY_MS
@@ -19,6 +20,16 @@ ITEMS_MAX = 10_000
 PARALLEL_MAX = 1_000
 _PERCENT = re.compile(r"(?:100|\d{1,2})%")
 _FUNCTION = re.compile(r"transforms(\.[A-Za-z_]\w*)+:[A-Za-z_]\w*")
+
+
+def compensation_of(step: str) -> str:
+    """Return the name under which a step is undone."""
+    return f"{step}{COMPENSATION}"
+
+
+def undone_by(name: str) -> str:
+    """Return the step that a compensation undoes; "" for any other step."""
+    return name.removesuffix(COMPENSATION) if name.endswith(COMPENSATION) else ""
 
 
 def _extract(found: Findings, path: str, value: object) -> None:
@@ -58,7 +69,8 @@ def _transform(found: Findings, path: str, value: object) -> None:
         found.add(f"{path}.python", "is missing" if python is None else f"{python!r} names no function", fix)
 
 
-def _command(found: Findings, path: str, value: object) -> None:
+def command(found: Findings, path: str, value: object) -> None:
+    """Report what is wrong with a program to be run."""
     block = found.mapping(path, value, ("argv", "env", "timeout"))
     if block is None:
         return
@@ -172,7 +184,7 @@ def _map(found: Findings, path: str, value: object) -> None:
         found.add(f"{path}.tolerated_failures", f"{tolerated!r} does not fit", 'write a number, or "5%"')
     elif not isinstance(tolerated, str):
         found.integer(f"{path}.tolerated_failures", tolerated, 0, ITEMS_MAX)
-    _command(found, f"{path}.command", block.get("command"))
+    command(found, f"{path}.command", block.get("command"))
 
 
 def _pipeline(found: Findings, path: str, value: object) -> None:
@@ -202,7 +214,7 @@ KINDS: Mapping[str, Callable[[Findings, str, object], None]] = {
     "extract": _extract,
     "transform": _transform,
     "load": _load,
-    "command": _command,
+    "command": command,
     "wait": _wait,
     "signal": _signal,
     "approval": _approval,

@@ -6,7 +6,17 @@ from typing import Any
 from streams.domain.expression_problems import expression_problems
 from streams.domain.expressions import Language
 from streams.domain.findings import DAY_MS, Findings, Problem
-from streams.domain.kinds import KINDS, NAME, NAME_FIX, OWN_KINDS, STEP_KINDS, YEAR_MS, chosen, condition
+from streams.domain.kinds import (
+    KINDS,
+    NAME,
+    NAME_FIX,
+    OWN_KINDS,
+    STEP_KINDS,
+    YEAR_MS,
+    chosen,
+    command,
+    condition,
+)
 
 STEPS_MAX = 2_000
 ATTEMPTS_MAX = 100
@@ -155,10 +165,14 @@ def _part(found: Findings, place: str, value: object, taken: set[str]) -> None:
     items = found.items(place, value)
     for index, item in items:
         path = f"{place}[{index}]"
-        step = found.mapping(path, item, ("name", "after", "when", *STEP_KINDS, "retry", "timeout"))
+        step = found.mapping(
+            path, item, ("name", "after", "when", *STEP_KINDS, "retry", "timeout", "compensate")
+        )
         if step is None:
             continue
         kind = _step(found, path, step)
+        if "compensate" in step:
+            _compensate(found, f"{path}.compensate", step["compensate"], kind, place)
         name = step.get("name")
         if isinstance(name, str):
             if name in taken:
@@ -223,6 +237,24 @@ _INSTEAD = {
     "approval": "write approval: {deadline: 1d}",
     "switch": "remove it",
 }
+
+
+def _compensate(found: Findings, path: str, value: object, kind: str, place: str) -> None:
+    """Check what undoes a step when the run does not succeed."""
+    if place == "spec.finally":
+        found.add(path, "means nothing here: finally steps are done however the run ends", "remove it")
+    elif kind in ("wait", "switch"):
+        found.add(path, f"means nothing for a {kind}: there is nothing to undo", "remove it")
+    block = found.mapping(path, value, ("command", "retry", "timeout"))
+    if block is None:
+        return
+    command(found, f"{path}.command", block.get("command"))
+    if "retry" in block:
+        _retry(found, f"{path}.retry", block["retry"])
+    if "timeout" in block:
+        found.duration(f"{path}.timeout", block["timeout"], 1_000, YEAR_MS)
+        if isinstance(block.get("command"), dict) and "timeout" in block["command"]:
+            found.add(f"{path}.timeout", "is given twice, here and in command", "keep one of them")
 
 
 def _retry(found: Findings, path: str, value: object) -> None:

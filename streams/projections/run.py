@@ -5,13 +5,14 @@ from typing import Any, assert_never
 
 from sqlalchemy import JSON, BigInteger, Boolean, Column, Integer, Text
 
-from streams.domain.kinds import STEP_KINDS
+from streams.domain.kinds import STEP_KINDS, undone_by
 from streams.domain.run.events import (
     ChildEnded,
     Event,
     LimitAwaited,
     LimitGranted,
     RerunRequested,
+    RunCompensating,
     RunCreated,
     RunEnded,
     RunFinishing,
@@ -65,7 +66,7 @@ TABLE = versioned(
         "pipeline": ("tenant", "pipeline", "created_at", "id"),
         "status": ("tenant", "status", "created_at", "id"),
     },
-    revision=6,
+    revision=7,
 )
 
 RunEvent = (
@@ -77,6 +78,7 @@ RunEvent = (
     | LimitGranted
     | SignalReceived
     | RunFinishing
+    | RunCompensating
 )
 StepEvent = (
     StepOffered
@@ -168,15 +170,23 @@ def _step(step: dict[str, Any], last: bool) -> Row:
     }
 
 
+def _undoing(names: list[str]) -> list[Row]:
+    """Return the compensations as steps, each after the step it undoes and the compensation before it."""
+    befores = [[undone_by(name), *names[max(place - 1, 0) : place]] for place, name in enumerate(names)]
+    steps = [
+        {"name": name, "command": {}, "after": after} for name, after in zip(names, befores, strict=True)
+    ]
+    return [_step(step, False) for step in steps]
+
+
 def _changes(row: Row, event: RunEvent | StepEvent) -> Row:
     match event:
         case RunPaused():
             return {"status": "paused", "reason": event.reason}
         case RunResumed():
             return {"status": "queued" if row["started_at"] is None else "running", "reason": None}
-        case RunFinishing():
-            now = "cancelling" if event.status == "cancelled" else "running"
-            return {"status": now, "reason": None, "waiting_for": None}
+        case RunCompensating() | RunFinishing():
+            return {"reason": None, "waiting_for": None, **_ending(row, event)}
         case RunEnded():
             return {"status": event.status, "error": event.error, "ended_at": event.at, "waiting_for": None}
         case LimitAwaited() | LimitGranted():
@@ -191,11 +201,25 @@ def _changes(row: Row, event: RunEvent | StepEvent) -> Row:
             return {"steps": _with_step(row, event.step, _step_changes(event))}
 
 
+def _ending(row: Row, event: RunCompensating | RunFinishing) -> Row:
+    if isinstance(event, RunFinishing):
+        return {"status": "cancelling" if event.status == "cancelled" else "running"}
+    return {"status": "compensating", "steps": [*row["steps"], *_undoing(json.loads(event.steps))]}
+
+
 def _with_step(row: Row, name: str, changes: Row) -> list[Row]:
     base, item, _index = name.partition("[")
     if item:
         return [_counted(step, changes) if step["name"] == base else step for step in row["steps"]]
-    return [{**step, **changes} if step["name"] == name else step for step in row["steps"]]
+    undone = undone_by(name) if changes.get("status") == "succeeded" else ""
+    return [
+        {**step, **changes}
+        if step["name"] == name
+        else {**step, "status": "compensated"}
+        if step["name"] == undone
+        else step
+        for step in row["steps"]
+    ]
 
 
 def _counted(step: Row, changes: Row) -> Row:

@@ -5,45 +5,17 @@ What the product's own fold would silently accept (facts are not argued with) is
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import Any, ClassVar
 
-from streams.domain.definition import Definition, Retry, StepDefinition
+from streams.domain.definition import Definition, StepDefinition
+from streams.domain.kinds import undone_by
 from streams.domain.run.timing import LEASE_MS, LOST_MAX
-
-See = Callable[[str, bool, Callable[[], str]], bool]
-"""``(invariant, holds, sentence)`` -> holds; the sentence is asked only for what does not hold."""
-
-_ENDED = frozenset({"succeeded", "failed", "skipped", "cancelled"})
-_MOVING = frozenset({"queued", "running", "retrying", "waiting"})
+from streams.proof.step_history import ENDED, MOVING, See, StepHistory, Undoing, longest_ms
 
 
 class Unjudgeable(ValueError):
     """The history cannot be followed any further; the message says why."""
-
-
-@dataclass(slots=True)
-class _Step:
-    """A step or an item of a map step. ``due``: when it is tried again, or stops waiting by itself (ms).
-
-    ``child``: the run it has called last; ``returned``: how that ended. ``again``: the run was resumed since it was offered, so the same attempt may be offered once more.
-    """
-
-    status: str = "pending"
-    attempt: int = 0
-    failures: int = 0
-    lost: int = 0
-    runner: str = ""
-    claimed_at: int = 0
-    due: int | None = None
-    cause: str = ""
-    decision: str = ""
-    child: str = ""
-    returned: str = ""
-    again: bool = False
-    total: int = 0
-    done: set[int] = field(default_factory=set)
 
 
 class RunHistory:
@@ -63,13 +35,14 @@ class RunHistory:
         except (ValueError, KeyError, TypeError, StopIteration) as error:
             raise Unjudgeable(f"its definition cannot be read: {error!r}") from None
         self._created_at: int = body["at"]
-        self._steps = {name: _Step() for name in self._plan.steps}
-        self._items: dict[str, _Step] = {}
+        self._steps = {name: StepHistory() for name in self._plan.steps}
+        self._items: dict[str, StepHistory] = {}
         self._granted: set[str] = set()
         self._awaited: str | None = None
         self._signals: set[str] = set()
         self._paused = False
         self._closing: str | None = None
+        self._undoing = Undoing(self._plan, see)
 
     def take(self, kind: str, body: Mapping[str, Any]) -> None:
         """Judge the next event, then believe it. Raises :class:`Unjudgeable`."""
@@ -80,22 +53,32 @@ class RunHistory:
             tell(self, body)
             return
         name = body["step"]
-        plan = self._plan.steps.get(name.partition("[")[0])
-        known = plan is not None and ("[" not in name or plan.kind == "map")
-        if not self._see("I14", known, lambda: f"its definition has no step {name}"):
+        tell(self, body, name, self._known(name))
+
+    def _known(self, name: str) -> StepHistory:
+        if undone_by(name):
+            step = self._undoing.steps.get(name)
+            self._see("I11", step is not None, lambda: f"{name} begins, and nothing is being compensated")
+        else:
+            plan = self._plan.steps.get(name.partition("[")[0])
+            known = plan is not None and ("[" not in name or plan.kind == "map")
+            self._see("I14", known, lambda: f"its definition has no step {name}")
+            make = self._items.setdefault(name, StepHistory()) if known and "[" in name else None
+            step = make or self._steps.get(name)
+        if step is None:
             raise Unjudgeable(f"there is no step {name}")
-        tell(self, body, name, self._items.setdefault(name, _Step()) if "[" in name else self._steps[name])
+        return step
 
     def stuck(self) -> str | None:
         """Return what is wrong with a run that goes on when nothing of it is on its way; None when something is."""
         if self._awaited is not None or self._paused:
             return None
-        steps = {**self._steps, **self._items}
+        steps = {**self._steps, **self._items, **self._undoing.steps}
         if dropped := [name for name, step in steps.items() if step.status == "queued" and step.again]:
             return f"{dropped[0]} was not offered again when the run was resumed: runners have dropped it"
-        if any(step.status in _MOVING for step in steps.values()):
+        if any(step.status in MOVING for step in steps.values()):
             return None
-        left = [name for name, step in self._steps.items() if step.status not in _ENDED]
+        left = [name for name, step in self._steps.items() if step.status not in ENDED]
         return f"nothing will move it: no offer, lease, timer or wait, and {', '.join(left) or 'no step'} is left"
 
     # ---------------------------------------------------------------- beginnings
@@ -118,15 +101,17 @@ class RunHistory:
                   lambda: f"{name} {verb} while {open_[0]} before it is {before[open_[0]].status}")  # fmt: skip
 
     def _goes(self, name: str, verb: str) -> None:
-        plan = self._plan.steps[name.partition("[")[0]]
+        plan = self._plan.step(name)
         late = self._closing == "cancelled" and not plan.last
         self._see("I10", not late and not self._paused,
                   lambda: f"{name} {verb} after the run was {'cancelled' if late else 'paused'}")  # fmt: skip
 
-    def _offered(self, body: Mapping[str, Any], name: str, step: _Step) -> None:
+    def _offered(self, body: Mapping[str, Any], name: str, step: StepHistory) -> None:
         attempt, at = body["attempt"], body["at"]
         wanted = step.attempt if step.status == "queued" else step.attempt + 1
-        if step.status == "pending":
+        if step.status == "pending" and undone_by(name):
+            self._undoing.begins(name)
+        elif step.status == "pending":
             self._starts(name, "was offered")
             if "[" in name:
                 self._item_begins(name)
@@ -151,11 +136,11 @@ class RunHistory:
             "I8", most is None or live <= most, lambda: f"{live} items of {base} are at work, not {most}"
         )
 
-    def _waiting(self, body: Mapping[str, Any], name: str, step: _Step) -> None:
+    def _waiting(self, body: Mapping[str, Any], name: str, step: StepHistory) -> None:
         self._pending(name, step, "began to wait")
         step.status, step.due = "waiting", body["until"]
 
-    def _called(self, body: Mapping[str, Any], name: str, step: _Step) -> None:
+    def _called(self, body: Mapping[str, Any], name: str, step: StepHistory) -> None:
         attempt, at = body["attempt"], body["at"]
         if step.status == "pending":
             self._starts(name, "called a run")
@@ -169,21 +154,21 @@ class RunHistory:
         step.status, step.attempt, step.due = "waiting", attempt, body["until"]
         step.child, step.returned = body["run_id"], ""
 
-    def _returned(self, body: Mapping[str, Any], name: str, step: _Step) -> None:
+    def _returned(self, body: Mapping[str, Any], name: str, step: StepHistory) -> None:
         self._see("I7", step.status == "waiting" and step.child == body["run_id"] and not step.returned,
                   lambda: f"{name} is {step.status}, and does not wait for run {body['run_id']}")  # fmt: skip
         step.returned = body["status"]
 
-    def _mapped(self, body: Mapping[str, Any], name: str, step: _Step) -> None:
+    def _mapped(self, body: Mapping[str, Any], name: str, step: StepHistory) -> None:
         self._pending(name, step, "was mapped")
         step.status, step.total = "mapping", body["total"]
 
-    def _pending(self, name: str, step: _Step, verb: str) -> None:
+    def _pending(self, name: str, step: StepHistory, verb: str) -> None:
         self._see("I3", step.status == "pending", lambda: f"{name} {verb} although it is {step.status}")
         self._starts(name, verb)
 
     # ---------------------------------------------------------------- attempts
-    def _claimed(self, body: Mapping[str, Any], name: str, step: _Step) -> None:
+    def _claimed(self, body: Mapping[str, Any], name: str, step: StepHistory) -> None:
         attempt = body["attempt"]
         held = f" by {step.runner}" if step.status == "running" else ""
         self._see("I7", step.status == "queued" and attempt == step.attempt and bool(body["token"]),
@@ -192,12 +177,12 @@ class RunHistory:
         step.status, step.attempt, step.due = "running", attempt, None
         step.runner, step.claimed_at = body["runner"], body["at"]
 
-    def _holds(self, body: Mapping[str, Any], name: str, step: _Step, what: str) -> None:
+    def _holds(self, body: Mapping[str, Any], name: str, step: StepHistory, what: str) -> None:
         attempt = body["attempt"]
         self._see("I7", step.status == "running" and attempt == step.attempt,
                   lambda: f"{what} of attempt {attempt} of {name} counts, but attempt {step.attempt} is {step.status}")  # fmt: skip
 
-    def _lost(self, body: Mapping[str, Any], name: str, step: _Step) -> None:
+    def _lost(self, body: Mapping[str, Any], name: str, step: StepHistory) -> None:
         self._holds(body, name, step, "the loss")
         held_ms = body["at"] - step.claimed_at
         self._see(
@@ -208,7 +193,7 @@ class RunHistory:
                   lambda: f"{name} was lost {step.lost} times, more than {LOST_MAX}")  # fmt: skip
         step.status, step.due = "retrying", body["at"]
 
-    def _retry(self, body: Mapping[str, Any], name: str, step: _Step) -> None:
+    def _retry(self, body: Mapping[str, Any], name: str, step: StepHistory) -> None:
         if step.status == "waiting" and step.child:
             self._child_failed(body["at"], name, step)
         else:
@@ -217,14 +202,14 @@ class RunHistory:
         step.failures += 1
         self._see("I7", step.failures < retry.attempts,
                   lambda: f"{name} is tried again after {step.failures} failures of {retry.attempts} attempts")  # fmt: skip
-        pause_ms, longest = body["retry_at"] - body["at"], _longest_ms(retry, step.failures)
+        pause_ms, longest = body["retry_at"] - body["at"], longest_ms(retry, step.failures)
         shortest = longest if retry.jitter == "none" else 1
         self._see("I9", shortest - 1 <= pause_ms <= longest + 1,  # fractions of a millisecond may be rounded
                   lambda: f"{name} waits {pause_ms} ms for its next attempt, not {shortest} to {longest}")  # fmt: skip
         step.status, step.due = "retrying", body["retry_at"]
 
     # ---------------------------------------------------------------- ends
-    def _succeeded(self, body: Mapping[str, Any], name: str, step: _Step) -> None:
+    def _succeeded(self, body: Mapping[str, Any], name: str, step: StepHistory) -> None:
         plan = self._plan.step(name)
         if not self._ends(name, step, "succeeded"):
             pass
@@ -241,9 +226,10 @@ class RunHistory:
             self._starts(name, "chose")
         else:
             self._holds(body, name, step, "the success")
+        self._undoing.succeeded(name, reused=body.get("reused", False))
         self._end(name, step, "succeeded")
 
-    def _child_failed(self, at: int, name: str, step: _Step) -> None:
+    def _child_failed(self, at: int, name: str, step: StepHistory) -> None:
         if step.returned:
             self._see(
                 "I7", step.returned != "succeeded", lambda: f"{name} failed, and run {step.child} succeeded"
@@ -251,7 +237,7 @@ class RunHistory:
         else:
             self._due(at, name, step, "gave its run up")
 
-    def _waited(self, at: int, name: str, step: _Step, plan: StepDefinition) -> None:
+    def _waited(self, at: int, name: str, step: StepHistory, plan: StepDefinition) -> None:
         if plan.kind == "pipeline":
             self._see("I7", step.returned == "succeeded",
                       lambda: f"{name} succeeded, and run {step.child} {step.returned or 'has not ended'}")  # fmt: skip
@@ -262,12 +248,12 @@ class RunHistory:
             return
         self._due(at, name, step, "stopped waiting")
 
-    def _due(self, at: int, name: str, step: _Step, verb: str) -> None:
+    def _due(self, at: int, name: str, step: StepHistory, verb: str) -> None:
         due = step.due
         self._see("I9", due is not None and at >= due,
                   lambda: f"{name} {verb} {'without a timer' if due is None else f'{due - at} ms before its time'}")  # fmt: skip
 
-    def _failed(self, body: Mapping[str, Any], name: str, step: _Step) -> None:
+    def _failed(self, body: Mapping[str, Any], name: str, step: StepHistory) -> None:
         at = body["at"]
         if not self._ends(name, step, "failed"):
             pass
@@ -284,24 +270,24 @@ class RunHistory:
                 self._see("I9", left_ms <= 0, lambda: f"{name} timed out {left_ms} ms before its time")
         self._end(name, step, "failed")
 
-    def _skipped(self, body: Mapping[str, Any], name: str, step: _Step) -> None:
+    def _skipped(self, body: Mapping[str, Any], name: str, step: StepHistory) -> None:
         self._ends(name, step, "skipped")
         step.cause = body.get("cause", "failure")
         self._see("I3", step.cause == "hand" or step.status == "pending",
                   lambda: f"{name} was skipped while it is {step.status}")  # fmt: skip
         self._end(name, step, "skipped")
 
-    def _cancelled(self, _body: Mapping[str, Any], name: str, step: _Step) -> None:
+    def _cancelled(self, _body: Mapping[str, Any], name: str, step: StepHistory) -> None:
         self._ends(name, step, "cancelled")
         self._end(name, step, "cancelled")
 
-    def _ends(self, name: str, step: _Step, status: str) -> bool:
+    def _ends(self, name: str, step: StepHistory, status: str) -> bool:
         base, item, index = name.partition("[")
-        again = step.status in _ENDED or bool(item and int(index[:-1]) in self._steps[base].done)
-        was = step.status if step.status in _ENDED else "at its end"
+        again = step.status in ENDED or bool(item and int(index[:-1]) in self._steps[base].done)
+        was = step.status if step.status in ENDED else "at its end"
         return self._see("I3", not again, lambda: f"{name} {status} although it is {was} already")
 
-    def _end(self, name: str, step: _Step, status: str) -> None:
+    def _end(self, name: str, step: StepHistory, status: str) -> None:
         step.status, step.due = status, None
         base, item, index = name.partition("[")
         if item:
@@ -309,7 +295,7 @@ class RunHistory:
             del self._items[name]
 
     # ---------------------------------------------------------------- people and the run as a whole
-    def _decided(self, body: Mapping[str, Any], name: str, step: _Step) -> None:
+    def _decided(self, body: Mapping[str, Any], name: str, step: StepHistory) -> None:
         self._see("I3", step.status == "waiting", lambda: f"{name} was decided while it is {step.status}")
         step.decision = body["decision"]
 
@@ -339,20 +325,29 @@ class RunHistory:
         self._granted.add(limit)
         self._awaited = None
 
+    def _compensating(self, body: Mapping[str, Any]) -> None:
+        self._over(body, self._unended(last=False))
+        self._see("I1", self._closing is None, lambda: "it compensates after its end began")
+        self._undoing.announced(json.loads(body["steps"]), body["status"])
+        self._paused, self._awaited = False, None
+
     def _finishing(self, body: Mapping[str, Any]) -> None:
         self._see("I1", self._closing is None, lambda: "its end began twice")
         self._over(body, self._unended(last=False))
+        self._undoing.over(body["status"])
         self._closing, self._paused, self._awaited = body["status"], False, None
 
     def _run_ended(self, body: Mapping[str, Any]) -> None:
         self._over(body, [*self._unended(last=False), *self._unended(last=True), *self._items])
+        if self._closing is None:
+            self._undoing.over(body["status"])
         failed = [name for name, step in self._steps.items() if step.status == "failed"]
         self._see("I1", body["status"] != "succeeded" or not failed,
                   lambda: f"it succeeded, and its step {failed[0]} failed")  # fmt: skip
 
     def _over(self, body: Mapping[str, Any], unended: list[str]) -> None:
         self._see("I1", not unended, lambda: f"it ends ({body['status']}) before {unended[0]} has ended")
-        if body["status"] == "timed_out" and self._closing is None:
+        if body["status"] == "timed_out" and self._closing is None and self._undoing.ends is None:
             left_ms = self._created_at + (self._plan.timeout_ms or 0) - body["at"]
             self._see("I9", left_ms <= 0 and self._plan.timeout_ms is not None,
                       lambda: f"it timed out {left_ms} ms before its time")  # fmt: skip
@@ -361,7 +356,7 @@ class RunHistory:
         return [
             name
             for name, step in self._steps.items()
-            if step.status not in _ENDED and self._plan.steps[name].last == last
+            if step.status not in ENDED and self._plan.steps[name].last == last
         ]
 
     def _rerun(self, _body: Mapping[str, Any]) -> None:
@@ -385,16 +380,10 @@ class RunHistory:
         "StepCancelled": _cancelled,
         "RunPaused": _pause,
         "RunResumed": _resume,
+        "RunCompensating": _compensating,
         "RunFinishing": _finishing,
         "RunEnded": _run_ended,
         "LimitAwaited": _limit_awaited,
         "LimitGranted": _limit_granted,
         "RerunRequested": _rerun,
     }
-
-
-def _longest_ms(retry: Retry, failures: int) -> int:
-    pause_ms = float(retry.initial_ms)
-    for _ in range(failures - 1):
-        pause_ms = min(pause_ms * retry.multiplier, float(retry.max_ms))
-    return max(1, int(min(pause_ms, float(retry.max_ms))))

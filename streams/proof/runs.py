@@ -14,7 +14,8 @@ is in no event: tests/unit/streams/domain/run/test_run_attempts.py |
 | I9 | run events: no retry, lease, timeout or wait ends before its time, or twice | heartbeats are no events: a lease \
 is held to its first length only |
 | I10 | run events: after a cancel, or while paused, nothing is offered or claimed | |
-| I11 | | no step kind has a compensation yet |
+| I11 | run events: what was done is undone in reverse, one after the other, when the run fails or times out | after a \
+cancel only if it began: `--now` leaves it out |
 | I12 | | needs snapshots: tests/unit/streams/recovery, `move` of tests/unit/streams/domain/run/test_run_machine.py |
 | I13 | run events: sequences rise in each shard | `event verify`: `sequences`, `order`, `chain` |
 | I14 | RunCreated: the definition is the one its hash pins; no event names a step that it has not | |
@@ -56,7 +57,6 @@ INVARIANTS: Mapping[str, str] = {
     "I17": "every event can be read",
 }
 ELSEWHERE: Mapping[str, str] = {
-    "I11": "no step kind has a compensation yet",
     "I12": "needs snapshots: every recovery folds on from them",
     "I16": "needs the views: compare `flexcore run get`",
 }

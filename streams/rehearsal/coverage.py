@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from streams.domain.definition import Definition, StepDefinition
 from streams.domain.expressions import evaluate, whole
-from streams.domain.kinds import OWN_KINDS
+from streams.domain.kinds import OWN_KINDS, compensation_of, undone_by
 from streams.domain.run import events as happened
 from streams.domain.run.scope import scope
 from streams.domain.run.state import Run
@@ -16,6 +16,7 @@ RUN = "(run)"
 """Stands for the run as a whole where a step is named."""
 SKIPPED = "skipped after a failure"
 NOT_CHOSEN = "not chosen"
+COMPENSATED, NOT_COMPENSATED = "compensated", "compensation failed"
 Way = tuple[str, str]
 """Step and branch."""
 
@@ -47,6 +48,8 @@ def _wanted(plan: Definition) -> Iterator[Way]:
     for step in plan.steps.values():
         for branch in _branches(plan, step):
             yield step.name, branch
+        if compensation_of(step.name) in plan.compensations:
+            yield from ((step.name, COMPENSATED), (step.name, NOT_COMPENSATED))
         if step.after:
             yield step.name, SKIPPED
         if step.name in unchosen:
@@ -134,6 +137,9 @@ class _Walk:
                           | happened.StepMapped | happened.StepCalled | happened.StepSucceeded):  # fmt: skip
             self.before = event
             return
+        if undone := undone_by(event.step):
+            yield from _undone(event, undone)
+            return
         name, item, _ = event.step.partition("[")
         plan = self.run.plan.steps[name]
         begins = isinstance(
@@ -208,6 +214,16 @@ class _Walk:
         begun = self.claimed.get(event.step)
         if limit_ms is not None and begun is not None and event.at - begun >= limit_ms:
             yield "timed out"
+
+
+def _undone(event: happened.Event, step: str) -> Iterator[Way]:
+    match event:
+        case happened.StepSucceeded():
+            yield step, COMPENSATED
+        case happened.StepFailed():
+            yield step, NOT_COMPENSATED
+        case happened.StepRetryScheduled():
+            yield step, "compensation retried"
 
 
 def _skipped(event: happened.StepSkipped, plan: StepDefinition) -> str:

@@ -18,7 +18,7 @@ ATTEMPTS_MAX = 100_000
 PLACES_MAX = 1_000
 ALERTS = ("failed", "succeeded", "quiet", "slow")
 COUNTS = ("records_in", "records_out", "records_rejected", "bytes")
-RUN_STATUSES = ("running", "queued", "cancelling", *sorted(RUN_ENDED))
+RUN_STATUSES = ("running", "queued", "cancelling", "compensating", *sorted(RUN_ENDED))
 STEP_STATUSES = ("pending", "queued", "running", "waiting", "retrying", "mapping", *sorted(STEP_ENDED))
 
 
@@ -286,7 +286,11 @@ class _Reader:
         return value if isinstance(value, str) else ""
 
     def _known(self, path: str, name: str, *, items: bool) -> bool:
-        if name in self.plan.steps or (items and item_of(name) in self.plan.items):
+        if (
+            name in self.plan.steps
+            or name in self.plan.compensations
+            or (items and item_of(name) in self.plan.items)
+        ):
             return True
         self.found.unknown(path, f"no step is named {name!r}", name, self.plan.steps)
         return False

@@ -158,3 +158,23 @@ def test_a_step_is_a_run_of_another_pipeline_whose_results_and_end_are_its_own(
     node.until(asked, lambda run: steps_of(run)["sign-off"] == "waiting")
     node.ok("POST", f"/v1/runs/{waiting}/cancel", {})
     assert [node.ended(each)["status"] for each in (waiting, asked)] == ["cancelled", "cancelled"]
+
+
+def test_a_run_that_fails_undoes_what_was_done_the_latest_first_then_tidies_up(
+    node: NodeProcess, tmp_path: Path
+) -> None:
+    """A compensation that fails is told and stops no other; view, trace, watch and logs show each of them."""
+    run = node.ended(start_example(node, tmp_path, "publish-month"))
+    assert run["status"] == "failed"
+    assert run["error"].startswith("step publish failed: ")
+    assert "; compensation of announce failed: " in run["error"]
+    assert steps_of(run) == {
+        "reserve": "compensated", "announce": "succeeded", "publish": "failed", "tidy": "succeeded",
+        "announce:compensate": "failed", "reserve:compensate": "succeeded",
+    }  # fmt: skip
+    assert "drop month_7" in node.cli("run", "logs", run["id"], "reserve:compensate")
+    assert "reserve is compensated" in node.cli("run", "logs", run["id"], "tidy")
+    begun = [line for line in node.cli("run", "trace", run["id"]).splitlines() if "StepClaimed" in line]
+    order = ["reserve", "announce", "publish", "announce:compensate", "reserve:compensate", "tidy"]
+    assert [next(word for word in order if f" {word}," in line) for line in begun] == order
+    assert "reserve\tcommand\tcompensated" in node.cli("run", "get", run["id"])

@@ -96,7 +96,7 @@ def _claim(command: asked.ClaimStep, story: Story) -> Decision:
 
 
 def _complete(command: asked.CompleteStep, story: Story) -> Decision:
-    if _recorded(command, story.run, ("succeeded",)):
+    if _recorded(command, story.run, ("succeeded", "compensated")):
         return ()
     if rejected := _stale(command, story.run):
         return rejected

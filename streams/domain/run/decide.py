@@ -116,10 +116,11 @@ def _cancel(command: asked.CancelRun, story: Story) -> Decision:
         return ()
     if story.run.ended:
         return _already_ended(story)
-    if story.run.closing is not None and not command.now:
-        if story.run.closing[0] == "cancelled":
+    if story.run.ending is not None and not command.now:
+        if story.run.ending[0] == "cancelled":
             return ()
-        hint = "its finally steps are at work: cancel it with now, to stop them too"
+        parts = "compensations" if story.run.closing is None else "finally steps"
+        hint = f"its {parts} are at work: cancel it with now, to stop them too"
         return Rejected("already_ended", f"the steps of run {story.run_id} have ended, {hint}")
     why = f"cancelled: {command.reason}" if command.reason else "cancelled"
     stop(story, "cancelled", why, now=command.now)
@@ -129,10 +130,9 @@ def _cancel(command: asked.CancelRun, story: Story) -> Decision:
 def _pause(command: asked.PauseRun, story: Story) -> Decision:
     if story.run.ended:
         return _already_ended(story)
-    if story.run.closing is not None:
-        return Rejected(
-            "not_running", f"the steps of run {story.run_id} have ended, and its finally steps go on"
-        )
+    if story.run.ending is not None:
+        parts = "compensations" if story.run.closing is None else "finally steps"
+        return Rejected("not_running", f"the steps of run {story.run_id} have ended, and its {parts} go on")
     if story.run.status != "paused":
         story.tell(happened.RunPaused(story.now, command.reason))
     return tuple(story.events)

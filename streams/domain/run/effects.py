@@ -5,7 +5,7 @@ from typing import Any
 
 from streams.domain.aggregate import Effect, Send, TaskOffer
 from streams.domain.definition import compact
-from streams.domain.kinds import OWN_KINDS
+from streams.domain.kinds import OWN_KINDS, undone_by
 from streams.domain.run import events as happened
 from streams.domain.run.commands import Command, CreateRun, RerunRun
 from streams.domain.run.state import Run, Step, item_of
@@ -65,7 +65,11 @@ def _new_run(run_id: str, event: happened.RerunRequested, run: Run) -> CreateRun
     reused = {
         step.name: _result(step)
         for step in run.steps.values()
-        if step.status == "succeeded" and step.name not in again and not run.plan.steps[step.name].last
+        # What was undone is done again.
+        if step.status == "succeeded"
+        and not undone_by(step.name)
+        and step.name not in again
+        and not run.plan.step(step.name).last
     }
     return CreateRun(
         pipeline=run.pipeline,

@@ -221,6 +221,19 @@ class RunResumed:
 
 
 @dataclass(frozen=True, slots=True)
+class RunCompensating:
+    """The steps proper are at their end, and what was done is undone before the run ends as ``status`` says.
+
+    ``steps`` is JSON text: the compensations, in the order they are done.
+    """
+
+    status: str
+    error: str | None
+    steps: str
+    at: int
+
+
+@dataclass(frozen=True, slots=True)
 class RunFinishing:
     """The steps proper are at their end, and the ``finally`` steps begin; the run will end as ``status`` says."""
 
@@ -282,6 +295,7 @@ RunEvent = (
     RunCreated
     | RunPaused
     | RunResumed
+    | RunCompensating
     | RunFinishing
     | RunEnded
     | RerunRequested

@@ -1,9 +1,11 @@
 """What each fact makes of a run. Never refuses: facts are not argued with."""
 
+import json
 from dataclasses import replace
 from typing import assert_never
 
 from streams.domain.definition import Definition
+from streams.domain.kinds import compensation_of, undone_by
 from streams.domain.run import events as happened
 from streams.domain.run.commands import Heartbeat
 from streams.domain.run.state import Fan, Run, Step
@@ -24,9 +26,8 @@ def evolve(run: Run, event: happened.Event) -> Run:
             return _waiting(run, event)
         case happened.RunCreated():
             return _created(event)
-        case happened.RunFinishing():
-            status = "cancelling" if event.status == "cancelled" else "running"
-            return replace(run, status=status, closing=(event.status, event.error), waiting_for=None)
+        case happened.RunCompensating() | happened.RunFinishing():
+            return _ending(run, event)
         case happened.RunEnded() | happened.RunPaused() | happened.RunResumed():
             return _standing(run, event)
         case (
@@ -38,6 +39,17 @@ def evolve(run: Run, event: happened.Event) -> Run:
             return _noted(run, event)
         case _:
             return run.with_step(_step_after(run.step(event.step), event))
+
+
+def _ending(run: Run, event: happened.RunCompensating | happened.RunFinishing) -> Run:
+    if isinstance(event, happened.RunFinishing):
+        status = "cancelling" if event.status == "cancelled" else "running"
+        return replace(run, status=status, closing=(event.status, event.error), waiting_for=None)
+    undoing = {name: Step(name, run.plan.step(name).kind) for name in json.loads(event.steps)}
+    ends = (event.status, event.error)
+    return replace(
+        run, status="compensating", compensating=ends, waiting_for=None, steps={**run.steps, **undoing}
+    )
 
 
 def _standing(run: Run, event: happened.RunEnded | happened.RunPaused | happened.RunResumed) -> Run:
@@ -199,6 +211,10 @@ def _succeeded(run: Run, event: happened.StepSucceeded) -> Run:
         output=event.output,
         reused=event.reused,
     )
+    if undone := undone_by(event.step):
+        return run.with_step(done).with_step(replace(run.steps[undone], status="compensated"))
+    if not event.reused and compensation_of(event.step) in run.plan.compensations:
+        run = replace(run, done=(*run.done, event.step))
     return run.with_step(done)
 
 

@@ -9,7 +9,7 @@ from streams.domain.aggregate import Rejected
 from streams.domain.definition import Retry, StepDefinition, compact
 from streams.domain.expressions import Language, Named, Scope, Wrong
 from streams.domain.identity import child_run_id
-from streams.domain.kinds import OWN_KINDS
+from streams.domain.kinds import OWN_KINDS, compensation_of, undone_by
 from streams.domain.run import events as happened
 from streams.domain.run.evolve import evolve
 from streams.domain.run.scope import scope
@@ -70,7 +70,7 @@ def _offer(story: Story, step: Step, attempt: int) -> None:
     try:
         block = settings(plan, story.language, story.scope_of(step.name))
     except Wrong as error:
-        if item_of(step.name):
+        if item_of(step.name) or undone_by(step.name):
             story.tell(happened.StepFailed(step.name, step.attempt, str(error), "", "failed", story.now))
         else:
             fail_step(story, step, str(error), "", "failed")
@@ -135,7 +135,8 @@ def go_on(story: Story, name: str) -> None:
     if item_of(name):
         fan_on(story)
         return
-    _start_ready(story, story.run.plan.dependents[name])
+    if not undone_by(name):
+        _start_ready(story, story.run.plan.dependents[name])
     end_if_done(story)
 
 
@@ -280,7 +281,7 @@ def fail_step(story: Story, step: Step, error: str, tail: str, status: str) -> N
     if item_of(step.name):
         fan_on(story)
         return
-    downstream = story.run.plan.downstream(step.name)
+    downstream = frozenset() if undone_by(step.name) else story.run.plan.downstream(step.name)
     for name in story.run.steps:
         if name in downstream and story.run.steps[name].status == "pending":
             story.tell(happened.StepSkipped(name, f"step {step.name} {_HOW[status]}", story.now))
@@ -288,13 +289,19 @@ def fail_step(story: Story, step: Step, error: str, tail: str, status: str) -> N
 
 
 def end_if_done(story: Story) -> None:
-    """Begin the ``finally`` steps when all others are at their end; end the run when those are. Failed, if any step failed."""
+    """Go on to the next part when one is at its end: the steps proper, compensations, ``finally`` steps, the run.
+
+    Failed, if any step failed.
+    """
     run = story.run
     if run.ended or run.unended or run.waiting_for is not None:
         return
-    if run.closing is None:
-        if run.status != "paused" or not run.unended_last:
-            _close(story, *_verdict(run, last=False))
+    if run.ending is None:
+        status, error = _verdict(run, last=False)
+        if run.status != "paused" or not (run.unended_last or _undoable(run, status)):
+            _conclude(story, status, error)
+    elif run.closing is None:
+        _undo(story)
     elif not run.unended_last:
         status, error = run.closing
         end(story, *(_verdict(run, last=True) if status == "succeeded" else (status, error)))
@@ -302,9 +309,38 @@ def end_if_done(story: Story) -> None:
 
 def _verdict(run: Run, *, last: bool) -> tuple[str, str | None]:
     for step in run.steps.values():
-        if step.status in _HOW and run.plan.steps[step.name].last == last:
+        if step.status in _HOW and run.plan.step(step.name).last == last and not undone_by(step.name):
             return "failed", f"step {step.name} {_HOW[step.status]}: {step.error}"
     return "succeeded", None
+
+
+def _undoable(run: Run, status: str) -> bool:
+    return status != "succeeded" and bool(run.done)
+
+
+def _conclude(story: Story, status: str, error: str | None) -> None:
+    """Undo what was done, the latest first, if the run does not succeed; then begin the ``finally`` steps."""
+    if _undoable(story.run, status):
+        steps = [compensation_of(name) for name in reversed(story.run.done)]
+        story.tell(happened.RunCompensating(status, error, compact(steps), story.now))
+        _undo(story)
+    else:
+        _close(story, status, error)
+
+
+def _undo(story: Story) -> None:
+    """Offer the next compensation when the one before has ended, however; begin the ``finally`` steps after the last one."""
+    assert story.run.compensating is not None
+    undoing = [name for name in story.run.steps if undone_by(name)]
+    for name in undoing:
+        if story.run.steps[name].status == "pending":
+            offer(story, story.run.steps[name])
+        if not story.run.steps[name].ended:
+            return
+    status, error = story.run.compensating
+    failed = [step for name in undoing if (step := story.run.steps[name]).status in _HOW]
+    told = [f"compensation of {undone_by(step.name)} {_HOW[step.status]}: {step.error}" for step in failed]
+    _close(story, status, "; ".join([*([error] if error else []), *told]) or None)
 
 
 def _close(story: Story, status: str, error: str | None) -> None:
@@ -318,13 +354,19 @@ def _close(story: Story, status: str, error: str | None) -> None:
 
 
 def stop(story: Story, status: str, error: str | None, *, now: bool = False) -> None:
-    """Cancel whatever is not at its end, then begin the ``finally`` steps; without them if ``now``, or nothing has begun."""
+    """Cancel whatever is not at its end, then compensate and begin the ``finally`` steps.
+
+    Without these if ``now``, or nothing has begun.
+    """
     run = story.run
     without = now or run.started_at is None
     for step in tuple(run.steps.values()):
         if not step.ended and (without or not run.plan.step(step.name).last):
             story.tell(happened.StepCancelled(step.name, step.attempt, story.now))
-    _close(story, status, error)
+    if without:
+        _close(story, status, error)
+    else:
+        _conclude(story, status, error)
 
 
 def end(story: Story, status: str, error: str | None) -> None:

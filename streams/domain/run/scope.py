@@ -33,8 +33,8 @@ def _run(run_id: str, run: Run) -> dict[str, Any]:
         "created_at": _time(run.created_at),
         "full_refresh": run.full_refresh,
         "rerun_of": run.rerun_of,
-        "status": run.closing[0] if run.closing else run.status,
-        "error": run.closing[1] if run.closing else None,
+        "status": run.ending[0] if run.ending else run.status,
+        "error": run.ending[1] if run.ending else None,
     }
 
 

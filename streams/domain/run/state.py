@@ -6,14 +6,15 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from streams.domain.definition import Definition, compact
+from streams.domain.kinds import undone_by
 
 # A step: pending ─▶ queued ─▶ running ─▶ succeeded | failed | timed_out
 #            │         ▲          │
 #            │         └ retrying ◀            cancelled: from any of these five
 #            ├─▶ waiting ─▶ succeeded | failed | timed_out | retrying (the run it called has failed)
 #            ├─▶ mapping ─▶ succeeded | failed (its items are steps of their own)
-#            └─▶ skipped
-STEP_ENDED = frozenset({"succeeded", "failed", "timed_out", "skipped", "cancelled"})
+#            └─▶ skipped        succeeded ─▶ compensated (by a step of its own, when the run does not succeed)
+STEP_ENDED = frozenset({"succeeded", "failed", "timed_out", "skipped", "cancelled", "compensated"})
 FAN_CHARS_MAX = 250_000
 RUN_ENDED = frozenset({"succeeded", "failed", "cancelled", "timed_out"})
 
@@ -97,10 +98,12 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """One run. ``status`` is "" before CreateRun, then queued (nothing claimed yet), running, paused, cancelling, or an end.
+    """One run. ``status`` is "" before CreateRun, then queued (nothing claimed yet), running, paused, cancelling,
+    compensating, or an end.
 
     ``unended`` counts the steps proper that are not at their end, ``unended_last`` the ``finally`` steps; ``closing``
-    (status, error) is how it will end when those are done. ``reruns`` are the latest runs made from this one.
+    (status, error) is how it will end when those are done, ``compensating`` how when what was done is undone: ``done`` are
+    the steps that can be, in the order of their success. ``reruns`` are the latest runs made from this one.
     ``limits`` have let it in, ``waiting_for`` is the one that has not yet. ``signals`` (name, payload) came before a
     step waited for them. ``parent`` is the run whose step this one is; ``depth`` runs are above it.
     """
@@ -126,6 +129,8 @@ class Run:
     unended: int = 0
     unended_last: int = 0
     closing: tuple[str, str | None] | None = None
+    compensating: tuple[str, str | None] | None = None
+    done: tuple[str, ...] = ()
     reruns: tuple[str, ...] = ()
     limits: tuple[str, ...] = ()
     waiting_for: str | None = None
@@ -140,6 +145,11 @@ class Run:
     def ended(self) -> bool:
         """Whether its terminal event has been told."""
         return self.status in RUN_ENDED
+
+    @property
+    def ending(self) -> tuple[str, str | None] | None:
+        """How it will end (status, error), once that is known; None while the steps proper are at work."""
+        return self.closing or self.compensating
 
     @property
     def plan(self) -> Definition:
@@ -161,7 +171,7 @@ class Run:
         if item:
             return self._with_item(self.steps[base], step, int(index[:-1]))
         steps = {**self.steps, step.name: step}
-        if not step.ended or self.steps[step.name].ended:
+        if not step.ended or self.steps[step.name].ended or undone_by(step.name):
             return replace(self, steps=steps)
         if self.plan.steps[step.name].last:
             return replace(self, steps=steps, unended_last=self.unended_last - 1)
@@ -215,8 +225,13 @@ def document(run_id: str, run: Run) -> dict[str, Any]:
         "rerun_of": run.rerun_of,
         "parent": run.parent,
         "waiting_for": run.waiting_for,
-        "steps": [_step_document(run.steps[name]) for name in run.plan.steps],
+        "steps": [_step_document(run.steps[name]) for name in _listed(run)],
     }
+
+
+def _listed(run: Run) -> list[str]:
+    """Return the steps that users see: those of the file, and the compensations once there are any to do."""
+    return [*run.plan.steps, *(name for name in run.steps if undone_by(name))]
 
 
 def _step_document(step: Step) -> dict[str, Any]:

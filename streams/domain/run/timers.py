@@ -7,7 +7,7 @@ from streams.domain.aggregate import Message
 from streams.domain.run import events as happened
 from streams.domain.run.commands import Heartbeat
 from streams.domain.run.evolve import progressed
-from streams.domain.run.progress import Story, fail_attempt, fail_step, fan_on, offer, stop
+from streams.domain.run.progress import Story, end_if_done, fail_attempt, fail_step, fan_on, offer, stop
 from streams.domain.run.state import Run, Step
 from streams.domain.run.timing import LOST_MAX, TIMEOUT_GRACE_MS, WAKE_MS
 from streams.domain.run.waits import silence
@@ -22,7 +22,7 @@ def due(run: Run) -> int | None:
     if not run.exists or run.ended:
         return None
     times = [time for step in run.steps.values() if (time := _step_due(run, step)) is not None]
-    if run.plan.timeout_ms is not None and run.closing is None:
+    if run.plan.timeout_ms is not None and run.ending is None:
         times.append(run.created_at + run.plan.timeout_ms)
     return min(times, default=None)
 
@@ -51,7 +51,7 @@ def tick(story: Story) -> None:
     if run.ended:
         return
     limit_ms = run.plan.timeout_ms
-    if limit_ms is not None and run.closing is None and story.now >= run.created_at + limit_ms:
+    if limit_ms is not None and run.ending is None and story.now >= run.created_at + limit_ms:
         stop(story, "timed_out", f"the run took longer than its timeout of {duration.render(limit_ms)}")
         return
     for name in run.steps:
@@ -66,6 +66,7 @@ def tick(story: Story) -> None:
         else:
             _give_up(story, step)
     fan_on(story)
+    end_if_done(story)
 
 
 def _give_up(story: Story, step: Step) -> None:

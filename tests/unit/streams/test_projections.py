@@ -27,6 +27,7 @@ from streams.domain.pipeline import (
 )
 from streams.domain.run.events import (
     RerunRequested,
+    RunCompensating,
     RunCreated,
     RunEnded,
     RunPaused,
@@ -181,6 +182,20 @@ def test_a_run_is_running_from_its_first_claim() -> None:
     assert (step(row, "write")["status"], step(row, "write")["runner"]) == ("running", "b")
 
 
+def test_what_is_undone_is_shown_as_steps_of_its_own() -> None:
+    """Once there is something to undo: each after what it undoes and the one before it."""
+    names = '["write:compensate","read:compensate"]'
+    row = folded(run.VIEW, "r1", CREATED, RunCompensating("failed", "broken", names, 9))
+    assert (row["status"], row["error"]) == ("compensating", None)
+    assert [(each["name"], each["after"], each["status"]) for each in row["steps"][2:]] == [
+        ("write:compensate", ["write"], "pending"),
+        ("read:compensate", ["read", "write:compensate"], "pending"),
+    ]
+    undone = StepSucceeded("write:compensate", 1, "{}", 0, 0, 0, 0, 10)
+    row = folded(run.VIEW, "r1", CREATED, RunCompensating("failed", "broken", names, 9), undone)
+    assert [each["status"] for each in row["steps"]] == ["pending", "compensated", "succeeded", "pending"]
+
+
 def test_a_retry_shows_its_error_until_the_next_claim() -> None:
     """Attempt and time of the next try are in the step."""
     failed = (
@@ -320,10 +335,10 @@ def test_a_table_is_named_by_its_shape() -> None:
     names = {view.table.name for view in VIEWS}
     assert len(names) == len(VIEWS)
     columns = [column._copy() for column in run.TABLE.columns]
-    same = versioned("run", columns, dict(_INDEXES), revision=6)
+    same = versioned("run", columns, dict(_INDEXES), revision=7)
     assert same.name == run.TABLE.name
     fewer = versioned(
-        "run", [column._copy() for column in list(run.TABLE.columns)[:-1]], dict(_INDEXES), revision=6
+        "run", [column._copy() for column in list(run.TABLE.columns)[:-1]], dict(_INDEXES), revision=7
     )
     revised = versioned("run", [column._copy() for column in run.TABLE.columns], dict(_INDEXES), revision=1)
     assert len({same.name, fewer.name, revised.name}) == 3

@@ -201,6 +201,26 @@ def test_a_run_that_a_step_calls_does_what_the_scenario_says_of_the_step() -> No
     )
 
 
+def test_a_run_that_fails_is_undone_as_the_scenario_says() -> None:
+    """A compensation that fails is a branch of the step that it was to undo."""
+    undo = {"command": {"argv": ["undo"]}, "retry": {"attempts": 2, "initial": "1m", "jitter": "none"}}
+    document = pipeline(command("a", compensate=undo), command("b", "a", compensate=undo), command("c", "b"))
+    came = play(
+        document,
+        steps={"c": "fail", "b:compensate": "fail", "a:compensate": {"fail": {"times": 1}}},
+        expect={
+            "status": "failed",
+            "error": "compensation of b failed",
+            "steps": {"a": "compensated", "b": "succeeded", "b:compensate": "failed"},
+            "attempts": {"a:compensate": 2},
+            "duration": "2m",
+        },
+    )
+    assert came.differences == ()
+    assert taken(document, came, "a")["compensated"] == 1
+    assert taken(document, came, "b")["compensation failed"] == 1
+
+
 def test_people_may_skip_a_step_and_cancel_the_run_and_it_is_tidied_up() -> None:
     """Counts and records of a step are told; signals may come before anybody waits for them."""
     document = pipeline(

@@ -39,6 +39,7 @@ def plays(draw: st.DrawFn) -> tuple[dict[str, Any], dict[str, Any]]:
                 [
                     command(name, timeout="1h", retry={"attempts": 3, "initial": "1m"}),
                     command(name),
+                    command(name, compensate={"command": {"argv": ["undo"]}, "timeout": "1h"}),
                     {"name": name, "wait": {"for": "2d"}},
                     {"name": name, "pipeline": {"name": "other"}, "retry": {"attempts": 2}, "timeout": "3h"},
                     {"name": name, "signal": silence},
@@ -54,6 +55,7 @@ def plays(draw: st.DrawFn) -> tuple[dict[str, Any], dict[str, Any]]:
     if draw(st.booleans()):
         document["spec"]["finally"] = [command("tidy", timeout="1h")]
     run_by = [step["name"] for step in steps if {"command", "map", "pipeline"} & step.keys()]
+    run_by += [f"{step['name']}:compensate" for step in steps if "compensate" in step]
     waiting = [step["name"] for step in steps if "signal" in step]
     asking = [step["name"] for step in steps if "approval" in step]
     scenario: dict[str, Any] = {
@@ -84,7 +86,7 @@ def test_every_run_ends_once_or_says_what_it_waits_for(play: tuple[dict[str, Any
     assert ends == told[-1:] or (not ends and came.waits)
     if ends:
         statuses = {step["status"] for step in came.run["steps"]}
-        assert statuses <= {"succeeded", "failed", "timed_out", "skipped", "cancelled"}
+        assert statuses <= {"succeeded", "failed", "timed_out", "skipped", "cancelled", "compensated"}
         assert {step for step, _ in came.ways} == {"(run)", *plan.steps}
     _orderly(plan, told)
     assert findings(came.events) == []

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from streams.domain.aggregate import Message, Rejected, TaskOffer
+from streams.domain.kinds import undone_by
 from streams.domain.run.commands import (
     ApproveStep,
     CancelRun,
@@ -63,6 +64,8 @@ WAITS: st.SearchStrategy[dict[str, Any]] = st.sampled_from(
     ]
 )
 
+UNDO = st.sampled_from([{}, {"retry": {"attempts": 2, "initial": "1s"}, "timeout": "3s"}])
+
 
 @st.composite
 def creations(draw: st.DrawFn) -> CreateRun:
@@ -78,6 +81,8 @@ def creations(draw: st.DrawFn) -> CreateRun:
             more["retry"] = retry
         if draw(st.booleans()):
             more["timeout"] = draw(st.sampled_from(["3s", "20s"]))
+        if draw(st.booleans()):
+            more["compensate"] = {"command": {"argv": ["undo"]}, **draw(UNDO)}
         steps.append(command(NAMES[index], *after, **more))
     spec: dict[str, Any] = {"timeout": "2m"} if draw(st.booleans()) else {}
     if draw(st.booleans()):
@@ -124,8 +129,11 @@ class RunMachine(RuleBasedStateMachine):
         assert not before.ended, "nothing follows the terminal event"
         match event:
             case StepOffered(step=step) | StepWaiting(step=step) | StepCalled(step=step):
-                plan = self.state.plan.steps[step]
-                assert all(before.steps[name].status in {"succeeded", "skipped"} for name in plan.after)
+                plan = self.state.plan.step(step)
+                assert all(
+                    before.steps[name].status in {"succeeded", "skipped", "compensated"}
+                    for name in plan.after
+                )
                 done = [before.steps[name].skipped != "condition" for name in plan.after]
                 assert any(done) or not done
                 assert not any(before.steps[name].skipped == "failure" for name in plan.after)
@@ -244,8 +252,9 @@ class RunMachine(RuleBasedStateMachine):
         if really == 0 and isinstance(self.ask(CancelRun(now=True)), tuple):
             assert self.state.status == "cancelled"
         elif really == 1 and isinstance(self.ask(CancelRun()), tuple):
-            assert self.state.status in {"cancelled", "cancelling"}
-            proper = [step for step in self.state.steps.values() if not self.state.plan.steps[step.name].last]
+            assert self.state.status in {"cancelled", "cancelling", "compensating"}
+            proper = [step for step in self.state.steps.values() if not self.state.plan.step(step.name).last]
+            proper = [step for step in proper if not undone_by(step.name)]
             assert all(step.ended for step in proper)
 
     @rule(data=st.data(), really=st.integers(0, 4))
@@ -283,9 +292,10 @@ class RunMachine(RuleBasedStateMachine):
         queued = any(step.status in {"queued", "waiting"} for step in self.state.steps.values())
         assert queued or self.state.status == "paused" or AGGREGATE.due(self.state) is not None
         unended = [step.name for step in self.state.steps.values() if not step.ended]
+        assert unended
+        unended = [name for name in unended if not undone_by(name)]
         last = sum(self.state.plan.steps[name].last for name in unended)
         assert (self.state.unended, self.state.unended_last) == (len(unended) - last, last)
-        assert unended
 
     @invariant()
     def holds_its_leases(self) -> None:
