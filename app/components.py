@@ -35,6 +35,7 @@ _BODIES: Mapping[str, type[msgspec.Struct]] = {
     "Note": bodies.NoteBody,
     "Empty": bodies.EmptyBody,
     "Rerun": bodies.RerunBody,
+    "RerunMany": bodies.RerunManyBody,
     "Signal": bodies.SignalBody,
     "SetBookmark": bodies.BookmarkBody,
     "RedriveMany": bodies.RedriveBody,
@@ -308,6 +309,20 @@ _OTHERS: Mapping[str, Schema] = {
         {"command_id": _TEXT, "causation_id": _TEXT, "aggregate": _TEXT, "aggregate_id": _TEXT}
     ),
     "Deed": _DEED,
+    "Reruns": _object(
+        {
+            "items": {
+                "type": "array",
+                "items": _object(
+                    {
+                        "id": _TEXT,
+                        "done": {"type": "boolean"},
+                        **dict.fromkeys(("why_not", "run", "from"), _MAYBE_TEXT),
+                    }
+                ),
+            }
+        }
+    ),
     "Deeds": _object({"items": {"type": "array", "items": _ref("Deed")}}),
     "Live": _object({"status": {"const": "live"}}),
     "Health": _object(

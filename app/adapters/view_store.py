@@ -131,13 +131,20 @@ class ViewStore:
         return await self._page(pipeline.VIEW, [table.c.tenant == tenant, wanted], ("name",), limit, cursor)
 
     async def runs(
-        self, tenant: str, pipeline_name: str | None, status: str | None, limit: int, cursor: str | None
+        self,
+        tenant: str,
+        pipeline_name: str | None,
+        status: str | None,
+        limit: int,
+        cursor: str | None,
+        since: int | None = None,
     ) -> Page:
-        """Return runs, the newest first."""
+        """Return runs, the newest first; ``since``: those created at this time (ms) or later."""
         table = run.TABLE
         where = [table.c.tenant == tenant]
         where += [table.c.pipeline == pipeline_name] if pipeline_name else []
         where += [table.c.status == status] if status else []
+        where += [] if since is None else [table.c.created_at >= since]
         return await self._page(run.VIEW, where, ("created_at", "id"), limit, cursor, newest_first=True)
 
     async def schedules(self, tenant: str, limit: int, cursor: str | None) -> Page:

@@ -2,14 +2,14 @@
 
 import json
 import re
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import click
 
 from app.cli.failure import Failed
+from app.cli.many import EVERYTHING, moment, paced, per_second
 from app.cli.output import is_terminal, say, show_list, show_one
 from app.cli.session import Session, Verb, noun
 from app.errors import EXIT_CONFLICT, EXIT_OK, EXIT_USAGE
@@ -21,8 +21,6 @@ _FIELDS = (
     "redrive_command_id", "redriven_at", "edited", "dropped_by", "dropped_at", "drop_reason",
 )  # fmt: skip
 _PLACE = "TOPIC/PARTITION/OFFSET"
-_PAGE_MAX = 500
-_EVERYTHING = 10_000_000
 _FILTERS = (
     click.option("--cause", help="Only of this cause."),
     click.option("--aggregate", help="Only of this kind (run), or of one aggregate (run/ID)."),
@@ -107,7 +105,7 @@ def redrive(
         _show_sent(session, session.api.call("POST", path, {}, timeout_s=_patience(session)))
         return EXIT_OK
     chosen = _choose(session, records, everything, filters)
-    return _do(session, chosen, "redrive", {"force": force, "dry_run": dry_run}, _per_second(rate))
+    return _do(session, chosen, "redrive", {"force": force, "dry_run": dry_run}, per_second(rate))
 
 
 @quarantine.command(
@@ -150,16 +148,16 @@ def _choose(
     if records:
         return {record: {"id": record} for record in records}
     query = {**_query(filters), "status": "open"}
-    rows = session.api.items("/v1/quarantine", query, _EVERYTHING)
+    rows = session.api.items("/v1/quarantine", query, EVERYTHING)
     return {row["id"]: row for row in reversed(rows)}
 
 
 def _do(
-    session: Session, chosen: Mapping[str, Row], deed: str, body: Mapping[str, Any], per_second: float | None
+    session: Session, chosen: Mapping[str, Row], deed: str, body: Mapping[str, Any], pace: float | None
 ) -> int:
     """Do it a page at a time, at the pace that was asked for, and show what was done and what was not."""
     rows: list[Row] = []
-    for page in _paced([*chosen], None if body["dry_run"] else per_second):
+    for page in paced([*chosen], None if body["dry_run"] else pace):
         request = {**body, "records": page}
         path = f"/v1/quarantine/{deed}"
         answer = session.api.call("POST", path, request, timeout_s=_patience(session)).body
@@ -174,18 +172,6 @@ def _do(
     return EXIT_OK if body["dry_run"] or done == len(rows) else EXIT_CONFLICT
 
 
-def _paced(ids: Sequence[str], per_second: float | None) -> Iterator[list[str]]:
-    """Yield pages of at most a second's worth; waits between them."""
-    size = _PAGE_MAX if per_second is None else max(1, min(_PAGE_MAX, int(per_second)))
-    due = time.monotonic()
-    for begin in range(0, len(ids), size):
-        time.sleep(max(0.0, due - time.monotonic()))
-        page = [*ids[begin : begin + size]]
-        yield page
-        if per_second is not None:
-            due = max(due, time.monotonic() - 1) + len(page) / per_second
-
-
 def _show_sent(session: Session, answer: Any) -> None:
     fields = ("command_id", "causation_id", "aggregate", "aggregate_id")
     show_one(session.output, answer.body, fields, name="command_id")
@@ -193,20 +179,7 @@ def _show_sent(session: Session, answer: Any) -> None:
 
 
 def _query(filters: Mapping[str, str | None]) -> dict[str, Any]:
-    since = filters.get("since")
-    ago = re.fullmatch(r"(\d{1,9})([smhd])", since or "")
-    if ago:
-        since = str(
-            int((time.time() - int(ago[1]) * {"s": 1, "m": 60, "h": 3600, "d": 86400}[ago[2]]) * 1000)
-        )
-    return {**filters, "since": since}
-
-
-def _per_second(rate: str) -> float:
-    found = re.fullmatch(r"(\d{1,6})(?:/(s|m))?", rate.strip())
-    if not found or not int(found[1]):
-        raise Failed(f"{rate!r} is no rate", hint="write it like 20/s or 100/m", exit_code=EXIT_USAGE)
-    return int(found[1]) / {"s": 1, "m": 60}[found[2] or "s"]
+    return {**filters, "since": moment(filters.get("since"))}
 
 
 def _text(name: str) -> str:

@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from app.cli.failure import Failed
+from app.cli.many import moment
 from app.cli.output import is_terminal, say, show_data, show_list, show_one
 from app.cli.session import Session, Verb, noun
 from app.errors import EXIT_USAGE
@@ -53,11 +54,13 @@ def start(
 @run.command("list", cls=Verb, example="flexcore run list --pipeline copy --status failed")
 @click.option("--pipeline", help="Only of this pipeline.")
 @click.option("--status", help="Only in this status.")
+@click.option("--since", help="Only from this time on, or not older than 30m, 2h, 7d.")
 @click.option("--limit", default=50, help="At most so many.", type=click.IntRange(1))
 @click.pass_obj
-def list_(session: Session, pipeline: str | None, status: str | None, limit: int) -> None:
+def list_(session: Session, pipeline: str | None, status: str | None, since: str | None, limit: int) -> None:
     """List runs, the newest first."""
-    items = session.api.items("/v1/runs", {"pipeline": pipeline, "status": status}, limit)
+    query = {"pipeline": pipeline, "status": status, "since": moment(since)}
+    items = session.api.items("/v1/runs", query, limit)
     wide = ("started_at", "ended_at", "trigger", "rerun_of", "error")
     show_list(session.output, items, ("id", "pipeline", "status", "created_at"), wide, name="id")
 
@@ -108,15 +111,30 @@ def resume(session: Session, run_id: str) -> None:
     _show_run(session, session.api.write("POST", f"/v1/runs/{run_id}/resume", {}).body)
 
 
-@run.command("rerun", cls=Verb, example="flexcore run rerun 5e0f… --from update-directory --watch")
-@click.argument("run_id")
+@run.command(
+    "rerun", cls=Verb,
+    example="flexcore run rerun 5e0f… --from update-directory --watch\n"
+    "flexcore run rerun --pipeline copy --status failed --since 24h --from-failed --dry-run",
+)  # fmt: skip
+@click.argument("run_id", required=False)
+@click.option("--pipeline", help="Only of this pipeline.")
+@click.option("--status", help="Only in this status.")
+@click.option("--since", help="Only from this time on, or not older than 30m, 2h, 7d.")
 @click.option("--from", "from_step", help="Keep the results of the steps before this one.", metavar="STEP")
-@click.option("--watch", is_flag=True, help="Stay until the new run has ended.")
+@click.option("--from-failed", is_flag=True, help="Of many: each from its first step that failed.")
+@click.option("--dry-run", is_flag=True, help="Of many: only show what would go, and what would not.")
+@click.option("--rate", default="20/s", help="Of many: at most so many in a second or minute.", metavar="N/s")
+@click.option("--watch", is_flag=True, help="Of one: stay until the new run has ended.")
 @click.pass_obj
-def rerun(session: Session, run_id: str, from_step: str | None, watch: bool) -> int:
-    """Make a new run of an ended one, whole or from a step."""
-    again = session.api.write("POST", f"/v1/runs/{run_id}/rerun", {"from": from_step}).body
-    return _shown(session, again, watch)
+def rerun(session: Session, /, **options: Any) -> int:
+    """Make a new run of an ended one, whole or from a step; or of all that pass the filters, the oldest first, each once."""
+    from app.cli.reruns import FILTERS, rerun_many
+
+    run_id = options["run_id"]
+    if run_id is None or any(options[name] for name in (*FILTERS, "from_failed", "dry_run")):
+        return rerun_many(session, options)
+    again = session.api.write("POST", f"/v1/runs/{run_id}/rerun", {"from": options["from_step"]}).body
+    return _shown(session, again, options["watch"])
 
 
 @run.command(

@@ -49,6 +49,15 @@ class RerunBody(msgspec.Struct, forbid_unknown_fields=True, rename={"from_step":
     from_step: str | None = None
 
 
+class RerunManyBody(msgspec.Struct, forbid_unknown_fields=True, rename={"from_step": "from"}):
+    """Which runs, by id. ``from_failed``: each from its first step that failed. ``dry_run``: only say what would be done."""
+
+    runs: list[str]
+    from_step: str | None = None
+    from_failed: bool = False
+    dry_run: bool = False
+
+
 class SignalBody(msgspec.Struct, forbid_unknown_fields=True):
     """What has happened; ``payload`` becomes the output of the step that waits for it."""
 

@@ -5,6 +5,7 @@ from app.commands.bookmarks import BookmarkCommands
 from app.commands.commands import AnyCommand
 from app.commands.pipelines import PipelineCommands
 from app.commands.quarantine import QuarantineCommands
+from app.commands.reruns import RerunCommands
 from app.commands.runs import RunCommands
 from app.commands.schedules import ScheduleCommands
 from app.commands.submit import Submitter
@@ -19,6 +20,7 @@ def write_routes(needs: WriteDependencies) -> tuple[Route, ...]:
     return (
         *PipelineCommands(needs, submitter).routes(),
         *RunCommands(needs, submitter).routes(),
+        *RerunCommands(needs).routes(),
         *ScheduleCommands(needs, submitter).routes(),
         *AlertCommands(needs, submitter).routes(),
         *BookmarkCommands(needs, submitter).routes(),

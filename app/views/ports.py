@@ -60,9 +60,15 @@ class ViewReader(Protocol):
         """Return pipelines by name; deleted ones only when that status is asked for."""
 
     async def runs(
-        self, tenant: str, pipeline_name: str | None, status: str | None, limit: int, cursor: str | None
+        self,
+        tenant: str,
+        pipeline_name: str | None,
+        status: str | None,
+        limit: int,
+        cursor: str | None,
+        since: int | None = None,
     ) -> Page:
-        """Return runs, the newest first."""
+        """Return runs, the newest first; ``since``: those created at this time (ms) or later."""
 
     async def schedules(self, tenant: str, limit: int, cursor: str | None) -> Page:
         """Return schedules by pipeline."""

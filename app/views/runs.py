@@ -8,7 +8,7 @@ from app.errors import not_found
 from app.ports import Row
 from app.routes import Query, Route
 from app.security import principal
-from app.views.answers import FRESHNESS, LIMIT_MAX, LISTING, complete, fresh, listing, many, one
+from app.views.answers import FRESHNESS, LIMIT_MAX, LISTING, complete, fresh, listing, many, moment, one
 from app.views.lineage import lineage
 from app.views.owner import OwnerReads
 from app.views.ports import ViewDependencies
@@ -25,7 +25,8 @@ class RunViews:
 
     def routes(self) -> tuple[Route, ...]:
         """Return the routes of this noun."""
-        wanted = (Query("pipeline", "Only of this pipeline"), Query("status", "Only in this status"))
+        wanted = (Query("pipeline", "Only of this pipeline"), Query("status", "Only in this status"),
+                  Query("since", "Not before this time: RFC 3339, or ms since the epoch"))  # fmt: skip
         path = "/v1/runs/{id}"
         return (
             Route(
@@ -64,7 +65,8 @@ class RunViews:
         limit, cursor = listing(request)
         await fresh(request, self._needs, "run")
         pipeline, status = request.query.get("pipeline"), request.query.get("status")
-        page = await self._needs.store.runs(principal(request).tenant, pipeline, status, limit, cursor)
+        since = moment(request, "since")
+        page = await self._needs.store.runs(principal(request).tenant, pipeline, status, limit, cursor, since)
         await complete(request, self._needs, "run")
         return many(request, page)
 

@@ -1,5 +1,6 @@
 """Runs over HTTP against a real node: steps are carried out, and whatever goes wrong with them is told and mended."""
 
+import json
 import re
 import sys
 import time
@@ -144,6 +145,24 @@ def test_a_rerun_from_a_step_keeps_what_was_before_it(node: NodeProcess, tmp_pat
     assert (second["status"], second["rerun_of"]) == ("succeeded", first["id"])
     assert second["steps"][0]["reused"]
     assert diary.read_text() == "extracted\n"
+
+    cure.unlink()
+    broken = [node.ended(node.run("repair"))["id"] for _ in range(2)]
+    cure.touch()
+    many = ("run", "rerun", "--pipeline", "repair", "--status", "failed", "--since", "1h", "--from-failed")
+    # The first one was run again by its id; whoever asks for many is not told so.
+    would = json.loads(node.cli(*many, "--dry-run", "-o", "json"))
+    assert [(row["id"], row["from"], row["run"]) for row in would] == [
+        (run, "load", None) for run in (first["id"], *broken)
+    ]
+    made = json.loads(node.cli(*many, "-o", "json"))
+    # New runs follow by commands of their own: they are there a moment later.
+    paths = [f"/v1/runs/{row['run']}" for row in made]
+    eventually(lambda: {node.call("GET", path).status for path in paths} == {200}, 20, node.log)
+    assert {node.ended(row["run"])["status"] for row in made} == {"succeeded"}
+    assert "3 not" in node.cli(*many, code=4)
+    assert len(node.ok("GET", "/v1/runs?pipeline=repair")["items"]) == 7
+    assert diary.read_text() == "extracted\n" * 3
 
 
 def test_a_paused_run_offers_nothing_further(node: NodeProcess, tmp_path: Path) -> None:

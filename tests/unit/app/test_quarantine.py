@@ -8,7 +8,7 @@ import pytest
 from app.adapters.memory import MemoryQuarantine
 from app.adapters.quarantine import bounded, redrive_id
 from app.cli.failure import Failed
-from app.cli.quarantine import _paced, _per_second, _query
+from app.cli.many import moment, paced, per_second
 from app.ports import Edit, Row
 from streams.projections.quarantine import TABLE
 from tests.support.described import assert_described
@@ -147,14 +147,14 @@ def test_large_records_go_a_few_at_a_time() -> None:
 def test_pages_keep_the_pace() -> None:
     """At most a second's worth goes at once, and no faster on the whole."""
     began = time.monotonic()
-    pages = [*_paced([str(number) for number in range(45)], 100)]
+    pages = [*paced([str(number) for number in range(45)], 100)]
     assert [len(page) for page in pages] == [45]
-    pages = [*_paced([str(number) for number in range(5)], 20 / 1.0)]
-    assert [len(page) for page in _paced(["a"] * 1200, None)] == [500, 500, 200]
+    pages = [*paced([str(number) for number in range(5)], 20 / 1.0)]
+    assert [len(page) for page in paced(["a"] * 1200, None)] == [500, 500, 200]
     assert time.monotonic() - began < 0.5
-    assert [len(page) for page in _paced(["a", "b", "c"], _per_second("1200/m"))] == [3]
+    assert [len(page) for page in paced(["a", "b", "c"], per_second("1200/m"))] == [3]
     began = time.monotonic()
-    assert [len(page) for page in _paced(["a"] * 3, 10 / 4)] == [2, 1]
+    assert [len(page) for page in paced(["a"] * 3, 10 / 4)] == [2, 1]
     assert 0.75 <= time.monotonic() - began < 2
 
 
@@ -162,11 +162,11 @@ def test_pages_keep_the_pace() -> None:
 def test_a_wrong_rate_is_told(rate: str) -> None:
     """With an example."""
     with pytest.raises(Failed, match="is no rate"):
-        _per_second(rate)
+        per_second(rate)
 
 
 def test_since_may_be_an_age() -> None:
     """Or a time, which the API reads."""
-    age = int(_query({"since": "2h"})["since"])
+    age = int(moment("2h") or 0)
     assert abs(age - (time.time() - 7200) * 1000) < 5000
-    assert _query({"since": "2026-01-01T00:00:00Z"})["since"] == "2026-01-01T00:00:00Z"
+    assert moment("2026-01-01T00:00:00Z") == "2026-01-01T00:00:00Z"
