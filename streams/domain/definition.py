@@ -134,7 +134,7 @@ def _check(text: str, check_schedule: ScheduleCheck, language: Language | None) 
     return tuple(problems(document, check_schedule, language))
 
 
-@lru_cache(_CACHED_MAX)
+@lru_cache(4 * _CACHED_MAX)  # every decision on a run asks
 def _parse(text: str) -> Definition:
     document = json.loads(text)
     spec = document["spec"]

@@ -27,7 +27,7 @@ _STATES_MIN = 256
 _CHUNK_IDS = 2048  # noted in memory at one go: some 3 ms
 _BYTES_MAX = 1 << 20
 _RECORD_BYTES_MAX = 3 << 20
-_TAIL_PER_STATE = 8
+_TAIL_PER_STATE = 3
 _EXPIRED_MAX = 1000
 # Longer than a command may come back, shorter than the outcomes are there.
 _CHUNK_AGE_MAX_MS = COMMANDS_RETENTION_MS + 43_200_000

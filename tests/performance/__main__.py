@@ -21,9 +21,10 @@ from tests.performance.load import Work
 from tests.performance.session import Session
 from tests.performance.targets import targets
 
-_MODES = ("drain", "breakdown", "paced", "kill", "recovery", "growth")
+_MODES = ("drain", "breakdown", "paced", "kill", "recovery", "growth", "runs")
 _ASKED_FOR = ("soak",)  # only when it is named
 _SHORT = {"commands": 60_000, "rounds": 1, "seconds": 5.0, "rates": "200,1000,5000"}
+_RUN_COUNTS = (100_000, 4_000)
 _REFERENCE = {
     "commands": 600_000, "rounds": 5, "seconds": 10.0, "rates": "200,1000,2000,5000,10000,20000,40000"
 }  # fmt: skip
@@ -80,7 +81,9 @@ def main() -> int:
     with broker(told.kafka) as bootstrap:
         base = Work(bootstrap, "", told.commands)
         rates = [float(rate) for rate in told.rates.split(",")]
-        session = Session(base, contestants, told.rounds, rates, told.seconds, told.rate, told.minutes)
+        session = Session(
+            base, contestants, told.rounds, rates, told.seconds, told.rate, told.minutes, _RUN_COUNTS
+        )
         what = (
             f"{base.commands:,} commands, {base.shards} partitions, {base.aggregates:,} aggregates, {told.rounds} rounds in"
             f" turns, {told.seconds:g} s at each rate."

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from deploy.local.paths import cache_dir
-from tests.performance.environments import Unavailable, kafka_streams_jars, quix_python
+from tests.performance.environments import Unavailable, kafka_streams_jars, peer_python
 from tests.performance.load import Work
 
 _ROOT = Path(__file__).parents[2]
@@ -135,4 +135,4 @@ class Running:
 
 
 def _python(contestant: Contestant) -> str:
-    return str(quix_python(cache_dir())) if contestant.name == "quix" else sys.executable
+    return str(peer_python("quix", cache_dir())) if contestant.name == "quix" else sys.executable

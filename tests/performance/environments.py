@@ -8,7 +8,6 @@ import venv
 from pathlib import Path
 
 _HERE = Path(__file__).parent
-_QUIX = _HERE / "quix-requirements.txt"
 _JAVA = _HERE / "java"
 _BUILD_TIMEOUT_S = 900
 
@@ -17,19 +16,21 @@ class Unavailable(Exception):
     """A peer cannot take part; the message says why."""
 
 
-def quix_python(cache: Path) -> Path:
-    """Return the interpreter of Quix's own environment; makes it if need be, which blocks. Raises Unavailable."""
-    pins = _QUIX.read_text(encoding="utf-8")
-    name = f"quix-{_digest(pins.encode())}-{sys.version_info.major}.{sys.version_info.minor}"
-    folder = cache / "bench" / name
+def peer_python(peer: str, cache: Path) -> Path:
+    """Return the interpreter of a peer's own environment, made from ``<peer>-requirements.txt`` if need be, which blocks.
+    Raises Unavailable.
+    """
+    pins = _HERE / f"{peer}-requirements.txt"
+    version = f"{sys.version_info.major}.{sys.version_info.minor}"
+    folder = cache / "bench" / f"{peer}-{_digest(pins.read_bytes())}-{version}"
     python = folder / "bin" / "python"
     if not (folder / "made").exists():
-        _say("installing Quix Streams into an environment of its own")
+        _say(f"installing {peer} into an environment of its own")
         shutil.rmtree(folder, ignore_errors=True)
         venv.create(folder, with_pip=True)
         _run(
-            [python, "-m", "pip", "install", "--quiet", "--no-deps", "-r", _QUIX],
-            "pip could not install Quix",
+            [python, "-m", "pip", "install", "--quiet", "--no-deps", "-r", pins],
+            f"pip could not install {peer}",
         )
         (folder / "made").touch()
     return python

@@ -112,6 +112,7 @@ def _others(results: dict[str, Any]) -> Iterator[str]:
     ]
     head = ["rate", "commands", "resident MB at the end", "MB per hour", "MB per million commands", "backlog"]
     yield from _table("Soak: how memory and backlog grew in the second half", head, rows)
+    yield from _runs(results.get("runs", {}))
     growth = results.get("growth", {})
     rows = [
         f"| {name} | {_spread(found['cpu_us'], 1)} | {_spread(found['warm'])} | {_spread(found['per_transaction'])} |"
@@ -123,6 +124,34 @@ def _others(results: dict[str, Any]) -> Iterator[str]:
     if "plain" in growth and (each := bytes_per_aggregate(growth)):
         yield ""
         yield f"Memory per idle aggregate: {_spread(each)} bytes."
+
+
+def _runs(runs: dict[str, Any]) -> Iterator[str]:
+    rows = [
+        f"| {title} | {_spread(found['runs_per_s'], 1)} | {_spread(found['chain_s'], 2)} |"
+        f" {_spread(found.get('map_s', []), 2)} | {_spread(found.get('timer_late_p99_ms', []))} |"
+        for title, found in runs.items()
+    ]
+    head = [
+        "engine",
+        "one-step runs/s",
+        "s for 40 steps in a row",
+        "s for a map of 1,000",
+        "timers late, p99 ms",
+    ]
+    yield from _table(
+        "Runs: steps do nothing; ours are claimed and ended over Kafka, Prefect's in the flow's process",
+        head,
+        rows,
+    )
+    rows = [
+        f"| {_spread(found['sleeping'])} | {_spread(found['sleeping_made_per_s'])} | {_spread(found['sleeping_mb'])} |"
+        f" {_spread(found['load_s'], 1)} | {_spread(found['restored_per_s'])} | {_spread(found['restore_s'], 1)} |"
+        for found in runs.values()
+        if "sleeping" in found
+    ]
+    head = ["sleeping runs", "made/s", "MB", "s to load after kill -9", "runs/s", "s from the start to ready"]
+    yield from _table("Sleeping runs", head, rows)
 
 
 def _list(title: str, lines: list[str]) -> Iterator[str]:

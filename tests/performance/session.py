@@ -12,11 +12,14 @@ from typing import Any
 
 from tests.performance.contestants import OURS, Contestant
 from tests.performance.drain import drain
+from tests.performance.environments import Unavailable
 from tests.performance.growth import one, touched, two, variants
 from tests.performance.killed import kill
 from tests.performance.load import Work, drop_topics, make_topics, produce
 from tests.performance.paced import staircase
 from tests.performance.recovery import recover
+from tests.performance.runs import peer
+from tests.performance.runs.measures import Runs, told
 from tests.performance.soak import soak
 from tests.performance.truth import Found
 
@@ -25,7 +28,7 @@ TWO = "two processes"
 
 class Session:
     """``base`` says where and how much; ``rounds`` how often; ``rates`` and ``seconds`` how commands are paced; ``rate`` and
-    ``minutes`` are those of a soak.
+    ``minutes`` are those of a soak; ``run_counts`` are sleeping and one-step runs.
     """
 
     def __init__(
@@ -37,6 +40,7 @@ class Session:
         seconds: float,
         rate: float,
         minutes: float,
+        run_counts: tuple[int, int],
     ) -> None:
         self._base = base
         self._contestants = contestants
@@ -45,6 +49,7 @@ class Session:
         self._seconds = seconds
         self._rate = rate
         self._minutes = minutes
+        self._run_counts = run_counts
         self.results: dict[str, Any] = {}
         self.problems: list[str] = []
         self.observed: list[str] = []
@@ -100,6 +105,13 @@ class Session:
         """We take one rate for a long time."""
         work = self._fresh(int(60 * self._minutes * self._rate), 1)
         self._alone(OURS, "soak", 1, work, self._soaked, loaded=False)
+
+    def runs(self) -> None:
+        """Our engine and runner carry out pipelines; Prefect does what it can of the same."""
+        for number in range(1, self._rounds + 1):
+            ours = Runs(self._base.bootstrap, _prefix(), *self._run_counts)
+            self._noted("runs", OURS.title, number, ours.measure, told)
+            self._noted("runs", "Prefect", number, peer.measure, str)
 
     # ---------------------------------------------------------------- one run: measure, collect, say in a line
     def _drained(self, contestant: Contestant, work: Work) -> tuple[Found, str]:
@@ -196,6 +208,26 @@ class Session:
             produce(work)
         self._guard(contestant, mode, number, partial(run, work))
         drop_topics(work)
+
+    def _noted(
+        self,
+        mode: str,
+        title: str,
+        number: int,
+        measure: Callable[[], dict[str, Any]],
+        line: Callable[[dict[str, Any]], str],
+    ) -> None:
+        """Collect figures that are no drain's."""
+        where = f"{mode}, round {number}, {title}"
+        try:
+            figures = measure()
+        except (RuntimeError, Unavailable) as error:
+            (self.problems if title == OURS.title else self.observed).append(f"{where}: {error}")
+            print(f"  {where}: FAILED: {error}", flush=True)
+            return
+        for name, value in figures.items():
+            self._into(mode, title).setdefault(name, []).extend(value if isinstance(value, list) else [value])
+        print(f"  {where}: {line(figures)}", flush=True)
 
     def _guard(
         self, contestant: Contestant, mode: str, number: int, run: Callable[[], tuple[Found, str]]

@@ -35,7 +35,12 @@ class Target:
 
 def targets(results: dict[str, Any]) -> list[Target]:
     """Return the targets whose figures are there."""
-    return [*_drain(results.get("drain", {})), *_paced(results.get("paced", {})), *_growth(results)]
+    return [
+        *_drain(results.get("drain", {})),
+        *_paced(results.get("paced", {})),
+        *_growth(results),
+        *_runs(results),
+    ]
 
 
 def _drain(drain: dict[str, Any]) -> Iterator[Target]:
@@ -98,3 +103,14 @@ def _growth(results: dict[str, Any]) -> Iterator[Target]:
             yield Target("bytes per idle aggregate", median(each), 1000, most=True)
     if cold := results.get("recovery", {}).get(_OURS, {}).get("cold"):
         yield Target("recovery cold, events/s and core", median(cold["events_per_core_s"]), 100_000)
+
+
+def _runs(results: dict[str, Any]) -> Iterator[Target]:
+    if (found := results.get("runs", {}).get(_OURS)) is None:
+        return
+    yield Target("one-step runs/s", median(found["runs_per_s"]), 200)
+    yield Target("seconds for 40 steps in a row", median(found["chain_s"]), 2.0, most=True)
+    yield Target("seconds for a map of 1,000", median(found["map_s"]), 5.0, most=True)
+    yield Target("timers late, p99 ms at 200/s", median(found["timer_late_p99_ms"]), 150, most=True)
+    yield Target("MB for 100,000 sleeping runs", median(found["sleeping_mb"]), 600, most=True)
+    yield Target("runs restored/s", median(found["restored_per_s"]), 20_000)

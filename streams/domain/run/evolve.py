@@ -143,7 +143,6 @@ def _created(event: happened.RunCreated) -> Run:
     return Run(
         status="queued",
         pipeline=event.pipeline,
-        definition=definition,
         definition_text=event.definition,
         definition_hash=event.definition_hash,
         input=event.input,

@@ -110,7 +110,6 @@ class Run:
 
     status: str = ""
     pipeline: str = ""
-    definition: Definition | None = None
     definition_text: str = ""
     definition_hash: str = ""
     input: str = "{}"
@@ -153,9 +152,8 @@ class Run:
 
     @property
     def plan(self) -> Definition:
-        """The pinned definition of a run that exists."""
-        assert self.definition is not None
-        return self.definition
+        """The pinned definition of a run that exists; runs with the same text share it."""
+        return Definition.parse(self.definition_text)
 
     def step(self, name: str) -> Step:
         """Return a step of the file, or an item of a map step, which need not have begun."""
