@@ -101,6 +101,11 @@ class Saved:
     asked: bool = False
     stuck: bool = False
 
+    @property
+    def sweeping(self) -> bool:
+        """Tell whether a sweep is under way or may begin."""
+        return self.sweep is not None or self.cut is not None
+
     def restart(self) -> None:
         """Drop a sweep under way: the transaction that went on with it may have been aborted."""
         self.sweep = self.cut = None

@@ -61,7 +61,7 @@ class Snapshots:
         """
         piece, saved = part.slice, part.slice.saved
         codec = self._states()[piece.aggregate.name]
-        if codec is None or (saved.sweep is None and saved.cut is None):
+        if codec is None or not saved.sweeping:
             return
         sweep = saved.sweep = saved.sweep or _begin(piece)
         topic, written = self._topics.snapshots(piece.aggregate.name), Written()
@@ -79,7 +79,8 @@ class Snapshots:
         """Note what a committed and merged transaction wrote; begin a sweep if the tail is long."""
         piece, saved, written = part.slice, part.slice.saved, part.written
         if written is None:
-            if not (saved.sweep or saved.cut or saved.asked or saved.stuck) and self._is_long(piece):
+            idle = not (saved.sweeping or saved.asked or saved.stuck)
+            if idle and self._is_long(piece) and self._states()[piece.aggregate.name] is not None:
                 self._ask(piece)
             return
         saved.dirty.difference_update(written.states)

@@ -103,6 +103,8 @@ def take(
             chunk.records.append((work.part(shard, piece), taken))
         if piece.trail.due(now_ms) and not (work.before and work.before.vouches(piece)):
             work.part(shard, piece)  # its checkpoint is written even if nothing else is
+        if piece.saved.sweeping and work.before is None:
+            work.part(shard, piece)  # its sweep comes to its end even if nothing else does
         if not piece.pending and piece.aggregate.tick is not None and not rests:
             _timers(work, chunk, shard, piece, now_ms)
     return chunk

@@ -113,6 +113,22 @@ def test_a_shard_that_is_loading_is_left_alone() -> None:
     assert not work
 
 
+def test_a_sweep_comes_to_its_end_when_nothing_else_happens() -> None:
+    """One transaction after the other, and never two of them side by side."""
+    piece = Slice(_TIMED, 0)
+    shard = Shard(0, {"account": piece}, "ready")
+    quiet = Work()
+    take(quiet, [shard], 0, 10, 1 << 20, {})
+    assert not quiet
+    piece.saved.cut = (7, 7)
+    flight = Work()
+    take(flight, [shard], 0, 10, 1 << 20, {})
+    assert list(flight.parts) == [("account", 0)]
+    work = Work(flight)
+    take(work, [shard], 0, 10, 1 << 20, {})
+    assert not work
+
+
 def _metadata(generation: int, member: str) -> Membership:
     parts = struct.pack("=i", generation) + b"group\0" + member.encode() + b"\0\1"
     return Membership(b"CGMDv2:" + parts)
