@@ -41,7 +41,13 @@ class LiveProgress:
             shown: Mapping[str, Any] = self._memory.shown({one: steps[one] for one in names if one in steps})
             return shown
         deadline = asyncio.get_running_loop().time() + _PATIENCE_S
-        reply = await self._owner.ask(request, "run", run_id, f"/v1/aggregates/run/{run_id}", deadline)
+        try:
+            async with asyncio.timeout_at(deadline):
+                reply = await self._owner.ask(
+                    request, "run", run_id, f"/v1/aggregates/run/{run_id}", deadline
+                )
+        except TimeoutError:
+            return {}
         if reply is None or reply.status != web.HTTPOk.status_code:
             return {}
         found: Mapping[str, Any] = orjson.loads(reply.body)["state"]["steps"]
