@@ -28,7 +28,7 @@ class LiveProgress:
         Takes at most 0.3 s, when the owner does not answer.
         """
         working = [step["name"] for step in row["steps"] if step["status"] == "running"]
-        if not working:
+        if not working or row["ended_at"] is not None:
             return row
         known = await self._known(request, row["id"], working)
         steps = [_advanced(step, known.get(step["name"])) for step in row["steps"]]
