@@ -208,7 +208,7 @@ def run_at_work() -> tuple[Row, Held]:
     steps[2]["status"] = "succeeded"
     newest = {**told, "records_out": 7, "percent": 40.0, "progress": "page 2"}
     known = {"pull": newest, "again": {**newest, "attempt": 3}, "done": newest}
-    return {"id": "r-1", "steps": steps}, Held(4, 17, False, SimpleNamespace(steps=known))
+    return {"id": "r-1", "ended_at": None, "steps": steps}, Held(4, 17, False, SimpleNamespace(steps=known))
 
 
 @pytest.mark.parametrize("own", [True, False])
