@@ -29,8 +29,9 @@ class ConfigError(Exception):
 
 
 # What every Kafka client here has unless FLEXCORE_KAFKA_… says otherwise. librdkafka's own 10 s would keep a shard
-# waiting for that long after a link that was broken for a moment works again.
-KAFKA_DEFAULTS = {"reconnect.backoff.max.ms": "1000"}
+# waiting for that long after a link that was broken for a moment works again. And one that heard of a leader from before a
+# broker's restart would ask by that until it looks again, after five minutes.
+KAFKA_DEFAULTS = {"reconnect.backoff.max.ms": "1000", "topic.metadata.refresh.interval.ms": "10000"}
 
 
 @dataclass(frozen=True, slots=True)

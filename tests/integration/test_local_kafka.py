@@ -37,7 +37,9 @@ def _write(bootstrap: str, topic: str, value: bytes) -> None:
 
 def _read(bootstrap: str, topic: str) -> list[bytes | None]:
     settings = {"bootstrap.servers": bootstrap, "group.id": topic, "auto.offset.reset": "earliest"}
-    consumer = Consumer({**settings, "isolation.level": "read_committed", "log_level": 0})
+    # It may hear of the leader from before the restart, and then asks by that until it looks again: stock, for minutes.
+    settings |= {"isolation.level": "read_committed", "topic.metadata.refresh.interval.ms": "1000"}
+    consumer = Consumer({**settings, "log_level": 0})
     # Assigned, not subscribed: after kill -9 the group's coordinator comes back much later than the records.
     # The topics come back a moment after the broker does.
     quiet_until = time.monotonic() + 60
