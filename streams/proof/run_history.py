@@ -10,8 +10,8 @@ from typing import Any, ClassVar
 
 from streams.domain.definition import Definition, StepDefinition
 from streams.domain.kinds import undone_by
-from streams.domain.run.timing import LEASE_MS, LOST_MAX
-from streams.proof.step_history import ENDED, MOVING, See, StepHistory, Undoing, longest_ms
+from streams.proof.attempt_history import Attempts
+from streams.proof.step_history import ENDED, MOVING, Limits, See, StepHistory, Undoing
 
 
 class Unjudgeable(ValueError):
@@ -24,7 +24,6 @@ class RunHistory:
     def __init__(self, version: int, body: Mapping[str, Any], see: See) -> None:
         """Begin with ``RunCreated``. Raises :class:`Unjudgeable` for a definition that cannot be read."""
         self.version = version
-        self.asked: set[str] = set()
         self._see = see
         text = body["definition"]
         see("I14", body["definition_hash"] == sha256(text.encode()).hexdigest(),
@@ -37,12 +36,17 @@ class RunHistory:
         self._created_at: int = body["at"]
         self._steps = {name: StepHistory() for name in self._plan.steps}
         self._items: dict[str, StepHistory] = {}
-        self._granted: set[str] = set()
-        self._awaited: str | None = None
         self._signals: set[str] = set()
         self._paused = False
         self._closing: str | None = None
         self._undoing = Undoing(self._plan, see)
+        self._attempts = Attempts(self._plan, see)
+        self._limits = Limits(self._plan, see)
+
+    @property
+    def asked(self) -> set[str]:
+        """The limits that were asked to let it in."""
+        return self._limits.asked
 
     def take(self, kind: str, body: Mapping[str, Any]) -> None:
         """Judge the next event, then believe it. Raises :class:`Unjudgeable`."""
@@ -71,7 +75,7 @@ class RunHistory:
 
     def stuck(self) -> str | None:
         """Return what is wrong with a run that goes on when nothing of it is on its way; None when something is."""
-        if self._awaited is not None or self._paused:
+        if self._limits.awaited is not None or self._paused:
             return None
         steps = {**self._steps, **self._items, **self._undoing.steps}
         if dropped := [name for name, step in steps.items() if step.status == "queued" and step.again]:
@@ -85,7 +89,7 @@ class RunHistory:
     def _starts(self, name: str, verb: str) -> None:
         plan = self._plan.steps[name.partition("[")[0]]
         self._goes(name, verb)
-        missing = sorted(self._plan.limits.keys() - self._granted)
+        missing = self._limits.missing
         self._see("I8", not missing, lambda: f"{name} {verb} before limit {missing[0]} let the run in")
         if self._closing != "cancelled" or plan.last:
             self._see("I3", plan.last == (self._closing is not None),
@@ -154,11 +158,6 @@ class RunHistory:
         step.status, step.attempt, step.due = "waiting", attempt, body["until"]
         step.child, step.returned = body["run_id"], ""
 
-    def _returned(self, body: Mapping[str, Any], name: str, step: StepHistory) -> None:
-        self._see("I7", step.status == "waiting" and step.child == body["run_id"] and not step.returned,
-                  lambda: f"{name} is {step.status}, and does not wait for run {body['run_id']}")  # fmt: skip
-        step.returned = body["status"]
-
     def _mapped(self, body: Mapping[str, Any], name: str, step: StepHistory) -> None:
         self._pending(name, step, "was mapped")
         step.status, step.total = "mapping", body["total"]
@@ -177,37 +176,6 @@ class RunHistory:
         step.status, step.attempt, step.due = "running", attempt, None
         step.runner, step.claimed_at = body["runner"], body["at"]
 
-    def _holds(self, body: Mapping[str, Any], name: str, step: StepHistory, what: str) -> None:
-        attempt = body["attempt"]
-        self._see("I7", step.status == "running" and attempt == step.attempt,
-                  lambda: f"{what} of attempt {attempt} of {name} counts, but attempt {step.attempt} is {step.status}")  # fmt: skip
-
-    def _lost(self, body: Mapping[str, Any], name: str, step: StepHistory) -> None:
-        self._holds(body, name, step, "the loss")
-        held_ms = body["at"] - step.claimed_at
-        self._see(
-            "I9", held_ms >= LEASE_MS, lambda: f"the lease of {name} ended {LEASE_MS - held_ms} ms early"
-        )
-        step.lost += 1
-        self._see("I7", step.lost <= LOST_MAX,
-                  lambda: f"{name} was lost {step.lost} times, more than {LOST_MAX}")  # fmt: skip
-        step.status, step.due = "retrying", body["at"]
-
-    def _retry(self, body: Mapping[str, Any], name: str, step: StepHistory) -> None:
-        if step.status == "waiting" and step.child:
-            self._child_failed(body["at"], name, step)
-        else:
-            self._holds(body, name, step, "the failure")
-        retry = self._plan.step(name).retry
-        step.failures += 1
-        self._see("I7", step.failures < retry.attempts,
-                  lambda: f"{name} is tried again after {step.failures} failures of {retry.attempts} attempts")  # fmt: skip
-        pause_ms, longest = body["retry_at"] - body["at"], longest_ms(retry, step.failures)
-        shortest = longest if retry.jitter == "none" else 1
-        self._see("I9", shortest - 1 <= pause_ms <= longest + 1,  # fractions of a millisecond may be rounded
-                  lambda: f"{name} waits {pause_ms} ms for its next attempt, not {shortest} to {longest}")  # fmt: skip
-        step.status, step.due = "retrying", body["retry_at"]
-
     # ---------------------------------------------------------------- ends
     def _succeeded(self, body: Mapping[str, Any], name: str, step: StepHistory) -> None:
         plan = self._plan.step(name)
@@ -225,17 +193,9 @@ class RunHistory:
         elif plan.kind == "switch" and step.status == "pending":
             self._starts(name, "chose")
         else:
-            self._holds(body, name, step, "the success")
+            self._attempts.holds(body, name, step, "the success")
         self._undoing.succeeded(name, reused=body.get("reused", False))
         self._end(name, step, "succeeded")
-
-    def _child_failed(self, at: int, name: str, step: StepHistory) -> None:
-        if step.returned:
-            self._see(
-                "I7", step.returned != "succeeded", lambda: f"{name} failed, and run {step.child} succeeded"
-            )
-        else:
-            self._due(at, name, step, "gave its run up")
 
     def _waited(self, at: int, name: str, step: StepHistory, plan: StepDefinition) -> None:
         if plan.kind == "pipeline":
@@ -246,12 +206,7 @@ class RunHistory:
             return
         if plan.kind == "signal" and plan.signal in self._signals:
             return
-        self._due(at, name, step, "stopped waiting")
-
-    def _due(self, at: int, name: str, step: StepHistory, verb: str) -> None:
-        due = step.due
-        self._see("I9", due is not None and at >= due,
-                  lambda: f"{name} {verb} {'without a timer' if due is None else f'{due - at} ms before its time'}")  # fmt: skip
+        self._attempts.due(at, name, step, "stopped waiting")
 
     def _failed(self, body: Mapping[str, Any], name: str, step: StepHistory) -> None:
         at = body["at"]
@@ -260,11 +215,11 @@ class RunHistory:
         elif step.status == "pending":
             self._starts(name, "failed")
         elif step.status == "waiting" and step.child:
-            self._child_failed(at, name, step)
+            self._attempts.child_failed(at, name, step)
         elif step.status == "waiting" and step.decision != "rejected":
-            self._due(at, name, step, "failed")
+            self._attempts.due(at, name, step, "failed")
         elif step.status == "running":
-            self._holds(body, name, step, "the failure")
+            self._attempts.holds(body, name, step, "the failure")
             if body["status"] == "timed_out":
                 left_ms = step.claimed_at + (self._plan.step(name).timeout_ms or 0) - at
                 self._see("I9", left_ms <= 0, lambda: f"{name} timed out {left_ms} ms before its time")
@@ -310,32 +265,17 @@ class RunHistory:
         for step in (*self._steps.values(), *self._items.values()):
             step.again = True
 
-    def _limit_awaited(self, body: Mapping[str, Any]) -> None:
-        limit = body["limit"]
-        self._see("I8", limit in self._plan.limits and limit not in self._granted and self._awaited is None,
-                  lambda: f"limit {limit} was asked for out of turn")  # fmt: skip
-        self.asked.add(limit)
-        self._awaited = limit
-
-    def _limit_granted(self, body: Mapping[str, Any]) -> None:
-        limit = body["limit"]
-        self._see(
-            "I8", self._awaited == limit, lambda: f"limit {limit} let in a run that waits for {self._awaited}"
-        )
-        self._granted.add(limit)
-        self._awaited = None
-
     def _compensating(self, body: Mapping[str, Any]) -> None:
         self._over(body, self._unended(last=False))
         self._see("I1", self._closing is None, lambda: "it compensates after its end began")
         self._undoing.announced(json.loads(body["steps"]), body["status"])
-        self._paused, self._awaited = False, None
+        self._paused, self._limits.awaited = False, None
 
     def _finishing(self, body: Mapping[str, Any]) -> None:
         self._see("I1", self._closing is None, lambda: "its end began twice")
         self._over(body, self._unended(last=False))
         self._undoing.over(body["status"])
-        self._closing, self._paused, self._awaited = body["status"], False, None
+        self._closing, self._paused, self._limits.awaited = body["status"], False, None
 
     def _run_ended(self, body: Mapping[str, Any]) -> None:
         self._over(body, [*self._unended(last=False), *self._unended(last=True), *self._items])
@@ -365,16 +305,16 @@ class RunHistory:
     _TELL: ClassVar[Mapping[str, Callable[..., None]]] = {
         "StepOffered": _offered,
         "StepClaimed": _claimed,
-        "StepCheckpointed": lambda self, body, name, step: self._holds(body, name, step, "the checkpoint"),
-        "StepLost": _lost,
+        "StepCheckpointed": lambda self, *told: self._attempts.holds(*told, "the checkpoint"),
+        "StepLost": lambda self, *told: self._attempts.lost(*told),
         "StepSucceeded": _succeeded,
         "StepWaiting": _waiting,
         "StepCalled": _called,
-        "ChildEnded": _returned,
+        "ChildEnded": lambda self, *told: self._attempts.returned(*told),
         "StepDecided": _decided,
         "StepMapped": _mapped,
         "SignalReceived": _signal,
-        "StepRetryScheduled": _retry,
+        "StepRetryScheduled": lambda self, *told: self._attempts.retry(*told),
         "StepFailed": _failed,
         "StepSkipped": _skipped,
         "StepCancelled": _cancelled,
@@ -383,7 +323,7 @@ class RunHistory:
         "RunCompensating": _compensating,
         "RunFinishing": _finishing,
         "RunEnded": _run_ended,
-        "LimitAwaited": _limit_awaited,
-        "LimitGranted": _limit_granted,
+        "LimitAwaited": lambda self, body: self._limits.asks(body),
+        "LimitGranted": lambda self, body: self._limits.lets_in(body),
         "RerunRequested": _rerun,
     }

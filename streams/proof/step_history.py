@@ -1,7 +1,8 @@
-"""The steps of one run as its events tell them, and whether what was done was undone in reverse."""
+"""The steps of one run as its events tell them, what was undone in reverse, and the limits that let it in."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from streams.domain.definition import Definition, Retry
 from streams.domain.kinds import compensation_of, undone_by
@@ -76,6 +77,40 @@ class Undoing:
         self._see(
             "I11", not owed, lambda: f"it {status.replace('_', ' ')}, and {self._done[-1]} was not undone"
         )
+
+
+class Limits:
+    """The limits that let one run in, one after the other. ``asked``: those that were ever asked for."""
+
+    def __init__(self, plan: Definition, see: See) -> None:
+        """``plan`` says which there are."""
+        self.asked: set[str] = set()
+        self.awaited: str | None = None
+        self._granted: set[str] = set()
+        self._plan = plan
+        self._see = see
+
+    @property
+    def missing(self) -> list[str]:
+        """Those that have not let the run in."""
+        return sorted(self._plan.limits.keys() - self._granted)
+
+    def asks(self, body: Mapping[str, Any]) -> None:
+        """Judge that a limit is asked for."""
+        limit = body["limit"]
+        self._see("I8", limit in self._plan.limits and limit not in self._granted and self.awaited is None,
+                  lambda: f"limit {limit} was asked for out of turn")  # fmt: skip
+        self.asked.add(limit)
+        self.awaited = limit
+
+    def lets_in(self, body: Mapping[str, Any]) -> None:
+        """Judge that a limit lets the run in."""
+        limit = body["limit"]
+        self._see(
+            "I8", self.awaited == limit, lambda: f"limit {limit} let in a run that waits for {self.awaited}"
+        )
+        self._granted.add(limit)
+        self.awaited = None
 
 
 def longest_ms(retry: Retry, failures: int) -> int:

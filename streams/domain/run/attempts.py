@@ -5,8 +5,9 @@ from typing import assert_never
 from streams.domain.aggregate import Rejected
 from streams.domain.run import commands as asked
 from streams.domain.run import events as happened
-from streams.domain.run.progress import Decision, Story, fail_attempt, fail_step, go_on
+from streams.domain.run.progress import fail_attempt, fail_step, go_on
 from streams.domain.run.state import Run, Step, as_mapping, how_it_ended
+from streams.domain.run.story import Decision, Story
 
 ERROR_CHARS_MAX = 4_096
 TAIL_CHARS_MAX = 16_384

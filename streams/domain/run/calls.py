@@ -6,8 +6,9 @@ from streams.domain.aggregate import Rejected
 from streams.domain.definition import compact
 from streams.domain.run import events as happened
 from streams.domain.run.commands import NoteChildEnded
-from streams.domain.run.progress import Decision, Story, fail_attempt, succeed
+from streams.domain.run.progress import fail_attempt, succeed
 from streams.domain.run.state import FAN_CHARS_MAX, Run, as_mapping, how_it_ended
+from streams.domain.run.story import Decision, Story
 
 
 def child_ended(command: NoteChildEnded, story: Story) -> Decision:

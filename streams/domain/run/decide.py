@@ -10,8 +10,9 @@ from streams.domain.run import commands as asked
 from streams.domain.run import events as happened
 from streams.domain.run.attempts import decide_attempt
 from streams.domain.run.calls import child_ended
-from streams.domain.run.progress import Decision, Story, begin, end_if_done, offer_again, proceed, stop
+from streams.domain.run.progress import begin, end_if_done, offer_again, proceed, stop
 from streams.domain.run.state import Run, as_mapping, how_it_ended
+from streams.domain.run.story import Decision, Story
 from streams.domain.run.timers import tick
 from streams.domain.run.waits import decide_people
 

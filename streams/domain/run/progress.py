@@ -1,58 +1,20 @@
 """What follows from a step's result: offers, retries, skips, the end. Told event by event onto the run."""
 
-import hashlib
 from collections import deque
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Iterable
 
-from streams.domain.aggregate import Rejected
-from streams.domain.definition import Retry, StepDefinition, compact
-from streams.domain.expressions import Language, Named, Scope, Wrong
-from streams.domain.identity import child_run_id
+from streams.domain.definition import StepDefinition, compact
+from streams.domain.expressions import Wrong
 from streams.domain.kinds import OWN_KINDS, compensation_of, undone_by
 from streams.domain.run import events as happened
-from streams.domain.run.evolve import evolve
-from streams.domain.run.scope import scope
-from streams.domain.run.settings import choose, items_of, over, settings, tolerated, until, wanted
+from streams.domain.run.offers import offer_attempt
+from streams.domain.run.settings import choose, over, tolerated, until, wanted
 from streams.domain.run.state import FAN_CHARS_MAX, Fan, Run, Step, item_of
+from streams.domain.run.story import Story
+from streams.domain.run.timing import backoff_ms
 
-QUEUE = "default"
-DEPTH_MAX = 8
-"""So many runs may be above one, each a step of the one above."""
 PARALLEL = 100
 """So many items of a map step are on offer or at work at once, unless the file says otherwise."""
-
-Decision = tuple[happened.Event, ...] | Rejected
-
-
-class Story:
-    """The events of one decision, and the run as it is after them."""
-
-    def __init__(self, run_id: str, run: Run, now: int, language: Language) -> None:
-        self.run_id = run_id
-        self.run = run
-        self.now = now
-        self.language = language
-        self.events: list[happened.Event] = []
-
-    def scope(self, used: Named) -> Mapping[str, Any]:
-        """Return what expressions may name, as the run is now."""
-        return scope(self.run_id, self.run, used)
-
-    def scope_of(self, name: str) -> Scope:
-        """Return what the expressions of a step may name; those of an item its ``item`` and ``index`` too."""
-        base, item, index = name.partition("[")
-        fan = self.run.steps[base].fan if item else None
-        if fan is None:
-            return self.scope
-        number = int(index[:-1])
-        own = {"item": items_of(fan.items)[number], "index": number}
-        return lambda used: {**self.scope(used), **own}
-
-    def tell(self, event: happened.Event) -> None:
-        """Add the event, and fold it onto the run."""
-        self.events.append(event)
-        self.run = evolve(self.run, event)
 
 
 def offer(story: Story, step: Step) -> None:
@@ -66,36 +28,9 @@ def offer_again(story: Story, step: Step) -> None:
 
 
 def _offer(story: Story, step: Step, attempt: int) -> None:
-    plan = story.run.plan.step(step.name)
-    try:
-        block = settings(plan, story.language, story.scope_of(step.name))
-    except Wrong as error:
-        if item_of(step.name) or undone_by(step.name):
-            story.tell(happened.StepFailed(step.name, step.attempt, str(error), "", "failed", story.now))
-        else:
-            fail_step(story, step, str(error), "", "failed")
-        return
-    if plan.kind == "pipeline":
-        _call(story, step, attempt, block)
-        return
-    text = compact(block) if plan.dynamic else None
-    story.tell(happened.StepOffered(step.name, attempt, QUEUE, story.now, text))
-
-
-def _call(story: Story, step: Step, attempt: int, block: Mapping[str, Any]) -> None:
-    """Ask for the run that is the step's attempt."""
-    name, given = block["name"], block.get("input", {})
-    if not isinstance(given, dict):
-        fail_step(story, step, f"pipeline.input: {compact(given)[:200]} is no mapping", "", "failed")
-    elif story.run.depth >= DEPTH_MAX:
-        deep = f"runs call runs at most {DEPTH_MAX} deep, and so many are above this one: does {name} call itself?"
-        fail_step(story, step, deep, "", "failed")
-    else:
-        timeout_ms = story.run.plan.step(step.name).timeout_ms
-        until = None if timeout_ms is None else story.now + timeout_ms
-        child = child_run_id(story.run_id, step.name, attempt)
-        text = compact(given)
-        story.tell(happened.StepCalled(step.name, attempt, name, child, text, until, story.now))
+    offer_attempt(story, step, attempt)
+    if step.name in story.run.plan.steps and story.run.steps[step.name].ended:
+        _failed(story, step.name, "failed")
 
 
 def _waits(run: Run, name: str) -> bool:
@@ -278,13 +213,17 @@ def fail_attempt(
 def fail_step(story: Story, step: Step, error: str, tail: str, status: str) -> None:
     """Fail the step for good, skip everything downstream of it, end the run if nothing is left to do."""
     story.tell(happened.StepFailed(step.name, step.attempt, error, tail, status, story.now))
-    if item_of(step.name):
+    _failed(story, step.name, status)
+
+
+def _failed(story: Story, failed: str, status: str) -> None:
+    if item_of(failed):
         fan_on(story)
         return
-    downstream = frozenset() if undone_by(step.name) else story.run.plan.downstream(step.name)
+    downstream = frozenset() if undone_by(failed) else story.run.plan.downstream(failed)
     for name in story.run.steps:
         if name in downstream and story.run.steps[name].status == "pending":
-            story.tell(happened.StepSkipped(name, f"step {step.name} {_HOW[status]}", story.now))
+            story.tell(happened.StepSkipped(name, f"step {failed} {_HOW[status]}", story.now))
     end_if_done(story)
 
 
@@ -373,17 +312,6 @@ def end(story: Story, status: str, error: str | None) -> None:
     """Tell the one terminal event."""
     run = story.run
     story.tell(happened.RunEnded(status, error, run.pipeline, run.slot, run.trigger, story.now))
-
-
-def backoff_ms(retry: Retry, failures: int, seed: str) -> int:
-    """Return how long to wait after so many failures: exponential up to ``max_ms``, at least 1 ms.
-
-    Full jitter takes a fraction of it that depends on ``seed`` only, so that a replay waits alike.
-    """
-    longest = min(float(retry.max_ms), retry.initial_ms * retry.multiplier ** (failures - 1))
-    if retry.jitter == "full":
-        longest *= int.from_bytes(hashlib.sha256(seed.encode()).digest()[:8]) / 2**64
-    return max(1, int(longest))
 
 
 _HOW = {"failed": "failed", "timed_out": "timed out"}

@@ -7,8 +7,9 @@ from streams.domain.aggregate import Message
 from streams.domain.run import events as happened
 from streams.domain.run.commands import Heartbeat
 from streams.domain.run.evolve import progressed
-from streams.domain.run.progress import Story, end_if_done, fail_attempt, fail_step, fan_on, offer, stop
+from streams.domain.run.progress import end_if_done, fail_attempt, fail_step, fan_on, offer, stop
 from streams.domain.run.state import Run, Step
+from streams.domain.run.story import Story
 from streams.domain.run.timing import LOST_MAX, TIMEOUT_GRACE_MS, WAKE_MS
 from streams.domain.run.waits import silence
 

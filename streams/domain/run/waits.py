@@ -8,8 +8,6 @@ from streams.domain.definition import compact
 from streams.domain.run import commands as asked
 from streams.domain.run import events as happened
 from streams.domain.run.progress import (
-    Decision,
-    Story,
     drop_items,
     fail_attempt,
     fail_step,
@@ -18,6 +16,7 @@ from streams.domain.run.progress import (
     succeed,
 )
 from streams.domain.run.state import Run, Step, as_mapping, how_it_ended
+from streams.domain.run.story import Decision, Story
 
 PAYLOAD_CHARS_MAX = 65_536
 NOTE_CHARS_MAX = 4_096

@@ -12,6 +12,7 @@ from streams.domain.run import attempts, decide, progress, timers
 from streams.domain.run import events as happened
 from streams.domain.run.commands import CancelRun, ClaimStep, CompleteStep, PauseRun, ResumeRun, Tick
 from streams.domain.run.events import StepClaimed, StepRetryScheduled
+from streams.domain.run.story import Story
 from streams.domain.run.timing import LEASE_MS
 from streams.domain.schedule import SlotFired
 from streams.proof.record import LogRecord
@@ -30,7 +31,7 @@ Plant = Callable[[pytest.MonkeyPatch], None]
 def claimed_by_anybody(plant: pytest.MonkeyPatch) -> None:
     """A claim does not ask whether the attempt is taken."""
 
-    def claim(asked: ClaimStep, story: progress.Story) -> Any:
+    def claim(asked: ClaimStep, story: Story) -> Any:
         story.tell(StepClaimed(asked.step, asked.attempt, asked.token, asked.runner, story.now))
         return tuple(story.events)
 
@@ -45,7 +46,7 @@ def no_result_is_stale(plant: pytest.MonkeyPatch) -> None:
 def retries_are_not_counted(plant: pytest.MonkeyPatch) -> None:
     """Whatever may be tried again is, without end."""
 
-    def again(story: progress.Story, step: Any, error: str, tail: str, **_: Any) -> None:
+    def again(story: Story, step: Any, error: str, tail: str, **_: Any) -> None:
         at = story.now
         story.tell(StepRetryScheduled(step.name, step.attempt, error, tail, at + 5_000, at))
 
@@ -82,7 +83,7 @@ def nothing_goes_on(plant: pytest.MonkeyPatch) -> None:
 def a_cancel_leaves_offers_open(plant: pytest.MonkeyPatch) -> None:
     """The run is told to be over, and its steps are forgotten."""
 
-    def stop(story: progress.Story, status: str, error: str | None, **_: Any) -> None:
+    def stop(story: Story, status: str, error: str | None, **_: Any) -> None:
         progress.end(story, status, error)
 
     plant.setattr(decide, "stop", stop)

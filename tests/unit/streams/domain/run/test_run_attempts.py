@@ -23,8 +23,7 @@ from streams.domain.run.events import (
     StepOffered,
     StepRetryScheduled,
 )
-from streams.domain.run.progress import backoff_ms
-from streams.domain.run.timing import HEARTBEAT_MS, LEASE_MS, LOST_MAX, TIMEOUT_GRACE_MS, WAKE_MS
+from streams.domain.run.timing import HEARTBEAT_MS, LEASE_MS, LOST_MAX, TIMEOUT_GRACE_MS, WAKE_MS, backoff_ms
 from tests.support.pipeline_files import command
 from tests.support.run_spec import AGGREGATE, RunSpec, created
 
