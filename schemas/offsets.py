@@ -1,8 +1,11 @@
 """Where Kafka partitions begin and end."""
 
+import time
 from collections.abc import Iterable
 
 from confluent_kafka import OFFSET_BEGINNING, OFFSET_END, Consumer, KafkaException, TopicPartition
+
+_LOOK_S = 0.1
 
 __all__ = ["OFFSET_BEGINNING", "OFFSET_END", "offsets"]
 
@@ -20,10 +23,11 @@ def offsets(
     asked = [TopicPartition(topic, partition, which) for topic, partition in partitions]
     if not asked:
         return {}
+    deadline = time.monotonic() + timeout_s
     found = consumer.offsets_for_times(asked, timeout=timeout_s)
     for entry in found:
         if entry.error is not None:
             # Otherwise the next call would ask by what is known of the leader now, for a minute and longer.
-            consumer.list_topics(entry.topic, timeout=timeout_s)
+            consumer.list_topics(entry.topic, timeout=max(_LOOK_S, deadline - time.monotonic()))
             raise KafkaException(entry.error)
     return {(entry.topic, entry.partition): entry.offset for entry in found}

@@ -127,14 +127,14 @@ class SchemaLog:
         deadline = time.monotonic() + timeout_s
         while True:
             try:
-                end = self._end_offset(isolation, timeout_s)
+                end = self._end_offset(isolation, max(0.1, deadline - time.monotonic()))
                 break
             except KafkaException as error:
                 # Leaders move, and a topic just created has none for a moment, which is told in many ways.
                 if error.args[0].code() in _FINAL or time.monotonic() > deadline:
                     raise self._unreachable(error) from error
                 time.sleep(0.05)
-        self._wait_for(end, timeout_s)
+        self._wait_for(end, max(0.1, deadline - time.monotonic()))
 
     def _end_offset(self, isolation: str, timeout_s: float) -> int:
         asker = self._askers.get(isolation)

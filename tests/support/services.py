@@ -155,7 +155,9 @@ def kafka3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalKafka]:
 
 
 def _local_kafka(folder: Path, brokers: int) -> Iterator[LocalKafka]:
-    cluster = KafkaCluster(folder / "kafka", folder / "logs", cache=cache_dir(), brokers=brokers)
+    cluster = KafkaCluster(
+        folder / "kafka", folder / "logs", cache=cache_dir(), brokers=brokers, optimised=False
+    )
     try:
         cluster.start()
         yield LocalKafka(cluster)

@@ -20,9 +20,7 @@ from streams.provision import provision
 from streams.reactors import REACTORS
 from streams.settings import WorkerSettings
 from streams.worker import create_worker
-from tests.support.platform import RegistryServer
-
-SHARDS = 4
+from tests.support.platform import SHARDS, RegistryServer
 
 
 async def run(bootstrap: str, prefix: str, folder: Path) -> None:

@@ -6,7 +6,8 @@ from pathlib import Path
 from statistics import median, quantiles
 from typing import Any
 
-from tests.performance.runs.desk import Child, Desk
+from tests.performance.runs.child import Child
+from tests.support.run_desk import RunDesk
 
 _NOOP = {"command": {"argv": ["true"]}}
 _CHAIN = 40
@@ -24,7 +25,7 @@ class Runs:
         self._sleeping, self._one_step = sleeping, one_step
         self._folder = Path(tempfile.mkdtemp(prefix="bench-runs-"))
         self._engine = self._start_engine()
-        self._desk = Desk(bootstrap, prefix, self._engine.told["registry"])
+        self._desk = RunDesk(bootstrap, prefix, self._engine.told["registry"])
 
     def _start_engine(self) -> Child:
         return Child("engine", self._bootstrap, self._prefix, str(self._folder))

@@ -19,7 +19,7 @@ from connectors.runners.offer import Ended
 from connectors.runners.settings import RunnerSettings
 from schemas.codec import Codec
 from schemas.registry import HttpRegistry
-from tests.performance.runs.engine import SHARDS
+from tests.support.platform import SHARDS
 
 _CONCURRENCY = 500
 
