@@ -198,7 +198,10 @@ _OTHERS: Mapping[str, Schema] = {
             "tail": _MAYBE_TEXT,
             "output": {},
             "reused": {"type": "boolean"},
-            "items": {"type": ["object", "null"], "description": "Of a map step: total, ended, failed"},
+            "items": {
+                "type": ["object", "null"],
+                "description": "Of a map or repeat step: total, ended, failed",
+            },
         }
     ),
     "RunReport": _object(

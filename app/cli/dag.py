@@ -12,6 +12,7 @@ MARKS: Mapping[str, str] = {
     "retrying": "↻",
     "waiting": "◷",
     "mapping": "●",
+    "repeating": "●",
     "succeeded": "✓",
     "failed": "✗",
     "timed_out": "✗",
@@ -89,6 +90,11 @@ def _said(step: Mapping[str, Any]) -> str:
         items = step["items"]
         failed = f", {items['failed']:,} failed" if items["failed"] else ""
         return f"{items['ended']:,} of {items['total']:,} items{failed}"
+    if step.get("items") and step["status"] == "repeating":
+        items, until = step["items"], step.get("waits_until")
+        return (
+            f"turn {items['ended'] + 1:,} of {items['total']:,}{f', at {local_time(until)}' if until else ''}"
+        )
     if step["status"] == "waiting":
         until = step.get("waits_until")
         return f"for {step.get('waits_for')}{f', until {local_time(until)}' if until else ''}"

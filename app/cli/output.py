@@ -184,6 +184,7 @@ def style_of(word: str) -> str:
         "ready": "green",
         "running": "cyan",
         "mapping": "cyan",
+        "repeating": "cyan",
         "claimed": "cyan",
         "failed": "red",
         "timed_out": "red",

@@ -17,7 +17,7 @@ _BEGINNINGS = ("StepClaimed", "StepWaiting", "StepMapped", "StepCalled")
 _STEP_ENDS = {"StepSucceeded": "COMPLETE", "StepFailed": "FAIL", "StepCancelled": "ABORT", "StepSkipped": "ABORT"}  # fmt: skip
 _RUN_ENDS = {"succeeded": "COMPLETE", "cancelled": "ABORT"}
 _MAKERS = ("extract", "transform")
-_KINDS = (*_MAKERS, "load", "command", "map", "pipeline", "wait", "signal", "approval", "switch")
+_KINDS = (*_MAKERS, "load", "command", "map", "repeat", "pipeline", "wait", "signal", "approval", "switch")
 _KEPT = ("topic", "generation", "streams")
 _NOTHING: Mapping[str, Any] = MappingProxyType({})
 
@@ -45,7 +45,7 @@ class Story:
     """One run. Give it the run's events in their order, each once; the same events always give the same answer.
 
     A step that never began (left out, or another run's result) is not told; one that was tried several times is told
-    once. Items of a map step belong to it.
+    once. Items of a map step and turns of a repeat belong to it.
     """
 
     def __init__(self, names: Names, tenant: str, run_id: str) -> None:

@@ -108,6 +108,7 @@ class Execution:
             "RUN_ATTEMPT": str(self.offer.attempt),
             "RUN_INPUT": orjson.dumps(self.offer.input).decode(),
             "RUN_OUTPUT": str(handed_over),
+            **self._turn(handed_over.with_name("result.json")),
         }
         folder = self.settings.project_dir
         looked_up = argv[0] if "/" not in argv[0] else str(folder / argv[0])
@@ -198,6 +199,14 @@ class Execution:
             "RUN_PROGRESS": "" if self._said is None else str(self._said.path),
             "RUN_CHECKPOINT": "" if saved is None else orjson.dumps(saved).decode(),
         }
+
+    def _turn(self, file: Path) -> dict[str, str]:
+        """Return what tells a program which item or turn it is; what the turn before handed over is in ``file`` then."""
+        told = {} if self.offer.index is None else {"RUN_INDEX": str(self.offer.index)}
+        if self.offer.result is not None:
+            file.write_bytes(orjson.dumps(self.offer.result))
+            told["RUN_RESULT"] = str(file)
+        return told
 
     def _log_line(self, stream: str, line: str) -> None:
         offer = self.offer

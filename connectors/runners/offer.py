@@ -11,7 +11,8 @@ import msgspec
 class Offer:
     """One attempt on offer. ``spec`` is the step's block of the pipeline file, secrets still as references.
 
-    ``checkpoint`` is the newest one that an earlier attempt saved.
+    ``checkpoint`` is the newest one that an earlier attempt saved. ``index``: which item of a map, or turn of a repeat, the
+    step is; ``result``: what the turn before handed over.
     """
 
     tenant: str
@@ -29,6 +30,8 @@ class Offer:
     upstream: Mapping[str, Mapping[str, Any]]
     offered_at: int
     checkpoint: Mapping[str, Any] | None = None
+    index: int | None = None
+    result: Mapping[str, Any] | None = None
 
     @staticmethod
     def parse(value: bytes | None) -> "Offer | None":

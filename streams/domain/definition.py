@@ -10,7 +10,7 @@ from typing import Any
 from streams.domain import duration
 from streams.domain.expressions import Language, texts, whole
 from streams.domain.findings import Problem
-from streams.domain.kinds import STEP_KINDS, compensation_of
+from streams.domain.kinds import FAN_KINDS, STEP_KINDS, compensation_of
 from streams.domain.validation import ScheduleCheck, any_schedule, problems
 
 __all__ = [
@@ -67,7 +67,7 @@ class StepDefinition:
 class Definition:
     """A valid pipeline file. ``steps`` keep the file's order, those of ``finally`` behind; ``dependents`` are the steps directly after each.
 
-    ``limits`` maps each limit a run needs to the number of runs it lets in; ``items`` is what a map step does for each;
+    ``limits`` maps each limit a run needs to the number of runs it lets in; ``items`` is what a map step does for each, a repeat in each turn;
     ``compensations``, by their own names (``load:compensate``), undo a step that was done.
     """
 
@@ -87,7 +87,7 @@ class Definition:
         return _parse(canonical)
 
     def step(self, name: str) -> StepDefinition:
-        """Return what the file says of a step, an item of a map step (``name[7]``), or a compensation."""
+        """Return what the file says of a step, an item of a map, a turn of a repeat (``name[7]``), or a compensation."""
         found = self.steps.get(name) or self.compensations.get(name)
         return self.items[name.partition("[")[0]] if found is None else found
 
@@ -151,7 +151,7 @@ def _parse(text: str) -> Definition:
         schedule=spec.get("schedule"),
         timeout_ms=_duration(spec.get("timeout")),
         alerts=tuple(spec.get("alerts", ())),
-        items={name: _item(step) for name, step in steps.items() if step.kind == "map"},
+        items={name: _item(step) for name, step in steps.items() if step.kind in FAN_KINDS},
         compensations={
             step.name: step
             for item in spec["steps"]
@@ -172,14 +172,14 @@ def _step(item: Mapping[str, Any], last: bool) -> StepDefinition:
         after=tuple(item.get("after", ())),
         retry=_retry(item.get("retry")),
         timeout_ms=_duration(item.get("timeout", spec.get("timeout") if kind == "command" else None)),
-        dynamic=kind not in ("switch", "map") and any(texts(spec)),
+        dynamic=kind not in ("switch", *FAN_KINDS) and any(texts(spec)),
         when=whole(item["when"]) if "when" in item else None,
         last=last,
     )
 
 
 def _item(plan: StepDefinition) -> StepDefinition:
-    """Return what is done for each item of a map step; retry and timeout are each item's."""
+    """Return what is done for each item of a map step, or in each turn of a repeat; retry and timeout are each one's."""
     spec = plan.spec["command"]
     timeout_ms = _duration(spec.get("timeout")) if plan.timeout_ms is None else plan.timeout_ms
     return replace(plan, kind="command", spec=spec, timeout_ms=timeout_ms, dynamic=any(texts(spec)))

@@ -11,7 +11,7 @@ from streams.domain.expressions import (
     STEP_FIELDS,
     Language,
     check,
-    item_named,
+    items_named,
     named,
     parse,
     texts,
@@ -21,9 +21,17 @@ from streams.domain.findings import Findings
 _PLACE = re.compile(
     r"spec\.(steps|finally)\[(\d+)\]\."
     r"(?:(?:extract|transform|load)\.config\..+|command\.(?:argv\[[1-9]\d*\]|env\..+)|wait\.(?:for|until)|pipeline\.input.*"
-    r"|when|switch\.cases\[\d+\]\.when|map\.over|((?:map|(compensate))\.command)\.(?:argv\[[1-9]\d*\]|env\..+))"
+    r"|when|switch\.cases\[\d+\]\.when|map\.over|(?P<until>repeat\.until)"
+    r"|(?P<block>map|repeat|compensate)\.command\.(?:argv\[[1-9]\d*\]|env\..+))"
 )
-_PLACES = "expressions stand in when, config, argv (not the program itself), env, wait.for, wait.until, pipeline.input and map.over"
+_PLACES = "expressions stand in when, config, argv (not the program itself), env, wait.for, wait.until, pipeline.input, map.over and repeat.until"
+
+_ITEM_NAMES: Mapping[str, tuple[str, ...]] = {"map": ("item", "index"), "repeat": ("index", "result")}
+_ITEM_PLACES: Mapping[str, str] = {
+    "item": "it stands in the command of a map step",
+    "index": "it stands in the command of a map or repeat step",
+    "result": "it stands in a repeat step: in its command and in until",
+}
 
 
 def expression_problems(found: Findings, document: Mapping[str, Any], language: Language | None) -> None:
@@ -50,10 +58,17 @@ def expression_problems(found: Findings, document: Mapping[str, Any], language: 
             found.add(path, message, fix)
             continue
         for expression in parts[1::2]:
-            if (foreign := item_named(expression)) and (place[3] is None or place[4] is not None):
-                found.add(path, f"there is no {foreign} here", "it stands in the command of a map step")
+            block = "repeat" if place["until"] else place["block"]
+            offered = _ITEM_NAMES.get(block or "", ())
+            undoing = block == "compensate"
+            if foreign := next((word for word in items_named(expression) if word not in offered), ""):
+                found.add(path, f"there is no {foreign} here", _ITEM_PLACES[foreign])
+            elif place["until"] and name in (step for step, _ in named(expression).steps):
+                found.add(
+                    path, f"step {name} has not ended yet", "write result: what its last turn handed over"
+                )
             elif (
-                not _name_problems(found, path, expression, name, after, undoing=place[4] is not None)
+                not _name_problems(found, path, expression, name, after, undoing=undoing)
                 and language is not None
             ):
                 _language_problems(found, path, expression, language)

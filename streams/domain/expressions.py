@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 from streams.domain import duration, instant
 
 ROOTS = ("inputs", "steps", "run", "slot")
-ITEM_ROOTS = ("item", "index")
+ITEM_ROOTS = ("item", "index", "result")
 STEP_FIELDS = ("outputs", "status")
 RUN_FIELDS = ("id", "pipeline", "trigger", "key", "created_at", "full_refresh", "rerun_of", "status", "error")
 
@@ -49,7 +49,7 @@ _LITERAL = re.compile(r"'(?:\\.|[^'\\])*'|\"(?:\\.|[^\"\\])*\"")
 _STEP = re.compile(r"(?<![\w.])steps\b(?:\.([a-z0-9][a-z0-9-]*))?(?:\.([A-Za-z_]\w*))?")
 _RUN = re.compile(r"(?<![\w.])run\b(?:\.([A-Za-z_]\w*))?")
 _INPUTS = re.compile(r"(?<![\w.])inputs\b")
-_ITEM = re.compile(r"(?<![\w.])(item|index)\b")
+_ITEM = re.compile(rf"(?<![\w.])({'|'.join(ITEM_ROOTS)})\b")
 _LOOP = re.compile(r"\.(?:all|exists|exists_one|map|filter)\s*\(")
 
 
@@ -150,11 +150,11 @@ def named(expression: str) -> Named:
     return Named(steps, run, _INPUTS.search(masked) is not None)
 
 
-def item_named(expression: str) -> str:
-    """Return ``item`` or ``index`` if the expression names it, and it is no variable of a loop of its own; else ""."""
+def items_named(expression: str) -> tuple[str, ...]:
+    """Return those of :data:`ITEM_ROOTS` that the expression names, without variables of loops of its own."""
     masked = _masked(expression)
-    names = [found[1] for found in _ITEM.finditer(masked)]
-    return next((name for name in names if not re.search(rf"\(\s*{name}\s*,", masked)), "")
+    names = dict.fromkeys(found[1] for found in _ITEM.finditer(masked))
+    return tuple(name for name in names if not re.search(rf"\(\s*{name}\s*,", masked))
 
 
 @lru_cache(1_024)

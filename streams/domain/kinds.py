@@ -10,13 +10,16 @@ from streams.domain.findings import DAY_MS, Findings
 RECORD_KINDS = ("extract", "transform", "load")
 OWN_KINDS = ("wait", "signal", "approval", "switch")
 """No runner takes these: the run itself waits, for time or for people, or chooses."""
-STEP_KINDS = (*RECORD_KINDS, "command", "map", "pipeline", *OWN_KINDS)
+FAN_KINDS = {"map": "mapping", "repeat": "repeating"}
+"""What these do is steps of their own, one for each item or turn; and what a step of the kind is while they are at work."""
+STEP_KINDS = (*RECORD_KINDS, "command", *FAN_KINDS, "pipeline", *OWN_KINDS)
 
 COMPENSATION = ":compensate"
 NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
 NAME_FIX = "use 1 to 63 of a-z, 0-9 and -, and begin with a letter or a digit"
 YEAR_MS = 366 * DAY_MS
 ITEMS_MAX = 10_000
+TURNS_MAX = 10_000
 PARALLEL_MAX = 1_000
 _PERCENT = re.compile(r"(?:100|\d{1,2})%")
 _FUNCTION = re.compile(r"transforms(\.[A-Za-z_]\w*)+:[A-Za-z_]\w*")
@@ -187,6 +190,17 @@ def _map(found: Findings, path: str, value: object) -> None:
     command(found, f"{path}.command", block.get("command"))
 
 
+def _repeat(found: Findings, path: str, value: object) -> None:
+    block = found.mapping(path, value, ("command", "until", "max", "wait"))
+    if block is None:
+        return
+    condition(found, f"{path}.until", block.get("until"))
+    found.integer(f"{path}.max", block.get("max"), 1, TURNS_MAX)
+    if "wait" in block:
+        found.duration(f"{path}.wait", block["wait"], 0, YEAR_MS)
+    command(found, f"{path}.command", block.get("command"))
+
+
 def _pipeline(found: Findings, path: str, value: object) -> None:
     block = found.mapping(path, value, ("name", "input", "on_parent_close"))
     if block is None:
@@ -220,5 +234,6 @@ KINDS: Mapping[str, Callable[[Findings, str, object], None]] = {
     "approval": _approval,
     "switch": _switch,
     "map": _map,
+    "repeat": _repeat,
     "pipeline": _pipeline,
 }

@@ -5,7 +5,7 @@ from typing import Any, assert_never
 
 from sqlalchemy import JSON, BigInteger, Boolean, Column, Integer, Text
 
-from streams.domain.kinds import STEP_KINDS, undone_by
+from streams.domain.kinds import FAN_KINDS, STEP_KINDS, undone_by
 from streams.domain.run.events import (
     ChildEnded,
     Event,
@@ -194,11 +194,19 @@ def _changes(row: Row, event: RunEvent | StepEvent) -> Row:
         case RerunRequested() | SignalReceived():
             return {}
         case StepClaimed() | StepWaiting() | StepMapped() | StepCalled():
+            changes = _step_changes(event)
+            if isinstance(event, StepMapped):
+                changes["status"] = _at_work(row, event.step)
             begun = {} if row["started_at"] is not None else {"started_at": event.at}
             status = {"status": "running"} if row["status"] == "queued" else {}
-            return {"steps": _with_step(row, event.step, _step_changes(event)), **begun, **status}
+            return {"steps": _with_step(row, event.step, changes), **begun, **status}
         case _:
             return {"steps": _with_step(row, event.step, _step_changes(event))}
+
+
+def _at_work(row: Row, name: str) -> str:
+    """Return the status of a step whose items or turns are at work."""
+    return next(FAN_KINDS[step["kind"]] for step in row["steps"] if step["name"] == name)
 
 
 def _ending(row: Row, event: RunCompensating | RunFinishing) -> Row:
@@ -223,8 +231,10 @@ def _with_step(row: Row, name: str, changes: Row) -> list[Row]:
 
 
 def _counted(step: Row, changes: Row) -> Row:
-    """Count what became of an item; there is no row of its own for each of thousands."""
+    """Count what became of an item or a turn; there is no row of its own for each of thousands."""
     items = step["items"]
+    if step["kind"] == "repeat":
+        step = {**step, "waits_until": changes.get("waits_until")}
     status = changes.get("status")
     if items is None or status not in ("succeeded", "failed", "timed_out", "skipped", "cancelled"):
         return step
@@ -292,7 +302,7 @@ def _begun_changes(event: StepWaiting | StepMapped | StepCalled) -> Row:
             changes: Row = {"status": "waiting", "started_at": event.at}
             changes |= {"waits_for": event.waits_for, "waits_until": event.until}
         case StepMapped():
-            changes = {"status": "mapping", "started_at": event.at}
+            changes = {"started_at": event.at}
             changes["items"] = {"total": event.total, "ended": 0, "failed": 0}
         case StepCalled():
             changes = {

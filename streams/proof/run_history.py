@@ -9,9 +9,10 @@ from hashlib import sha256
 from typing import Any, ClassVar
 
 from streams.domain.definition import Definition, StepDefinition
-from streams.domain.kinds import undone_by
+from streams.domain.kinds import FAN_KINDS, undone_by
 from streams.proof.attempt_history import Attempts
 from streams.proof.step_history import ENDED, MOVING, Limits, See, StepHistory, Undoing
+from streams.proof.turn_history import Turns
 
 
 class Unjudgeable(ValueError):
@@ -19,7 +20,7 @@ class Unjudgeable(ValueError):
 
 
 class RunHistory:
-    """An open run. Memory is bounded by its definition and the items of its map steps."""
+    """An open run. Memory is bounded by its definition and the items and turns of its steps."""
 
     def __init__(self, version: int, body: Mapping[str, Any], see: See) -> None:
         """Begin with ``RunCreated``. Raises :class:`Unjudgeable` for a definition that cannot be read."""
@@ -42,6 +43,7 @@ class RunHistory:
         self._undoing = Undoing(self._plan, see)
         self._attempts = Attempts(self._plan, see)
         self._limits = Limits(self._plan, see)
+        self._turns = Turns(self._plan, body, see)
 
     @property
     def asked(self) -> set[str]:
@@ -65,7 +67,7 @@ class RunHistory:
             self._see("I11", step is not None, lambda: f"{name} begins, and nothing is being compensated")
         else:
             plan = self._plan.steps.get(name.partition("[")[0])
-            known = plan is not None and ("[" not in name or plan.kind == "map")
+            known = plan is not None and ("[" not in name or plan.kind in FAN_KINDS)
             self._see("I14", known, lambda: f"its definition has no step {name}")
             make = self._items.setdefault(name, StepHistory()) if known and "[" in name else None
             step = make or self._steps.get(name)
@@ -121,17 +123,21 @@ class RunHistory:
                 self._item_begins(name)
         else:
             self._goes(name, "was offered again")
-        free = step.status in ("pending", "retrying") or (step.status == "queued" and step.again)
+        waited = step.status == "waiting" and "[" in name
+        free = waited or step.status in ("pending", "retrying") or (step.status == "queued" and step.again)
         self._see("I7", free and attempt == wanted,
                   lambda: f"attempt {attempt} of {name} was offered while attempt {step.attempt} is {step.status}")  # fmt: skip
-        if step.status == "retrying":
-            due = step.due or 0
-            self._see("I9", at >= due, lambda: f"{name} was tried again {due - at} ms before its time")
+        if step.status == "retrying" or waited:
+            due, verb = step.due or 0, "begins" if waited else "was tried again"
+            self._see("I9", at >= due, lambda: f"{name} {verb} {due - at} ms before its time")
         step.status, step.attempt, step.due, step.again = "queued", attempt, None, False
 
     def _item_begins(self, name: str) -> None:
         base, _, index = name.partition("[")
         owner, number = self._steps[base], int(index[:-1])
+        if self._plan.steps[base].kind == "repeat":
+            self._turns.begins(name, owner)
+            return
         self._see("I3", owner.status == "mapping" and number < owner.total and number not in owner.done,
                   lambda: f"{name} begins while {base} is {owner.status} over {owner.total} items, or again")  # fmt: skip
         live = sum(one.startswith(f"{base}[") for one in self._items)
@@ -141,7 +147,13 @@ class RunHistory:
         )
 
     def _waiting(self, body: Mapping[str, Any], name: str, step: StepHistory) -> None:
-        self._pending(name, step, "began to wait")
+        if "[" in name:
+            self._see(
+                "I3", step.status == "pending", lambda: f"{name} is waited for while it is {step.status}"
+            )
+            self._turns.begins(name, self._steps[name.partition("[")[0]], body["until"] - body["at"])
+        else:
+            self._pending(name, step, "began to wait")
         step.status, step.due = "waiting", body["until"]
 
     def _called(self, body: Mapping[str, Any], name: str, step: StepHistory) -> None:
@@ -160,7 +172,9 @@ class RunHistory:
 
     def _mapped(self, body: Mapping[str, Any], name: str, step: StepHistory) -> None:
         self._pending(name, step, "was mapped")
-        step.status, step.total = "mapping", body["total"]
+        plan, total = self._plan.steps[name], body["total"]
+        self._see("I3", total == plan.spec.get("max", total), lambda: f"{name} may have {total} turns")
+        step.status, step.total = FAN_KINDS.get(plan.kind, "mapping"), total
 
     def _pending(self, name: str, step: StepHistory, verb: str) -> None:
         self._see("I3", step.status == "pending", lambda: f"{name} {verb} although it is {step.status}")
@@ -184,8 +198,10 @@ class RunHistory:
         elif body.get("reused"):
             self._see("I3", name in self._reused and step.status == "pending",
                       lambda: f"{name} takes over a result that the run was not given, or is {step.status}")  # fmt: skip
-        elif step.status == "waiting":
+        elif step.status == "waiting" and "[" not in name:
             self._waited(body["at"], name, step, plan)
+        elif step.status == "repeating":
+            self._turns.over(name)
         elif step.status == "mapping":
             ended, at_work = len(step.done), any(one.startswith(f"{name}[") for one in self._items)
             self._see("I3", ended == step.total and not at_work,
@@ -194,6 +210,8 @@ class RunHistory:
             self._starts(name, "chose")
         else:
             self._attempts.holds(body, name, step, "the success")
+            if "[" in name:
+                self._turns.ended(name, body["output"])
         self._undoing.succeeded(name, reused=body.get("reused", False))
         self._end(name, step, "succeeded")
 
@@ -230,6 +248,8 @@ class RunHistory:
         step.cause = body.get("cause", "failure")
         self._see("I3", step.cause == "hand" or step.status == "pending",
                   lambda: f"{name} was skipped while it is {step.status}")  # fmt: skip
+        if "[" in name:
+            self._turns.ended(name, None)
         self._end(name, step, "skipped")
 
     def _cancelled(self, _body: Mapping[str, Any], name: str, step: StepHistory) -> None:

@@ -6,9 +6,10 @@ from dataclasses import dataclass
 
 from streams.domain.definition import Definition, StepDefinition
 from streams.domain.expressions import evaluate, whole
-from streams.domain.kinds import OWN_KINDS, compensation_of, undone_by
+from streams.domain.kinds import FAN_KINDS, OWN_KINDS, compensation_of, undone_by
 from streams.domain.run import events as happened
 from streams.domain.run.scope import scope
+from streams.domain.run.settings import unsettled
 from streams.domain.run.state import Run
 from streams.expressions import LANGUAGE
 
@@ -16,6 +17,7 @@ RUN = "(run)"
 """Stands for the run as a whole where a step is named."""
 SKIPPED = "skipped after a failure"
 NOT_CHOSEN = "not chosen"
+AGAIN, USED_UP = "another turn", "turns used up"
 COMPENSATED, NOT_COMPENSATED = "compensated", "compensation failed"
 Way = tuple[str, str]
 """Step and branch."""
@@ -92,9 +94,11 @@ def _branches(plan: Definition, step: StepDefinition) -> Iterator[str]:
         yield from ("succeeded", "failed")
         if step.kind == "map" and step.spec.get("tolerated_failures", 0) not in {0, "0%"}:
             yield "item failed"
+        if step.kind == "repeat":
+            yield from (AGAIN, USED_UP) if step.spec["max"] > 1 else (USED_UP,)
         if step.retry.attempts > 1:
             yield "retried"
-        if (plan.items[step.name] if step.kind == "map" else step).timeout_ms is not None:
+        if (plan.items[step.name] if step.kind in FAN_KINDS else step).timeout_ms is not None:
             yield "timed out"
 
 
@@ -154,6 +158,8 @@ class _Walk:
 
     def _branches(self, event: happened.Event, plan: StepDefinition, *, is_item: bool) -> Iterator[str]:
         match event:
+            case happened.StepOffered() | happened.StepWaiting() if plan.kind == "repeat":
+                yield from self._turned(event.step)
             case happened.StepClaimed() | happened.StepCalled():
                 self.claimed[event.step] = event.at
             case happened.StepWaiting():
@@ -168,7 +174,7 @@ class _Walk:
                 yield from self._late(event)
             case happened.StepFailed():
                 yield from self._late(event)
-                yield from ("item failed",) if is_item else self._ended(event, plan)
+                yield from _item_failed(plan) if is_item else self._ended(event, plan)
             case happened.StepSkipped():
                 yield _skipped(event, plan)
             case happened.StepLost():
@@ -181,6 +187,8 @@ class _Walk:
     ) -> Iterator[str]:
         if plan.kind == "switch" and isinstance(event, happened.StepSucceeded):
             yield _case(plan, self._chosen(plan))
+        elif isinstance(event, happened.StepFailed) and plan.kind == "repeat":
+            yield USED_UP if event.error == unsettled(plan) else "failed"
         elif event.step not in self.waiting:
             yield "succeeded" if isinstance(event, happened.StepSucceeded) else "failed"
         elif plan.kind == "wait":
@@ -189,6 +197,12 @@ class _Walk:
             yield "signal" if self._came(event, plan) else "silence"
         elif event.step not in self.decided:
             yield "silence"
+
+    def _turned(self, name: str) -> Iterator[str]:
+        """Return whether a turn after the first begins, or is waited for."""
+        if name not in self.begun and not name.endswith("[0]"):
+            yield AGAIN
+        self.begun.add(name)
 
     def _came(self, event: happened.StepSucceeded | happened.StepFailed, plan: StepDefinition) -> bool:
         """Return whether a signal ended the waiting: it was told just before, or lay ready when the waiting began."""
@@ -214,6 +228,12 @@ class _Walk:
         begun = self.claimed.get(event.step)
         if limit_ms is not None and begun is not None and event.at - begun >= limit_ms:
             yield "timed out"
+
+
+def _item_failed(plan: StepDefinition) -> Iterator[str]:
+    """Return what the failure of an item means; that of a turn is the step's."""
+    if plan.kind == "map":
+        yield "item failed"
 
 
 def _undone(event: happened.Event, step: str) -> Iterator[Way]:

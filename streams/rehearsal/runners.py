@@ -28,7 +28,7 @@ class Runners:
         token = f"{step}/{attempt}"
         if world.ask("run", run, asked.ClaimStep(step, attempt, token, RUNNER)):
             return
-        behaviour = self._next(step)
+        behaviour = self._next(step, turn="result" in task)
         lasts_ms, limit_ms = behaviour.duration_ms, task["timeout_ms"]
         if behaviour.does == "hang" or (limit_ms is not None and lasts_ms >= limit_ms):
             lasts_ms = 2 * HORIZON_MS if limit_ms is None else limit_ms
@@ -58,7 +58,10 @@ class Runners:
         if behaviour.does in ("succeed", "fail"):
             world.plan(world.now + behaviour.duration_ms, lambda: (world.ask("run", run, note), None)[1])
 
-    def _next(self, step: str) -> Behaviour:
+    def _next(self, step: str, *, turn: bool = False) -> Behaviour:
+        """Return what the next attempt of the step does. The turns of a repeat go on in the list where the last one was."""
+        if turn and step not in self._behaviours:
+            step = item_of(step)
         said = self._behaviours.get(step) or self._behaviours.get(item_of(step)) or (Behaviour(),)
         number = self._attempts[step] = self._attempts.get(step, 0) + 1
         for index, behaviour in enumerate(said):

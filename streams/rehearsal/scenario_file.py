@@ -6,7 +6,7 @@ from typing import Any
 from streams.domain import duration, instant
 from streams.domain.definition import Definition, compact
 from streams.domain.findings import DAY_MS, Findings, Problem
-from streams.domain.kinds import OWN_KINDS, YEAR_MS
+from streams.domain.kinds import FAN_KINDS, OWN_KINDS, YEAR_MS
 from streams.domain.run import commands as asked
 from streams.domain.run.state import RUN_ENDED, STEP_ENDED, item_of
 from streams.rehearsal.scenario import BEHAVIOURS, START, Behaviour, Deed, Expectation, Scenario
@@ -19,7 +19,15 @@ PLACES_MAX = 1_000
 ALERTS = ("failed", "succeeded", "quiet", "slow")
 COUNTS = ("records_in", "records_out", "records_rejected", "bytes")
 RUN_STATUSES = ("running", "queued", "cancelling", "compensating", *sorted(RUN_ENDED))
-STEP_STATUSES = ("pending", "queued", "running", "waiting", "retrying", "mapping", *sorted(STEP_ENDED))
+STEP_STATUSES = (
+    "pending",
+    "queued",
+    "running",
+    "waiting",
+    "retrying",
+    *FAN_KINDS.values(),
+    *sorted(STEP_ENDED),
+)
 
 
 def pipeline_of(document: object) -> tuple[str, list[Problem]]:

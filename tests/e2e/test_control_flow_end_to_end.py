@@ -134,6 +134,29 @@ def test_a_step_is_done_once_for_each_item_of_a_list_that_a_program_made(
     assert "StepFailed sync[1]" in trace
 
 
+def test_a_step_is_repeated_until_its_result_is_what_is_wanted_or_its_turns_are_used_up(
+    node: NodeProcess, tmp_path: Path
+) -> None:
+    """Each turn is given its number and the result of the turn before; view, trace, watch and logs show them."""
+    run_id = start_example(node, tmp_path, "all-pages", input={"pages": 3})
+    endless = node.run("all-pages", input={"pages": 99})
+    run = node.ended(run_id)
+    fetch = run["steps"][0]
+    assert (run["status"], fetch["output"]["page"]) == ("succeeded", 3), run["error"]
+    assert fetch["items"] == {"total": 5, "ended": 3, "failed": 0}
+    assert "3 pages" in node.cli("run", "logs", run_id, "report")
+    logged = node.cli("run", "logs", run_id, "fetch[2]")
+    assert "turn 2 after {" in logged
+    assert '"page":2' in logged
+    trace = node.cli("run", "trace", run_id)
+    assert (trace.count("StepWaiting fetch["), trace.count("StepClaimed fetch[")) == (2, 3)
+    assert "fetch\tsucceeded" in node.cli("run", "watch", run_id)
+    failed = node.ended(endless)
+    error = "until result.page >= inputs.pages did not hold after 5 turns"
+    assert (failed["status"], failed["error"]) == ("failed", f"step fetch failed: {error}")
+    assert (failed["steps"][0]["items"]["ended"], failed["steps"][1]["status"]) == (5, "skipped")
+
+
 def test_a_step_is_a_run_of_another_pipeline_whose_results_and_end_are_its_own(
     node: NodeProcess, tmp_path: Path
 ) -> None:

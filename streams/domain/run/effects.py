@@ -53,9 +53,20 @@ def _task(tenant: str, run_id: str, event: happened.StepOffered, run: Run) -> di
             # What people send must not pass for a dataset.
             if run.steps[name].kind not in OWN_KINDS
         },
+        **_turn(event.step, run),
         "checkpoint": None if checkpoint is None else json.loads(checkpoint),
         "offered_at": event.at,
     }
+
+
+def _turn(name: str, run: Run) -> dict[str, Any]:
+    """Return which item or turn the step is; of a turn, what the one before it handed over."""
+    base, item, index = name.partition("[")
+    if not item:
+        return {}
+    owner, told = run.steps[base], {"index": int(index[:-1])}
+    fan = owner.fan
+    return told if owner.kind != "repeat" or fan is None else {**told, "result": json.loads(fan.result)}
 
 
 def _new_run(run_id: str, event: happened.RerunRequested, run: Run) -> CreateRun:

@@ -114,7 +114,10 @@ class StepDecided:
 
 @dataclass(frozen=True, slots=True)
 class StepMapped:
-    """The step is done once for each of ``items`` (JSON text of a list), as ``step[0]``, ``step[1]`` and so on."""
+    """The step is done once for each of ``items`` (JSON text of a list), as ``step[0]``, ``step[1]`` and so on.
+
+    Of a repeat, whose turns these are, ``total`` is how many there may be, and ``items`` is empty.
+    """
 
     step: str
     items: str

@@ -5,7 +5,7 @@ from dataclasses import replace
 from typing import assert_never
 
 from streams.domain.definition import Definition
-from streams.domain.kinds import compensation_of, undone_by
+from streams.domain.kinds import FAN_KINDS, compensation_of, undone_by
 from streams.domain.run import events as happened
 from streams.domain.run.commands import Heartbeat
 from streams.domain.run.state import Fan, Run, Step
@@ -82,7 +82,7 @@ def _noted(
 
 
 def _waiting(run: Run, event: happened.StepWaiting | happened.StepMapped | happened.StepCalled) -> Run:
-    step = replace(run.steps[event.step], started_at=event.at)
+    step = replace(run.step(event.step), started_at=event.at)
     if isinstance(event, happened.StepCalled):
         step = replace(
             step,
@@ -94,7 +94,7 @@ def _waiting(run: Run, event: happened.StepWaiting | happened.StepMapped | happe
             error=None,
         )
     if isinstance(event, happened.StepMapped):
-        fanned = replace(step, status="mapping", fan=Fan(event.items, event.total))
+        fanned = replace(step, status=FAN_KINDS[step.kind], fan=Fan(event.items, event.total))
         return _begun(run.with_step(fanned), event.at)
     return _begun(run.with_step(replace(step, status="waiting", until=event.until)), event.at)
 
@@ -102,7 +102,8 @@ def _waiting(run: Run, event: happened.StepWaiting | happened.StepMapped | happe
 def _step_after(step: Step, event: happened.StepEvent) -> Step:
     match event:
         case happened.StepOffered():
-            return replace(step, status="queued", attempt=event.attempt, token="", runner="", retry_at=None)
+            offered = replace(step, status="queued", attempt=event.attempt, token="", runner="")
+            return replace(offered, retry_at=None, until=None)
         case happened.StepCheckpointed():
             return replace(progressed(step, event, event.at), checkpoint=event.checkpoint)
         case happened.StepRetryScheduled():

@@ -3,12 +3,13 @@
 from collections import deque
 from collections.abc import Iterable
 
+from streams.domain import duration
 from streams.domain.definition import StepDefinition, compact
 from streams.domain.expressions import Wrong
 from streams.domain.kinds import OWN_KINDS, compensation_of, undone_by
 from streams.domain.run import events as happened
 from streams.domain.run.offers import offer_attempt
-from streams.domain.run.settings import choose, over, tolerated, until, wanted
+from streams.domain.run.settings import choose, over, settled, tolerated, unsettled, until, wanted
 from streams.domain.run.state import FAN_CHARS_MAX, Fan, Run, Step, item_of
 from streams.domain.run.story import Story
 from streams.domain.run.timing import backoff_ms
@@ -103,6 +104,9 @@ def _start(story: Story, step: Step) -> None:
             items = over(plan, story.language, story.scope)
             story.tell(happened.StepMapped(plan.name, compact(items), len(items), story.now))
             _fan(story, plan)
+        elif plan.kind == "repeat":
+            story.tell(happened.StepMapped(plan.name, "[]", plan.spec["max"], story.now))
+            _turn(story, plan)
         elif plan.kind in OWN_KINDS:
             _wait(story, plan)
         else:
@@ -125,10 +129,13 @@ def _choose(story: Story, plan: StepDefinition) -> None:
 
 
 def fan_on(story: Story) -> None:
-    """Offer items of map steps while fewer than they want are at work; go on from those whose items are all done."""
+    """Offer items of map steps while fewer than they want are at work, and the next turns of repeats; go on from those
+    whose items or turns are done.
+    """
     for name in story.run.plan.items:
-        if story.run.steps[name].status == "mapping":
-            _fan(story, story.run.plan.steps[name])
+        plan, step = story.run.plan.steps[name], story.run.steps[name]
+        if step.fan is not None and not step.ended:
+            (_turn if plan.kind == "repeat" else _fan)(story, plan)
             if story.run.steps[name].status == "succeeded":
                 go_on(story, name)
 
@@ -152,6 +159,43 @@ def _fan(story: Story, plan: StepDefinition) -> None:
         offer(story, story.run.step(f"{plan.name}[{fan.next}]"))
 
 
+def _turn(story: Story, plan: StepDefinition) -> None:
+    """End a repeat whose last turn brought what is wanted, or has failed; else begin the next turn, or wait for it."""
+    while True:
+        step = story.run.steps[plan.name]
+        fan = step.fan
+        assert fan is not None
+        if fan.live:
+            return
+        try:
+            if fan.failed:
+                fail_step(story, step, f"turn {fan.error}", "", "failed")
+            elif _settled(story, plan, fan):
+                _succeeded(story, plan.name, fan.result)
+            elif fan.next == fan.total:
+                fail_step(story, step, unsettled(plan), "", "failed")
+        except Wrong as error:
+            fail_step(story, step, str(error), "", "failed")
+        if story.run.steps[plan.name].ended:
+            return
+        name = f"{plan.name}[{fan.next}]"
+        wait_ms = duration.parse(plan.spec.get("wait", "0s")) if fan.next else 0
+        if wait_ms:
+            story.tell(happened.StepWaiting(name, "time", story.now + wait_ms, story.now))
+        elif story.run.status == "paused":
+            return
+        else:
+            offer(story, story.run.step(name))
+
+
+def _settled(story: Story, plan: StepDefinition, fan: Fan) -> bool:
+    """Return whether the turn before brought what is wanted; one that was left out by hand brought nothing."""
+    last = fan.next - 1
+    if not fan.outputs or fan.outputs[-1][0] != last:
+        return False
+    return settled(plan, story.language, story.scope_of(f"{plan.name}[{last}]"))
+
+
 def _joined(fan: Fan) -> str:
     """Return a map step's output: the outputs by item, null for one that has none; all null when they are too large."""
     outputs = dict(fan.outputs)
@@ -161,7 +205,7 @@ def _joined(fan: Fan) -> str:
 
 
 def drop_items(story: Story, name: str) -> None:
-    """Cancel the items of a map step that are at work."""
+    """Cancel the items of a map step, or the turn of a repeat, that are at work."""
     for step in tuple(story.run.steps.values()):
         if item_of(step.name) == name:
             story.tell(happened.StepCancelled(step.name, step.attempt, story.now))

@@ -71,6 +71,17 @@ def over(plan: StepDefinition, language: Language, scope: Scope) -> list[Any]:
     return items
 
 
+def settled(plan: StepDefinition, language: Language, scope: Scope) -> bool:
+    """Return whether a repeat has done what it is there for. Raise Wrong when its condition says neither yes nor no."""
+    return _holds("repeat.until", whole(plan.spec["until"]) or "", language, scope)
+
+
+def unsettled(plan: StepDefinition) -> str:
+    """Return the error of a repeat whose turns are used up."""
+    turns: int = plan.spec["max"]
+    return f"until {whole(plan.spec['until'])} did not hold after {turns} turn{'s' if turns > 1 else ''}"
+
+
 @lru_cache(32)
 def items_of(text: str) -> tuple[Any, ...]:
     """Return the items of a map step from their JSON text."""

@@ -12,7 +12,7 @@ from streams.domain.kinds import undone_by
 #            │         ▲          │
 #            │         └ retrying ◀            cancelled: from any of these five
 #            ├─▶ waiting ─▶ succeeded | failed | timed_out | retrying (the run it called has failed)
-#            ├─▶ mapping ─▶ succeeded | failed (its items are steps of their own)
+#            ├─▶ mapping, repeating ─▶ succeeded | failed (its items, its turns are steps of their own)
 #            └─▶ skipped        succeeded ─▶ compensated (by a step of its own, when the run does not succeed)
 STEP_ENDED = frozenset({"succeeded", "failed", "timed_out", "skipped", "cancelled", "compensated"})
 FAN_CHARS_MAX = 250_000
@@ -24,6 +24,7 @@ class Fan:
     """A map step at work: how many items there are (``items``, JSON text), have been begun, are at work, have failed.
 
     ``outputs`` are those of the items that succeeded, by number, while they are not too many characters together.
+    Of a repeat, whose items are its turns, ``total`` is how many there may be, and ``outputs`` is that of the last one.
     """
 
     items: str
@@ -35,12 +36,19 @@ class Fan:
     outputs: tuple[tuple[int, str], ...] = ()
     chars: int = 0
 
+    @property
+    def result(self) -> str:
+        """What the last turn of a repeat handed over, as JSON text."""
+        return self.outputs[-1][1] if self.outputs else "{}"
+
+    def turned(self, item: "Step", index: int, *, begins: bool) -> "Fan":
+        """Return it after a turn has begun or ended, or both."""
+        fan = self._counted(item, index, begins=begins)
+        return replace(fan, outputs=((index, item.output or "{}"),)) if item.status == "succeeded" else fan
+
     def after(self, item: "Step", index: int, *, begins: bool) -> "Fan":
         """Return it after an item has begun or ended, or both."""
-        live = self.live + begins - item.ended
-        fan = replace(self, next=max(self.next, index + 1), live=live)
-        if item.status in ("failed", "timed_out"):
-            return replace(fan, failed=fan.failed + 1, error=fan.error or f"{item.name}: {item.error}")
+        fan = self._counted(item, index, begins=begins)
         if item.status != "succeeded":
             return fan
         output = as_mapping(item.output or "{}") or {}
@@ -49,6 +57,13 @@ class Fan:
         chars = fan.chars + len(text)
         kept = (*fan.outputs, (index, text)) if chars <= FAN_CHARS_MAX else ()
         return replace(fan, outputs=kept, chars=chars)
+
+    def _counted(self, item: "Step", index: int, *, begins: bool) -> "Fan":
+        live = self.live + begins - item.ended
+        fan = replace(self, next=max(self.next, index + 1), live=live)
+        if item.status not in ("failed", "timed_out"):
+            return fan
+        return replace(fan, failed=fan.failed + 1, error=fan.error or f"{item.name}: {item.error}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,14 +171,14 @@ class Run:
         return Definition.parse(self.definition_text)
 
     def step(self, name: str) -> Step:
-        """Return a step of the file, or an item of a map step, which need not have begun."""
+        """Return a step of the file, or an item or turn of one, which need not have begun."""
         found = self.steps.get(name)
         return Step(name, self.plan.step(name).kind) if found is None else found
 
     def with_step(self, step: Step) -> "Run":
         """Return the run with this step in its place, and nothing else changed but the count of unended steps.
 
-        An item of a map step is there while it is at work only; what became of it is counted in the step.
+        An item or a turn is there while it is at work only; what became of it is counted in the step.
         """
         base, item, index = step.name.partition("[")
         if item:
@@ -178,14 +193,16 @@ class Run:
     def _with_item(self, owner: Step, item: Step, index: int) -> "Run":
         assert owner.fan is not None
         steps = {**self.steps, item.name: item}
-        fan = owner.fan.after(item, index, begins=item.name not in self.steps)
+        after = owner.fan.turned if owner.kind == "repeat" else owner.fan.after
+        fan = after(item, index, begins=item.name not in self.steps)
         if item.ended:
             del steps[item.name]
-        return replace(self, steps={**steps, owner.name: replace(owner, fan=fan)})
+        until = item.until if item.status == "waiting" else None
+        return replace(self, steps={**steps, owner.name: replace(owner, fan=fan, until=until)})
 
 
 def item_of(name: str) -> str:
-    """Return the map step that an item belongs to; "" for a step of the file."""
+    """Return the step that an item or a turn belongs to; "" for a step of the file."""
     base, item, _index = name.partition("[")
     return base if item else ""
 

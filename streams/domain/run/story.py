@@ -1,5 +1,6 @@
 """One decision as it grows: the events told so far, and the run as it is after them."""
 
+import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -29,13 +30,17 @@ class Story:
         return scope(self.run_id, self.run, used)
 
     def scope_of(self, name: str) -> Scope:
-        """Return what the expressions of a step may name; those of an item its ``item`` and ``index`` too."""
+        """Return what the expressions of a step may name; those of an item or a turn what is its own, too."""
         base, item, index = name.partition("[")
         fan = self.run.steps[base].fan if item else None
         if fan is None:
             return self.scope
         number = int(index[:-1])
-        own = {"item": items_of(fan.items)[number], "index": number}
+        own: dict[str, Any] = {"index": number}
+        if self.run.steps[base].kind == "repeat":
+            own["result"] = json.loads(fan.result)
+        else:
+            own["item"] = items_of(fan.items)[number]
         return lambda used: {**self.scope(used), **own}
 
     def tell(self, event: happened.Event) -> None:

@@ -8,7 +8,7 @@ from streams.domain.run import events as happened
 from streams.domain.run.commands import Heartbeat
 from streams.domain.run.evolve import progressed
 from streams.domain.run.progress import end_if_done, fail_attempt, fail_step, fan_on, offer, stop
-from streams.domain.run.state import Run, Step
+from streams.domain.run.state import Run, Step, item_of
 from streams.domain.run.story import Story
 from streams.domain.run.timing import LOST_MAX, TIMEOUT_GRACE_MS, WAKE_MS
 from streams.domain.run.waits import silence
@@ -31,6 +31,8 @@ def due(run: Run) -> int | None:
 def _step_due(run: Run, step: Step) -> int | None:
     if step.status == "retrying":
         return None if run.status == "paused" else step.retry_at
+    if step.status == "waiting" and item_of(step.name):
+        return None if run.status == "paused" else step.until
     if step.status == "waiting":
         return step.until
     if step.status != "running" or step.lease_until is None:
@@ -60,7 +62,7 @@ def tick(story: Story) -> None:
         time = None if step is None else _step_due(story.run, step)
         if step is None or time is None or time > story.now:
             continue
-        if step.status == "retrying":
+        if step.status == "retrying" or (step.status == "waiting" and item_of(name)):
             offer(story, step)
         elif step.status == "waiting":
             silence(story, step)

@@ -84,6 +84,16 @@ def test_a_step_at_work_says_how_far_it_is() -> None:
     ]
 
 
+def test_a_repeat_says_which_turn_of_how_many_it_is_at() -> None:
+    """And when the next one begins, while it waits for that."""
+    items = {"total": 20, "ended": 2, "failed": 0}
+    waits = {"ask": None, "wait": 1_700_000_000_000}
+    steps = [step(name, "repeating", items=items, waits_until=at) for name, at in waits.items()]
+    said = [line[4] for line in step_lines({"steps": steps}, 9_000)]
+    assert said[0] == "turn 3 of 20"
+    assert said[1].startswith("turn 3 of 20, at 2023-11-1")
+
+
 @pytest.mark.parametrize("width", [80, 120])
 def test_a_run_can_be_read_on_a_narrow_terminal(width: int) -> None:
     """No line is longer than the terminal, and name, status and time are never what is cut off."""

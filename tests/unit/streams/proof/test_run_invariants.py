@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from schemas.chain import REDACTED
+from streams.domain import duration
 from streams.domain.limit import LimitAcquired, LimitReleased
 from streams.domain.run import attempts, decide, progress, timers
 from streams.domain.run import events as happened
@@ -171,6 +172,75 @@ def test_a_planted_bug_is_caught(
     first = findings_after(story)[0]
     assert (first.invariant, first.run) == (invariant, "r1")
     assert words in first.said
+
+
+def polled(run: RunSpec) -> None:
+    run.claim("poll[0]")
+    run.complete("poll[0]", '{"done":true}')
+
+
+def polled_again(run: RunSpec) -> None:
+    run.claim("poll[0]")
+    run.complete("poll[0]", '{"done":false}')
+
+
+def no_result_is_enough(plant: pytest.MonkeyPatch) -> None:
+    """A repeat goes on whatever its last turn brought."""
+    plant.setattr(progress, "settled", lambda *_: False)
+
+
+def any_result_will_do(plant: pytest.MonkeyPatch) -> None:
+    """A repeat ends whatever its last turn brought."""
+    plant.setattr(progress, "settled", lambda *_: True)
+
+
+def nobody_waits(plant: pytest.MonkeyPatch) -> None:
+    """The next turn of a repeat begins at once."""
+    plant.setattr(duration, "parse", lambda _: 0)
+
+
+@pytest.mark.parametrize(
+    ("plant", "story", "invariant", "words"),
+    [
+        (no_result_is_enough, polled, "I3", "poll[1] begins, and ${{ result.done }} held before it"),
+        (any_result_will_do, polled_again, "I3", "poll succeeded, and ${{ result.done }} did not hold"),
+        (nobody_waits, polled_again, "I9", "poll[1] waits 0 ms, not 30000"),
+    ],
+)
+def test_a_bug_planted_in_a_repeat_is_caught(
+    plant: Plant,
+    story: Callable[[RunSpec], None],
+    invariant: str,
+    words: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The condition is reckoned again from the definition and the results that are told."""
+    for planted in (False, True):
+        block = {"command": {"argv": ["x"]}, "until": "${{ result.done }}", "max": 3, "wait": "30s"}
+        if planted:
+            plant(monkeypatch)
+        run = created({"name": "poll", "repeat": block})
+        story(run)
+        monkeypatch.undo()
+        found = findings_of_run(run.log)
+        assert [(one.invariant, one.said) for one in found[:1]] == ([(invariant, words)] if planted else [])
+
+
+def test_turns_have_no_gap_and_are_no_more_than_the_definition_says() -> None:
+    """Whatever else may be told of them."""
+    block = {"command": {"argv": ["x"]}, "until": "${{ result.done }}", "max": 3}
+    run = created({"name": "poll", "repeat": block})
+    polled_again(run)
+    (mapped,) = [event for event in run.log if isinstance(event, happened.StepMapped)]
+    more = [replace(event, total=4) if event is mapped else event for event in run.log]
+    assert [one.said for one in findings_of_run(more)] == ["poll may have 4 turns"]
+    gap = [
+        replace(event, step="poll[2]") if getattr(event, "step", "") == "poll[1]" else event
+        for event in run.log
+    ]
+    assert [one.said for one in findings_of_run(gap)] == [
+        "poll[2] begins while poll is repeating after 1 of 3 turns"
+    ]
 
 
 def findings_after(story: Callable[[RunSpec], None]) -> list[Any]:

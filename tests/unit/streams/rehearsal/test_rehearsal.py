@@ -177,6 +177,27 @@ def test_items_of_a_map_may_behave_differently() -> None:
     assert taken(document, came, "each") == {"succeeded": 1, "failed": 0, "item failed": 1}
 
 
+def test_turns_of_a_repeat_do_what_a_list_says_one_after_the_other() -> None:
+    """Time goes by between them; each way out of it is a branch."""
+    block = {"command": {"argv": ["x"]}, "until": "${{ result.ok }}", "max": 3, "wait": "2d"}
+    document = pipeline(
+        {"name": "ask", "repeat": block, "retry": {"attempts": 2, "initial": "1m", "jitter": "none"}}
+    )
+    no, yes = ({"succeed": {"output": {"ok": ok}}} for ok in (False, True))
+    came = play(
+        document,
+        steps={"ask": [no, {"fail": {}}, yes]},
+        expect={"outputs": {"ask": {"ok": True}}, "duration": "2d1m"},
+    )
+    assert came.differences == ()
+    ways = {"succeeded": 1, "failed": 0, "another turn": 1, "turns used up": 0, "retried": 1}
+    assert taken(document, came, "ask") == ways
+    error = "until result.ok did not hold after 3 turns"
+    late = play(document, steps={"ask": no}, expect={"status": "failed", "error": error, "duration": "4d"})
+    assert late.differences == ()
+    assert taken(document, late, "ask")["turns used up"] == 1
+
+
 def test_a_run_that_a_step_calls_does_what_the_scenario_says_of_the_step() -> None:
     """Fails, is cancelled when it takes too long, ends well; the pipeline it is of need not be there."""
     step = {"name": "call", "pipeline": {"name": "other"}, "timeout": "1h", "retry": {"attempts": 3, "initial": "1m", "jitter": "none"}}  # fmt: skip

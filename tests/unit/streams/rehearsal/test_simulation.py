@@ -17,12 +17,20 @@ from tests.support.run_judging import findings
 ENDS = (happened.StepSucceeded, happened.StepFailed, happened.StepSkipped, happened.StepCancelled)
 DURATIONS = st.sampled_from(["1s", "3m", "2h", "9d"])
 BEHAVIOURS = st.one_of(
-    st.builds(lambda length: {"succeed": {"duration": length}}, DURATIONS),
+    st.builds(
+        lambda length, done: {"succeed": {"duration": length, "output": {"done": done}}},
+        DURATIONS,
+        st.booleans(),
+    ),
     st.builds(
         lambda length, good: {"fail": {"duration": length, "retryable": good}}, DURATIONS, st.booleans()
     ),
     st.builds(lambda length: {"lose": {"duration": length}}, DURATIONS),
     st.just("hang"),
+)
+REPEATS = st.fixed_dictionaries(
+    {"until": st.sampled_from(["${{ index == 1 }}", "${{ result.done }}"]), "max": st.integers(1, 3)},
+    optional={"wait": st.sampled_from(["0s", "5h"])},
 )
 
 
@@ -45,6 +53,7 @@ def plays(draw: st.DrawFn) -> tuple[dict[str, Any], dict[str, Any]]:
                     {"name": name, "signal": silence},
                     {"name": name, "approval": silence},
                     {"name": name, "map": {"over": [1, 2, 3], "max_parallel": 2, "command": {"argv": ["x"]}}},
+                    {"name": name, "repeat": {**draw(REPEATS), "command": {"argv": ["x"]}}, "timeout": "3h"},
                 ]
             )
         )
@@ -54,7 +63,7 @@ def plays(draw: st.DrawFn) -> tuple[dict[str, Any], dict[str, Any]]:
     document = pipeline(*steps, **({"timeout": "20d"} if draw(st.booleans()) else {}))
     if draw(st.booleans()):
         document["spec"]["finally"] = [command("tidy", timeout="1h")]
-    run_by = [step["name"] for step in steps if {"command", "map", "pipeline"} & step.keys()]
+    run_by = [step["name"] for step in steps if {"command", "map", "repeat", "pipeline"} & step.keys()]
     run_by += [f"{step['name']}:compensate" for step in steps if "compensate" in step]
     waiting = [step["name"] for step in steps if "signal" in step]
     asking = [step["name"] for step in steps if "approval" in step]
@@ -105,6 +114,9 @@ def _orderly(plan: Definition, told: list[Any]) -> None:
         ):
             assert ended.issuperset(plan.step(step).after), f"{step} began too early"
             assert event.at == retries.pop(step, event.at), f"{step} was not offered at its time"
+        if isinstance(event, happened.StepWaiting) and "[" in step:
+            assert event.until is not None
+            retries[step] = event.until
         if isinstance(event, happened.StepRetryScheduled):
             retries[step] = event.retry_at
             failures[step] = failures.get(step, 0) + 1
