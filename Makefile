@@ -81,6 +81,7 @@ bench: install         ## figures with peers side by side; BENCH="--modes drain 
 CHAOS ?= --minutes 30 --faults 300
 chaos: install         ## fault runs with the checker; CHAOS="--minutes 5 --seed 7" for another one
 	@$(BIN)/python -m tests.chaos $(CHAOS)
+	@$(BIN)/python -m tests.chaos.runs
 
 dev: $(PRODUCT)        ## a stack that stays up until Ctrl-C
 	@$(BIN)/flexcore dev up

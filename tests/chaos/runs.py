@@ -30,8 +30,9 @@ from tests.support.truth import read
 _PREFIX = "killed"
 _PIPELINE = "three"
 _READY_S = 60.0
-_REST_S = 90.0  # what was in the hands of the last that were killed goes on when its leases have run out
-_SCRIPT = 'echo "$RUN_ID $RUN_STEP $RUN_ATTEMPT" >> ledger'
+_STILL_S = 60.0  # what was in the hands of the last that were killed goes on when its leases have run out
+# The pause is there to be killed in: the effect has been done, and nobody has heard of it.
+_SCRIPT = 'echo "$RUN_ID $RUN_STEP $RUN_ATTEMPT" >> ledger; sleep 0.1'
 STEPS = ("first", "second", "third")
 Attempt = tuple[str, str, int]
 
@@ -122,7 +123,7 @@ def execute(plan: Plan, bootstrap: str, folder: Path, say: Callable[[str], None]
         try:
             begun = time.monotonic()
             runs, kills = _under_fire(plan, cluster, desk, say)
-            desk.until(lambda: desk.ended >= len(runs), _REST_S, f"the end of all {len(runs)} runs")
+            _await_all(desk, len(runs), say)
             took = time.monotonic() - begun
         finally:
             desk.close()
@@ -163,6 +164,18 @@ def _under_fire(
     runs |= {desk.start(_PIPELINE) for _ in range(plan.runs - len(runs))}
     desk.flush()
     return runs, dict(kills)
+
+
+def _await_all(desk: RunDesk, runs: int, say: Callable[[str], None]) -> None:
+    """Wait until all have ended, for as long as any of them does."""
+    say(f"{desk.ended} of {runs} runs have ended, no more kills")
+    last, deadline = -1, 0.0
+    while (ended := desk.ended) < runs:
+        if ended != last:
+            last, deadline = ended, time.monotonic() + _STILL_S
+        elif time.monotonic() > deadline:
+            raise RuntimeError(f"{runs - ended} runs do not end: for {_STILL_S:g} s none has")
+        time.sleep(0.1)
 
 
 def _verdict(cluster: Cluster, runs: set[str], judged: dict[str, Any]) -> dict[str, Any]:

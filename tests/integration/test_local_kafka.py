@@ -93,6 +93,9 @@ def test_a_killed_broker_comes_back_with_what_it_acknowledged(own_kafka: LocalKa
     """Nothing acknowledged is lost by kill -9, and the address stays."""
     topic = _create(own_kafka.bootstrap, 1)
     _write(own_kafka.bootstrap, topic, b"acknowledged")
+    # The commit is acknowledged before its marker is in the topic. A single broker that dies between the two comes back
+    # without it and stays so: Kafka's own limit, not what is tested here.
+    assert _read(own_kafka.bootstrap, topic) == [b"acknowledged"]
     own_kafka.kill()
     own_kafka.restart()
     assert _read(own_kafka.bootstrap, topic) == [b"acknowledged"]
