@@ -3,7 +3,8 @@
 Each event carries the header ``chain``: SHA-256 of the chain of the aggregate's event before it (32 zero bytes before
 the first), the event's key, and SHA-256 of its value. So an event cannot be changed, dropped or moved without every
 later one of its aggregate saying so. A redacted event keeps its key and its chain; ``redacted`` says by whom and why,
-``value-hash`` is the SHA-256 of what it was.
+``value-hash`` is the SHA-256 of what it was. It stands behind later events, and is no event of its own: whoever reads the
+log puts it in the place of the body it has, and does nothing else.
 
 A *checkpoint* covers the sequences (``after``, ``to``] of one aggregate's shard. Its root is SHA-256 of the root before
 it, the hash of the events' chains in the order of their sequences, and the hash of the outcomes, each preceded by its
@@ -17,6 +18,12 @@ CHAIN = "chain"
 REDACTED = "redacted"
 VALUE_HASH = "value-hash"
 START = bytes(32)
+
+
+def redaction(headers: Iterable[tuple[str, bytes | None]] | None) -> str:
+    """Return by whom and why a record was redacted, as its headers say; "" for an event as it was written."""
+    told = next((raw for name, raw in headers or () if name == REDACTED), None)
+    return "" if told is None else told.decode("utf-8", "replace") or "-"
 
 
 def link(previous: bytes, key: bytes, value: bytes) -> bytes:

@@ -7,6 +7,7 @@ import time
 from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from confluent_kafka import Consumer, KafkaException, Message, TopicPartition
 
@@ -14,6 +15,7 @@ from connectors.lineage.delivery import Endpoint, HttpEndpoint, TopicEndpoint, t
 from connectors.lineage.naming import Names
 from connectors.lineage.story import RunEvent, Story, identity
 from connectors.sdk.errors import Refused, Unavailable
+from schemas.chain import redaction
 from schemas.codec import Codec
 from schemas.errors import RegistryUnavailable, Undecodable, UnknownSchema
 from schemas.offsets import OFFSET_END, offsets
@@ -185,6 +187,9 @@ class LineageFollower:
             partition.told, partition.known = offset + 1, True
 
     def _told(self, partition: _Partition, record: Message, offset: int) -> Sequence[RunEvent]:
+        pairs: Any = record.headers()
+        if redaction(pairs):
+            return ()  # it was told when it happened
         try:
             name, body = self._codec.decode(record.value() or b"")
         except (Undecodable, UnknownSchema) as error:

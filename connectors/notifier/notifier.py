@@ -12,6 +12,7 @@ from confluent_kafka import Consumer, KafkaException, Message, Producer
 from connectors.notifier.channels import Notice, Undelivered, deliver
 from connectors.sdk.commands import CommandEncoder, command_headers
 from connectors.sdk.errors import ConnectorError, Unavailable
+from schemas.chain import redaction
 from schemas.codec import Codec
 from schemas.errors import RegistryUnavailable
 from schemas.topics import Topics
@@ -102,6 +103,9 @@ class Notifier:
     def _handle(self, record: Message, producer: Producer) -> None:
         if (error := record.error()) is not None:
             raise KafkaException(error)
+        pairs: Any = record.headers()
+        if redaction(pairs):
+            return  # it was told when it happened
         name, event = self._codec.decode(record.value() or b"")
         if (about := _TOLD.get(name)) is None or not event["notify"]:
             return

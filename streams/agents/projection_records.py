@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 from confluent_kafka import Message as Record
 
+from schemas.chain import redaction
 from schemas.codec import Codec
 from schemas.errors import RegistryUnavailable, UnknownSchema
 from schemas.topics import Topics
@@ -22,7 +23,7 @@ class Item(NamedTuple):
     """A decoded record. ``event`` is what typed folds take (None: its type is not known here), ``record`` the others.
 
     ``cause`` says why the record could not be decoded; then nothing else is there. ``sequence`` is 0 where a record
-    has none. ``key`` names the record's place.
+    has none. ``redacted`` is by whom and why, "" for a record as it was written.
     """
 
     topic: str
@@ -35,6 +36,7 @@ class Item(NamedTuple):
     record: Any = None
     meta: Meta | None = None
     cause: str = ""
+    redacted: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +85,7 @@ class Decoder:
                 outcome = self._codec.decode(value)[1]
                 sequence = int(outcome["sequence"])
                 return Item(topic, partition, offset, "outcomes", origin.aggregate, sequence, record=outcome)
-            return self._event(value, origin, topic, partition, offset)
+            return self._event(value, origin, topic, partition, offset, redaction(_headers(record)))
         except RegistryUnavailable:
             raise
         except Exception as error:
@@ -96,7 +98,9 @@ class Decoder:
         now = time.monotonic()
         return now - self._unknown_since.setdefault(bytes(value[1:5]), now) < _SCHEMA_PATIENCE_S
 
-    def _event(self, value: bytes, origin: Origin, topic: str, partition: int, offset: int) -> Item:
+    def _event(
+        self, value: bytes, origin: Origin, topic: str, partition: int, offset: int, redacted: str
+    ) -> Item:
         fullname, record = self._codec.decode(value)
         envelope = record.pop("envelope")
         name = fullname.rpartition(".")[2]
@@ -117,15 +121,18 @@ class Decoder:
             topic,
             partition,
             offset,
+            redacted or None,
         )
         kind = origin.events.get(name)
         event = from_record(kind, record) if kind is not None else None
-        return Item(topic, partition, offset, "events", origin.aggregate, meta.sequence, event, record, meta)
+        return Item(
+            topic, partition, offset, "events", origin.aggregate, meta.sequence, event, record, meta,
+            redacted=redacted,
+        )  # fmt: skip
 
 
 def _quarantined(record: Record, origin: Origin, topic: str, partition: int, offset: int) -> Item:
-    pairs: Any = record.headers() or []
-    headers = {name: _text(raw) for name, raw in pairs}
+    headers = {name: _text(raw) for name, raw in _headers(record)}
     entry = Entry(
         origin.aggregate,
         _text(record.key()),
@@ -135,6 +142,11 @@ def _quarantined(record: Record, origin: Origin, topic: str, partition: int, off
         offset,
     )
     return Item(topic, partition, offset, "quarantine", origin.aggregate, record=entry)
+
+
+def _headers(record: Record) -> list[tuple[str, Any]]:
+    pairs: Any = record.headers() or []
+    return list(pairs)
 
 
 def _text(raw: Any) -> str:

@@ -77,6 +77,8 @@ class Statements:
         )
         self.key_literals = tuple(literal_of(target.view.table.c[key]) for key in keys)
         self.key_places = tuple(self.names.index(key) for key in keys)
+        equal = [sql.SQL("{} = %s").format(sql.Identifier(column)) for column in target.view.same]
+        self.replace = sql.SQL("DELETE FROM {} WHERE {}").format(name, sql.SQL(" AND ").join(equal))
 
 
 class BatchWriter:
@@ -151,7 +153,8 @@ class BatchWriter:
         sequences: dict[tuple[str, int], int] = {}
         for item in items:
             if item.sequence:
-                sequences[item.topic, item.partition] = item.sequence
+                spot = (item.topic, item.partition)
+                sequences[spot] = max(sequences.get(spot, 0), item.sequence)
         moved = self._moved(ends, sequences)
         failed = [Failed(item, "", item.cause) for item in items if item.cause]
         groups: dict[Spot, list[Item]] = {}
@@ -239,6 +242,8 @@ class BatchWriter:
                 found += items
             else:
                 found += [item for item in items if item.offset >= known.next_offset]
+        if not target.view.same:
+            found = [item for item in found if not item.redacted]
         return [item for item in found if item.event is not None] if target.view.typed else found
 
     def _fold(self, connection: Connection, target: Target, items: Sequence[Item]) -> list[Failed]:
@@ -261,12 +266,25 @@ class BatchWriter:
                 failed.append(Failed(item, view.name, f"{type(error).__name__}: {error}"))
                 continue
             if row is not None:
+                if item.redacted:
+                    self._replace(connection, target, changed, row)
                 changed[key] = row
         if changed:
             connection.execute(statements.insert, _arrays(statements, changed.values()))
         if not view.append:
             known.update(changed)
         return failed
+
+    def _replace(
+        self, connection: Connection, target: Target, changed: dict[tuple[Any, ...], Row], row: Row
+    ) -> None:
+        """Take away what a redacted event's row replaces, from the table and from this batch."""
+        same = tuple(row[name] for name in target.view.same)
+        connection.execute(self._statements[target.table].replace, same)
+        for key in [
+            key for key, one in changed.items() if tuple(one[name] for name in target.view.same) == same
+        ]:
+            del changed[key]
 
     def _read(
         self,

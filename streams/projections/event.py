@@ -29,6 +29,7 @@ TABLE = versioned(
         Column("writer", Text, nullable=False),
         Column("at", BigInteger, nullable=False),
         Column("body", JSON, nullable=False),
+        Column("redacted", Text),
     ],
     {
         "history": ("tenant", "aggregate", "aggregate_id", "version"),
@@ -45,7 +46,7 @@ def key(_body: Mapping[str, Any], meta: Meta) -> tuple[str, int, int, int]:
 
 
 def fold(_row: Row | None, body: Mapping[str, Any], meta: Meta) -> Row | None:
-    """Return the event's row; ``body`` is the record without its envelope."""
+    """Return the event's row; ``body`` is the record without its envelope, ``redacted`` by whom and why it is another one."""
     return {
         "aggregate": meta.aggregate,
         "shard": meta.shard,
@@ -64,9 +65,18 @@ def fold(_row: Row | None, body: Mapping[str, Any], meta: Meta) -> Row | None:
         "writer": meta.writer,
         "at": meta.at,
         "body": body,
+        "redacted": meta.redacted,
     }
 
 
 VIEW = View(
-    name="event", table=TABLE, source="events", aggregates=None, key=key, fold=fold, typed=False, append=True
+    name="event",
+    table=TABLE,
+    source="events",
+    aggregates=None,
+    key=key,
+    fold=fold,
+    typed=False,
+    append=True,
+    same=("aggregate", "shard", "sequence", "event_id"),
 )

@@ -19,7 +19,8 @@ Source = Literal["events", "outcomes", "quarantine"]
 class Meta(NamedTuple):
     """Where an event comes from: its envelope, and its place in the log.
 
-    ``at`` is in ms since the epoch. ``offset`` is the record's in ``topic``, whose partition is the shard.
+    ``at`` is in ms since the epoch. ``offset`` is the record's in ``topic``, whose partition is the shard. ``redacted`` is by
+    whom and why, None for an event as it was written.
     """
 
     tenant: str
@@ -38,6 +39,7 @@ class Meta(NamedTuple):
     topic: str
     shard: int
     offset: int
+    redacted: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +51,8 @@ class View:
     - ``fold(row, event, meta)``: the row after the event; None leaves the row as it is. It never changes the row it
       is given. The event is the domain's dataclass where ``typed``, else the decoded record (without envelope).
     - ``append``: a record makes a row of its own; the earlier row is neither read nor replaced.
+    - ``same``: the columns that a redacted event has in common with the row it replaces. Other views are not given
+      redacted events: what those did is done.
     - ``revision``: raised by hand when the fold's meaning changes though the columns don't: rows are made anew.
     """
 
@@ -60,6 +64,7 @@ class View:
     fold: Callable[[Row | None, Any, Any], Row | None]
     typed: bool = True
     append: bool = False
+    same: tuple[str, ...] = ()
     revision: int = 1
 
     def folds(self, source: Source, aggregate: str) -> bool:

@@ -233,7 +233,12 @@ class Fold:
                 if self._ahead:
                     self._catch_up(key)
             elif version > known:
-                self._ahead.setdefault(key, {})[version] = (_event(kind, body), chain)
+                waiting = self._ahead.setdefault(key, {})
+                repeated = version in waiting  # its first body, or an earlier redaction of it, is there still
+                waiting[version] = (_event(kind, body), chain)
+                if repeated:
+                    self._passed_over += sequence > since
+                    continue
             elif version > self._covered.get(key, 0):
                 raise self._broken(record, fullname, version, sequence, known)
             last = max(last, sequence)

@@ -95,6 +95,9 @@ def test_nothing_is_lost_and_a_new_follower_knows_the_runs_it_goes_on_with(kafka
     assert {run for run, kind in kinds if kind == "START"} >= set(runs)
 
     with following(settings, log, None) as to_topic:
+        created = RunCreated("sync", DEFINITION, "h1", "{}", False, "manual", None, None, None, "{}", 0)
+        log.redact("run", runs[0], 1, created)
+        log.redact("run", runs[0], 4, RunEnded("succeeded", None, "sync", None, "manual", 0))
         ends(log, runs[3])
         eventually(lambda: to_topic.counts["sent"] == 2, 20, lambda: str(to_topic.counts))
     assert [event["eventType"] for event in read(log, f"{prefix}.lineage")] == ["COMPLETE", "COMPLETE"]

@@ -185,6 +185,31 @@ def query_none(database: str, statement: str) -> None:
         connection.execute(statement.encode())
 
 
+async def test_a_redacted_event_is_one_row_with_its_new_body(log: EventLog, database: str) -> None:
+    """A redaction of an old event, met later or in the batch of the event itself, moves and applies nothing."""
+    last = a_run(log, "run-1")
+    log.flush()
+    secret = StepSucceeded("read", 1, '{"mail": "ada@example.org"}', 3, 3, 0, 99, 0)
+    said = StepSucceeded("read", 1, '{"redacted": true}', 3, 3, 0, 99, 0)
+    async with running(projector(log, database)):
+        await eventually(lambda: count(database, "event") == 5)
+        before = query(database, f"SELECT t::text FROM {table('run')} t")
+        log.redact("run", "run-1", 4, secret)
+        log.redact("run", "run-1", 4, said)
+        log.flush()
+        changed = f"SELECT body->>'output', redacted FROM {table('event')} WHERE version = 4"
+        wanted = [('{"redacted": true}', "ada: asked for")]
+        await eventually(lambda: query(database, changed) == wanted)
+        await eventually(lambda: count(database, "event") == 5)
+        assert query(database, f"SELECT t::text FROM {table('run')} t") == before
+        reached = f"SELECT max(sequence) FROM {SCHEMA}.checkpoint WHERE topic = '{log.topics.events('run')}'"
+        assert query(database, reached) == [(int(last.rpartition(":")[2]),)]
+        told = dump(database)
+        query_none(database, f"DROP SCHEMA {SCHEMA} CASCADE")
+        await eventually(lambda: count(database, "event") == 5 and query(database, changed) == wanted)
+        assert dump(database) == told
+
+
 async def test_sessions_that_are_ended_are_opened_again(log: EventLog, database: str) -> None:
     """pg_terminate_backend under load loses nothing and writes nothing twice."""
     node = projector(log, database)

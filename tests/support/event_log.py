@@ -11,6 +11,7 @@ from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
 
 from schemas.catalogue import Catalogue
+from schemas.chain import REDACTED, VALUE_HASH
 from schemas.codec import Codec
 from schemas.partitioning import partition_of
 from schemas.registry import MemoryRegistry
@@ -33,6 +34,7 @@ class EventLog:
         self.codec = Codec(MemoryRegistry())
         self.sequences: dict[tuple[str, int], int] = {}
         self.versions: dict[tuple[str, str, str], int] = {}
+        self.written: dict[tuple[str, str, int], tuple[bytes, dict[str, Any], int]] = {}
         self.clock = START_MS
         self.producer = Producer({**self.kafka, "linger.ms": 5, "acks": "all"})
 
@@ -74,7 +76,6 @@ class EventLog:
                 self.versions.get((aggregate, tenant, aggregate_id), 0) + 1
             )
             self.clock += 1
-            name = type(event).__name__
             event_id = str(uuid.uuid5(NAMESPACE, f"{aggregate}/{tenant}/{aggregate_id}/{version}"))
             envelope = {
                 "event_id": event_id,
@@ -92,13 +93,22 @@ class EventLog:
                 "at": self.clock,
                 "traceparent": None,
             }
-            fullname = f"flexcore.{aggregate}.{name}"
-            encode = self.codec.encoder(f"{aggregate}.events-{fullname}", self.catalogue.schema(fullname))
             key = f"{tenant}/{aggregate_id}/{version:020d}/{event_id}".encode()
-            self.raw(
-                self.topics.events(aggregate), encode({"envelope": envelope, **to_record(event)}), key, shard
-            )
+            self.written[aggregate, aggregate_id, version] = (key, envelope, shard)
+            self.raw(self.topics.events(aggregate), self._encoded(aggregate, envelope, event), key, shard)
         return f"{aggregate}:{shard}:{self.sequences[aggregate, shard]}"
+
+    def redact(self, aggregate: str, aggregate_id: str, version: int, event: Any) -> None:
+        """Produce ``event`` in the place of the one that the aggregate has at ``version``."""
+        key, envelope, shard = self.written[aggregate, aggregate_id, version]
+        value = self._encoded(aggregate, envelope, event)
+        certificate = {REDACTED: b"ada: asked for", VALUE_HASH: bytes(32)}
+        self.raw(self.topics.events(aggregate), value, key, shard, certificate)
+
+    def _encoded(self, aggregate: str, envelope: Mapping[str, Any], event: Any) -> bytes:
+        fullname = f"flexcore.{aggregate}.{type(event).__name__}"
+        encode = self.codec.encoder(f"{aggregate}.events-{fullname}", self.catalogue.schema(fullname))
+        return encode({"envelope": envelope, **to_record(event)})
 
     def outcome(self, aggregate: str, aggregate_id: str, command_id: str, **fields: Any) -> None:
         """Produce the outcome of a command: accepted without an event, unless ``fields`` say otherwise."""
