@@ -3,14 +3,17 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from streams.domain import alert, limit, pipeline, schedule
+from streams.domain import limit, pipeline, schedule
 from streams.domain.aggregate import Send
+from streams.domain.alert import commands as alert
+from streams.domain.alert.rule import TIMED
 from streams.domain.bookmark import ReleaseBookmark
 from streams.domain.definition import Definition, compact
 from streams.domain.identity import slot_key
 from streams.domain.kinds import RECORD_KINDS
 from streams.domain.run.calls import results
 from streams.domain.run.commands import NoteChildEnded, NoteLimitGranted
+from streams.domain.run.counts import moved, rejected
 from streams.domain.run.events import (
     LimitAwaited,
     RunCreated,
@@ -107,8 +110,8 @@ def _fired(_tenant: str, name: str, event: schedule.SlotFired, _state: object) -
 
 
 def _run_created(_tenant: str, run_id: str, event: RunCreated, run: Run) -> tuple[Send, ...]:
-    if any(rule["on"] == "slow" for rule in run.plan.alerts):
-        return (Send("alert", event.pipeline, alert.NoteRunStarted(run_id)),)
+    if any(rule["on"] in TIMED for rule in run.plan.alerts):
+        return (Send("alert", event.pipeline, alert.NoteRunStarted(run_id, event.full_refresh)),)
     return ()
 
 
@@ -124,7 +127,7 @@ def _run_ended(_tenant: str, run_id: str, event: RunEnded, run: Run) -> tuple[Se
     """Tell the schedule, the alerts and who called it; free the limits, and the bookmarks of all steps that a runner ever took."""
     sends = [Send("limit", name, limit.ReleaseLimit(run_id)) for name in run.plan.limits]
     if run.plan.alerts:
-        sends.append(Send("alert", event.pipeline, alert.NoteRunEnded(run_id, event.status, event.error)))
+        sends.append(Send("alert", event.pipeline, _measured(run_id, event, run)))
     if event.trigger == "schedule":
         sends.append(Send("schedule", event.pipeline, schedule.NoteRunEnded(run_id)))
     if run.parent is not None:
@@ -134,6 +137,14 @@ def _run_ended(_tenant: str, run_id: str, event: RunEnded, run: Run) -> tuple[Se
         if step.kind in RECORD_KINDS and step.started_at is not None:
             sends.append(Send("bookmark", f"{event.pipeline}/{step.name}", ReleaseBookmark(run_id)))
     return tuple(sends)
+
+
+def _measured(run_id: str, event: RunEnded, run: Run) -> alert.NoteRunEnded:
+    # A rerun does a part again: how long that takes says nothing about a run.
+    took_ms = None if run.rerun_of or run.ended_at is None else run.ended_at - run.created_at
+    return alert.NoteRunEnded(
+        run_id, event.status, event.error, took_ms, moved(run), rejected(run), run.full_refresh
+    )
 
 
 REACTORS: Mapping[type, Reactor] = {

@@ -1,4 +1,4 @@
-"""``flexcore alert``: what failed or went quiet, and who looks after it."""
+"""``flexcore alert``: what failed, went quiet or is unusual, and who looks after it."""
 
 from typing import Any
 
@@ -7,8 +7,8 @@ import click
 from app.cli.output import show_list, show_one
 from app.cli.session import Session, Verb, noun
 
-alert = noun("alert", "What failed or went quiet, and who looks after it.")
-_FIELDS = ("pipeline", "rules", "unresolved", "last_run", "last_status", "incidents")
+alert = noun("alert", "What failed, went quiet or is unusual, and who looks after it.")
+_FIELDS = ("pipeline", "rules", "unresolved", "last_run", "last_status", "usual", "incidents")
 
 
 @alert.command("list", cls=Verb, example="flexcore alert list --unresolved")
@@ -26,7 +26,7 @@ def list_(session: Session, unresolved: bool, limit: int) -> None:
 @click.argument("pipeline")
 @click.pass_obj
 def get(session: Session, pipeline: str) -> None:
-    """Show the rules of a pipeline and its latest incidents, the newest first."""
+    """Show the rules of a pipeline, what is usual for it, and its latest incidents, the newest first."""
     _shown(session, session.api.get(f"/v1/alerts/{pipeline}").body)
 
 

@@ -21,7 +21,7 @@ NOUNS: Mapping[str, tuple[str, str]] = {
     "node": ("app.cli.node:node", "Run one process of the platform."),
     "pipeline": ("app.cli.pipeline:pipeline", "Define what is moved, and how."),
     "run": ("app.cli.run:run", "Start, watch and repair executions of pipelines."),
-    "alert": ("app.cli.alert:alert", "What failed or went quiet, and who looks after it."),
+    "alert": ("app.cli.alert:alert", "What failed, went quiet or is unusual, and who looks after it."),
     "limit": ("app.cli.limit:limit", "How many runs may be at work at once, and which wait."),
     "schedule": ("app.cli.schedule:schedule", "When pipelines start by themselves."),
     "bookmark": ("app.cli.bookmark:bookmark", "How far each step has read its source."),

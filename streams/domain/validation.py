@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from streams.domain.alert.rule import rule_problems
 from streams.domain.expression_problems import expression_problems
 from streams.domain.expressions import Language
 from streams.domain.findings import DAY_MS, Findings, Problem
@@ -89,7 +90,7 @@ def _spec(found: Findings, value: object, check_schedule: ScheduleCheck) -> None
         found.duration("spec.timeout", spec["timeout"], 1_000, YEAR_MS)
     _steps(found, spec.get("steps"), spec.get("finally", []))
     for index, alert in found.items("spec.alerts", spec.get("alerts", [])):
-        alert_rule(found, f"spec.alerts[{index}]", alert)
+        rule_problems(found, f"spec.alerts[{index}]", alert)
 
 
 def _schedule(found: Findings, value: object, check_schedule: ScheduleCheck) -> None:
@@ -129,20 +130,6 @@ def _limit(found: Findings, path: str, value: object) -> None:
     if limit is not None:
         found.name(f"{path}.name", limit.get("name"), NAME, NAME_FIX)
         found.integer(f"{path}.max", limit.get("max"), 1, 1_000_000)
-
-
-def alert_rule(found: Findings, path: str, value: object) -> None:
-    """Note what is wrong with one line of ``alerts``."""
-    alert = found.mapping(path, value, ("on", "for", "notify"))
-    if alert is None:
-        return
-    found.one_of(f"{path}.on", alert.get("on"), ("failed", "succeeded", "quiet", "slow"))
-    found.text(f"{path}.notify", alert.get("notify"))
-    needs_time = alert.get("on") in ("quiet", "slow")
-    if "for" in alert:
-        found.duration(f"{path}.for", alert["for"], 1_000, YEAR_MS)
-    elif needs_time:
-        found.add(f"{path}.for", f"is missing: {alert['on']} for how long?", "write for: 3h")
 
 
 def _steps(found: Findings, steps: object, last: object) -> None:

@@ -5,8 +5,7 @@ from typing import Any, assert_never
 
 from sqlalchemy import JSON, BigInteger, Column, Integer, Text
 
-from streams.domain.alert import (
-    INCIDENTS_MAX,
+from streams.domain.alert.events import (
     AlertsSet,
     Event,
     IncidentAcknowledged,
@@ -16,6 +15,7 @@ from streams.domain.alert import (
     Notified,
     RunSeen,
 )
+from streams.domain.alert.state import INCIDENTS_MAX, SAMPLES_MAX, usual
 from streams.projections.view import Meta, Row, View, versioned
 
 TABLE = versioned(
@@ -27,6 +27,7 @@ TABLE = versioned(
         Column("unresolved", Integer, nullable=False),
         Column("last_run", Text),
         Column("last_status", Text),
+        Column("usual", JSON, nullable=False),
         Column("incidents", JSON, nullable=False),
         Column("updated_at", BigInteger, nullable=False),
         Column("version", BigInteger, nullable=False),
@@ -36,7 +37,14 @@ TABLE = versioned(
     {},
 )
 
-_EMPTY: Row = {"rules": [], "unresolved": 0, "last_run": None, "last_status": None, "incidents": []}
+_EMPTY: Row = {
+    "rules": [],
+    "unresolved": 0,
+    "last_run": None,
+    "last_status": None,
+    "usual": {"took_ms": None, "records": None, "runs": []},
+    "incidents": [],
+}
 
 
 def fold(row: Row | None, event: Event, meta: Meta) -> Row | None:
@@ -51,7 +59,8 @@ def _changes(before: Row, event: Event, meta: Meta) -> Row:
         case AlertsSet():
             return {"rules": json.loads(event.rules)}
         case RunSeen():
-            return {"last_run": event.run_id, "last_status": event.status}
+            seen = {"last_run": event.run_id, "last_status": event.status}
+            return {**seen, "usual": _usual(before["usual"], event)}
         case IncidentOpened():
             opened: dict[str, Any] = {
                 "id": event.incident,
@@ -71,8 +80,8 @@ def _changes(before: Row, event: Event, meta: Meta) -> Row:
         case IncidentRepeated():
             return _changed(before, event.incident, lambda one: {"repeated": one["repeated"] + 1})
         case IncidentAcknowledged():
-            seen = {"status": "acknowledged", "acknowledged_by": meta.actor, "note": event.note}
-            return _changed(before, event.incident, lambda _: seen)
+            taken = {"status": "acknowledged", "acknowledged_by": meta.actor, "note": event.note}
+            return _changed(before, event.incident, lambda _: taken)
         case IncidentResolved():
             over = {"status": "resolved", "resolved_at": event.at, "resolution": event.reason}
             return _changed(before, event.incident, lambda _: over)
@@ -87,6 +96,16 @@ def _changes(before: Row, event: Event, meta: Meta) -> Row:
             return _changed(before, event.incident, lambda one: {"notified": [*one["notified"], told]})
         case _:
             assert_never(event)
+
+
+def _usual(before: Row, event: RunSeen) -> Row:
+    """Return what runs take and move, by the latest that succeeded: the rules judge by the same."""
+    nothing = event.took_ms is None and event.records is None
+    if event.status != "succeeded" or event.full_refresh or nothing:
+        return before
+    run = {"run_id": event.run_id, "took_ms": event.took_ms, "records": event.records}
+    runs = [*before["runs"], run][-SAMPLES_MAX:]
+    return {**{name: usual(run[name] for run in runs) for name in ("took_ms", "records")}, "runs": runs}
 
 
 def _changed(before: Row, incident: str, changes: Any) -> Row:

@@ -10,7 +10,8 @@ from typing import Any
 from streams.aggregates import builtin
 from streams.domain import duration, instant
 from streams.domain.aggregate import Aggregate, Send, TaskOffer
-from streams.domain.alert import IncidentOpened
+from streams.domain.alert.events import IncidentOpened, RunSeen
+from streams.domain.alert.state import SAMPLES_MIN
 from streams.domain.definition import Definition, compact
 from streams.domain.limit import AcquireLimit, ReleaseLimit
 from streams.domain.pipeline import ApplyPipeline, RecallRun, StartRun
@@ -109,6 +110,7 @@ class _Stage:
                 self._plan(deed, deed.at)
         for name, held_ms in self.scenario.limits.items():
             self._hold(name, Definition.parse(self.definition).limits[name], self.scenario.start + held_ms)
+        self._remember()
         self.world.ask("pipeline", self.name, ApplyPipeline(self.definition))
         if self.scenario.schedule_ms is None:
             self._start()
@@ -127,6 +129,13 @@ class _Stage:
             slot=self.scenario.slot,
         )
         self.world.ask("pipeline", self.name, start)
+
+    def _remember(self) -> None:
+        """Let earlier runs have been as usual, as many as it takes to know what that is."""
+        took_ms, records = self.scenario.usual_ms, self.scenario.usual_records
+        for number in range(SAMPLES_MIN):
+            seen = RunSeen(f"usual-{number}", "succeeded", self.scenario.start, took_ms, records)
+            self.world.given("alert", self.name, seen)
 
     def _ended(self) -> bool:
         return all(self.state(each).ended for each in self.runs)

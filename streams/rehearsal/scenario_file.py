@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from streams.domain import duration, instant
+from streams.domain.alert.rule import OPTIONS
 from streams.domain.definition import Definition, compact
 from streams.domain.findings import DAY_MS, Findings, Problem
 from streams.domain.kinds import FAN_KINDS, OWN_KINDS, YEAR_MS
@@ -16,7 +17,6 @@ KIND = "PipelineTest"
 TIMES_MAX = 1_000
 ATTEMPTS_MAX = 100_000
 PLACES_MAX = 1_000
-ALERTS = ("failed", "succeeded", "quiet", "slow")
 COUNTS = ("records_in", "records_out", "records_rejected", "bytes")
 RUN_STATUSES = ("running", "queued", "cancelling", "compensating", *sorted(RUN_ENDED))
 STEP_STATUSES = (
@@ -70,7 +70,7 @@ class _Reader:
         self.start = START
 
     def scenario(self, value: object) -> Scenario:
-        known = ("name", "start", "input", "full_refresh", "slot", "schedule", "steps", "limits", "signals", "approvals", "skips", "cancel", "expect")  # fmt: skip
+        known = ("name", "start", "input", "full_refresh", "slot", "schedule", "usual", "steps", "limits", "signals", "approvals", "skips", "cancel", "expect")  # fmt: skip
         item = self.found.mapping(self.path, value, known) or {}
         self.found.text(f"{self.path}.name", item.get("name"))
         self.start = self._instant(f"{self.path}.start", item.get("start")) or START
@@ -92,6 +92,7 @@ class _Reader:
             full_refresh=item.get("full_refresh", False),
             slot=self._instant(f"{self.path}.slot", item.get("slot")),
             schedule_ms=schedule_ms,
+            **self._usual(f"{self.path}.usual", item.get("usual", {})),
             steps=self._steps(f"{self.path}.steps", item.get("steps", {})),
             limits=self._limits(f"{self.path}.limits", item.get("limits", {})),
             deeds=tuple(deeds),
@@ -109,6 +110,15 @@ class _Reader:
                 self.found.add(
                     f"{self.path}.{key}", "is for a run that is started by hand", "leave out schedule"
                 )
+
+    def _usual(self, path: str, value: object) -> dict[str, int | None]:
+        usual = self.found.mapping(path, value, ("duration", "records")) or {}
+        if "records" in usual:
+            self.found.integer(f"{path}.records", usual["records"], 0, 2**53)
+        if usual and not any(rule["on"] in ("late", "records") for rule in self.plan.alerts):
+            self.found.add(path, f"no alert of pipeline {self.plan.name} asks what is usual", "leave it out")
+        usual_ms = self._duration(f"{path}.duration", usual.get("duration"))
+        return {"usual_ms": usual_ms, "usual_records": usual.get("records")}
 
     # ------------------------------------------------------------ what steps do
     def _steps(self, path: str, value: object) -> dict[str, tuple[Behaviour, ...]]:
@@ -257,7 +267,7 @@ class _Reader:
         least, most = self._bounds(f"{path}.duration", item.get("duration"))
         alerts = [rule for _, rule in self.found.items(f"{path}.alerts", item.get("alerts", []))]
         for index, rule in enumerate(alerts):
-            self.found.one_of(f"{path}.alerts[{index}]", rule, ALERTS)
+            self.found.one_of(f"{path}.alerts[{index}]", rule, tuple(OPTIONS))
         slots = [
             self._instant(f"{path}.slots[{index}]", slot) or 0
             for index, slot in self.found.items(f"{path}.slots", item.get("slots", []))

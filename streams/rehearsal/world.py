@@ -77,16 +77,23 @@ class World:
             state = rules.evolve(state, event)
             self._effects(rules, aggregate_id, event, state)
             happened.append(Happened(aggregate, aggregate_id, event, at))
-        state = state if decision else rules.touch(message, state)
+        self._keep(slot, state if decision else rules.touch(message, state))
+        for event in happened:
+            self._told(event)
+        return None
+
+    def given(self, aggregate: str, aggregate_id: str, event: Any) -> None:
+        """Fold what happened before: nobody is told, and nothing follows."""
+        state = self._aggregates[aggregate].evolve(self.state(aggregate, aggregate_id), event)
+        self._keep((aggregate, aggregate_id), state)
+
+    def _keep(self, slot: tuple[str, str], state: Any) -> None:
         self._states[slot] = state
-        due = rules.due(state)
+        due = self._aggregates[slot[0]].due(state)
         if due is None:
             self._due.pop(slot, None)
         else:
             self._due[slot] = due
-        for event in happened:
-            self._told(event)
-        return None
 
     def _effects(self, rules: Aggregate, aggregate_id: str, event: Any, state: Any) -> None:
         reactor = self._reactors.get(type(event))

@@ -1,5 +1,6 @@
-"""Somebody is told when a pipeline fails or goes quiet, and when that is over."""
+"""Somebody is told when a pipeline fails, goes quiet or is not as usual, and when that is over."""
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,8 @@ import pytest
 
 from tests.support.desk import Desk, running
 from tests.support.node_process import NodeProcess, eventually
+
+README = Path(__file__).parents[2] / "streams" / "domain" / "README.md"
 
 
 @pytest.fixture
@@ -55,3 +58,45 @@ def test_a_failure_and_silence_are_told_and_so_is_their_end(
         assert own.ok("GET", "/v1/alerts?status=unresolved")["items"] == []
     finally:
         own.stop()
+
+
+def test_a_run_is_told_of_that_is_late_moves_too_little_and_rejects_too_much(
+    node: NodeProcess, tmp_path: Path
+) -> None:
+    """The README's pipeline, with less patience; it is late while its source is; the next usual run resolves the rest."""
+    blocks = re.findall(r"```yaml\n(.*?)```", README.read_text(encoding="utf-8"), re.DOTALL)
+    (text,) = [block for block in blocks if "name: nightly-orders}" in block]
+    file = tmp_path / "nightly-orders.yaml"
+    file.write_text(text.replace("above:", "abve:"))
+    assert "line 15: spec.alerts[4].abve: 'abve' is not known here (did you mean above?)" in node.cli(
+        "pipeline", "validate", "-f", str(file), code=4
+    )
+    file.write_text(text.replace("after: 10m", "after: 1s"))
+    node.cli("pipeline", "apply", "-f", str(file))
+
+    def shown() -> dict[str, Any]:
+        return dict(node.ok("GET", "/v1/alerts/nightly-orders"))
+
+    def unresolved() -> dict[str, dict[str, Any]]:
+        return {one["on"]: one for one in shown()["incidents"] if one["status"] != "resolved"}
+
+    def start(rows: int, bad: int) -> str:
+        return node.run("nightly-orders", input={"rows": rows, "bad": bad})
+
+    def finish(*runs: str) -> None:
+        for run in runs:
+            node.ok("POST", f"/v1/runs/{run}/signals/source-ready", {})
+        assert {node.ended(run)["status"] for run in runs} == {"succeeded"}
+
+    finish(*(start(100, 0) for _ in range(5)))
+    eventually(lambda: shown()["usual"]["records"] == 100, 30, lambda: str(shown()))
+    late = start(40, 11)
+    eventually(lambda: set(unresolved()) == {"late"}, 30, lambda: f"{shown()}\n{node.log()}")
+    assert unresolved()["late"]["detail"].startswith(f"run {late} has been running for ")
+    finish(late)
+    eventually(lambda: set(unresolved()) == {"records", "quarantine"}, 30, lambda: str(shown()))
+    told = node.cli("alert", "get", "nightly-orders")
+    assert f"run {late} moved 40 records; 100 are usual" in told
+    assert f"run {late} rejected 11 records into quarantine, more than 10" in told
+    finish(start(90, 0))
+    eventually(lambda: not unresolved(), 30, lambda: str(shown()))

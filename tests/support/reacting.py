@@ -5,8 +5,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from streams.cron import next_slot
-from streams.domain import alert, bookmark, limit, pipeline, schedule
+from streams.domain import bookmark, limit, pipeline, schedule
 from streams.domain.aggregate import Aggregate, Message, Rejected, Send, TaskOffer
+from streams.domain.alert.declaration import AGGREGATE as ALERT
 from streams.domain.run import declaration
 from streams.expressions import LANGUAGE
 from streams.reactors import REACTORS
@@ -31,7 +32,7 @@ class World:
             schedule.aggregate(next_slot),
             declaration.aggregate(LANGUAGE),
             bookmark.AGGREGATE,
-            alert.AGGREGATE,
+            ALERT,
             limit.AGGREGATE,
         )
         self.aggregates: dict[str, Aggregate] = {aggregate.name: aggregate for aggregate in declared}

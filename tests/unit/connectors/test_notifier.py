@@ -9,7 +9,7 @@ from connectors.notifier.notifier import Notifier, NotifierSettings
 from schemas.chain import REDACTED
 from schemas.codec import Codec
 from schemas.registry import MemoryRegistry
-from streams.domain.alert import IncidentOpened
+from streams.domain.alert.events import IncidentOpened
 from streams.translation import to_record
 from tests.contract.schema_releases import catalogue, sample
 from tests.support.records import FakeRecord

@@ -3,6 +3,7 @@
 from typing import Any
 
 from streams.domain import pipeline
+from streams.domain.alert.events import RunSeen
 from streams.domain.bookmark import Begin, BookmarkReleased
 from streams.domain.identity import run_id, slot_key
 from streams.domain.pipeline import (
@@ -13,7 +14,8 @@ from streams.domain.pipeline import (
     RunRefused,
     StartRun,
 )
-from streams.domain.run.commands import CancelRun, ClaimStep, CompleteStep
+from streams.domain.run.commands import CancelRun, ClaimStep, CompleteStep, RerunRun
+from streams.domain.run.counts import rejected
 from streams.domain.run.events import RunEnded
 from streams.domain.schedule import ScheduledRunEnded, SlotFired, SlotSkipped
 from tests.support.pipeline_files import command, extract, load, text_and_hash
@@ -157,3 +159,45 @@ def test_runs_with_a_limit_work_one_at_a_time_and_free_it_however_they_end() -> 
     held = [made.states["limit", name] for name in ("crm", "api")]
     assert [(one.holders, one.waiting) for one in held] == [((), ()), ((), ())]
     assert not made.rejected
+
+
+def test_the_alerts_hear_what_a_run_took_moved_and_rejected() -> None:
+    """Records are those that load steps wrote; a second attempt does not know what the first one moved."""
+    alerts = [{"on": "late", "notify": "w"}]
+    made = world(extract("a"), load("b", "a"), command("c"), alerts=alerts)
+    for run in ("r1", "r2"):
+        made.send("pipeline", NAME, StartRun(run_id=run))
+        made.send("run", run, ClaimStep("a", 1, "t", "n"))
+        made.send("run", run, CompleteStep("a", 1, "t", records_out=9, records_rejected=2))
+        work(made, run, "c")
+    made.now += MINUTE
+    made.send("run", "r1", ClaimStep("b", 1, "t", "n"))
+    made.send("run", "r1", CompleteStep("b", 1, "t", records_in=9, records_out=7, records_rejected=1))
+    made.send("run", "r2", ClaimStep("b", 1, "t", "n"))
+    made.tick(made.now + 10 * MINUTE)
+    made.send("run", "r2", ClaimStep("b", 2, "u", "n"))
+    made.send("run", "r2", CompleteStep("b", 2, "u", records_out=3))
+    ends = [seen for seen in made.told(RunSeen) if seen.status == "succeeded"]
+    assert [(seen.run_id, seen.took_ms, seen.records) for seen in ends] == [
+        ("r1", MINUTE, 7),
+        ("r2", 11 * MINUTE, None),
+    ]
+    assert rejected(made.states["run", "r1"]) == 3
+
+
+def test_a_rerun_says_nothing_of_what_is_usual() -> None:
+    """It did a part of the work only; and without a load step the last records count, or what programs say."""
+    made = world(extract("a"), alerts=[{"on": "records", "notify": "w"}])
+    made.send("pipeline", NAME, StartRun(run_id="r1", full_refresh=True))
+    made.send("run", "r1", ClaimStep("a", 1, "t", "n"))
+    made.send("run", "r1", CompleteStep("a", 1, "t", records_out=9))
+    made.send("run", "r1", RerunRun(run_id="r2"))
+    work(made, "r2", "a")
+    first, second = made.told(RunSeen)
+    assert (first.took_ms, first.records, first.full_refresh) == (0, 9, True)
+    assert (second.run_id, second.took_ms, second.records) == ("r2", None, None)
+    programs = world(command("a"), alerts=[{"on": "records", "notify": "w"}])
+    programs.send("pipeline", NAME, StartRun(run_id="r1"))
+    programs.send("run", "r1", ClaimStep("a", 1, "t", "n"))
+    programs.send("run", "r1", CompleteStep("a", 1, "t", records_out=4))
+    assert programs.told(RunSeen)[0].records == 4

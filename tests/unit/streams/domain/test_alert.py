@@ -1,20 +1,22 @@
 """What is told about a pipeline, and when it is over."""
 
-from streams.domain.alert import (
-    AGGREGATE,
+from streams.domain.alert.commands import (
     AcknowledgeIncident,
+    NoteNotified,
+    NoteRunEnded,
+    NoteRunStarted,
+    ResolveIncident,
+    SetAlerts,
+)
+from streams.domain.alert.declaration import AGGREGATE
+from streams.domain.alert.events import (
     AlertsSet,
     IncidentAcknowledged,
     IncidentOpened,
     IncidentRepeated,
     IncidentResolved,
-    NoteNotified,
-    NoteRunEnded,
-    NoteRunStarted,
     Notified,
-    ResolveIncident,
     RunSeen,
-    SetAlerts,
 )
 from tests.support.spec import Spec
 

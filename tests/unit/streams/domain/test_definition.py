@@ -94,11 +94,32 @@ def test_a_schedule_is_checked_by_itself_too() -> None:
         ({"alerts": [{"on": "sad"}]}, {"spec.alerts[0].on", "spec.alerts[0].notify"}),
         ({"alerts": [{"on": "quiet", "for": 3, "notify": "w"}]}, {"spec.alerts[0].for"}),
         ({"alerts": ["failed"]}, {"spec.alerts[0]"}),
+        ({"alerts": [{"on": ["late"], "notify": "w"}]}, {"spec.alerts[0].on"}),
+        ({"alerts": [{"on": "failed", "for": "3h", "notify": "w"}]}, {"spec.alerts[0].for"}),
+        (
+            {"alerts": [{"on": "late", "factor": 0, "after": "1ms", "notify": "w"}]},
+            {"spec.alerts[0].factor", "spec.alerts[0].after"},
+        ),
+        (
+            {"alerts": [{"on": "records", "min": -1, "max": True, "factor": "2", "notify": "w"}]},
+            {"spec.alerts[0].min", "spec.alerts[0].max", "spec.alerts[0].factor"},
+        ),
+        ({"alerts": [{"on": "records", "min": 5, "max": 4, "notify": "w"}]}, {"spec.alerts[0].max"}),
+        ({"alerts": [{"on": "quarantine", "above": 0.5, "notify": "w"}]}, {"spec.alerts[0].above"}),
+        ({"alerts": [{"on": "quarantine", "min": 5, "notify": "w"}]}, {"spec.alerts[0].min"}),
     ],
 )
 def test_limits_and_alerts_have_a_shape(spec: dict[str, Any], places: set[str]) -> None:
     """They are kept with the definition, so they must be readable later."""
     assert set(found(pipeline(command("a"), **spec))) == places
+
+
+def test_a_misspelt_option_of_an_alert_is_told_what_was_meant() -> None:
+    """Only what this kind of rule may say is known."""
+    alerts = [{"on": "laet", "notify": "w"}, {"on": "late", "facter": 3, "notify": "w"}]
+    told = found(pipeline(command("a"), alerts=alerts))
+    assert told["spec.alerts[0].on"].endswith("did you mean late?")
+    assert told["spec.alerts[1].facter"].endswith("did you mean factor?")
 
 
 def test_metadata_is_text() -> None:

@@ -277,3 +277,40 @@ def test_a_run_waits_while_others_hold_its_limit() -> None:
     late = play(document, limits={"db": "4h"}, expect={"status": "timed_out", "steps": {"a": "cancelled"}})
     assert late.differences == ()
     assert taken(document, play(document), "(run)")["waited for limit db"] == 0
+
+
+def test_a_run_that_is_not_as_usual_is_told_of() -> None:
+    """It is late while it goes on, moved too little and rejected too much; the usual one is told of by nothing."""
+    document = pipeline(
+        extract("a"),
+        load("b", "a"),
+        alerts=[{"on": on, "notify": "x"} for on in ("late", "records", "quarantine")],
+    )
+    usual = {"duration": "20m", "records": 1_000}
+    kept = {"records_out": 1_000}
+    play_ok(document, usual, {"a": {"succeed": kept}, "b": {"succeed": {"duration": "39m", **kept}}}, [])
+    few = {
+        "a": {"succeed": {"records_rejected": 1}},
+        "b": {"succeed": {"duration": "41m", "records_out": 400}},
+    }
+    play_ok(document, usual, few, ["late", "records", "quarantine"])
+    play_ok(document, {"duration": "1h"}, few, ["quarantine"])
+    retried = {"a": {"succeed": {}}, "b": [{"fail": {"retryable": True}}, {"succeed": {"records_out": 1}}]}
+    document["spec"]["steps"][1]["retry"] = {"attempts": 2, "initial": "1s"}
+    play_ok(document, usual, retried, [])
+
+
+def play_ok(
+    document: dict[str, Any], usual: dict[str, Any], steps: dict[str, Any], alerts: list[str]
+) -> None:
+    """Play a run that ends well, with these alerts."""
+    assert play(document, usual=usual, steps=steps, expect={"alerts": alerts}).differences == ()
+
+
+def test_what_is_usual_matters_to_some_alerts_only() -> None:
+    """It would play no part, so it is a mistake."""
+    plan = Definition.parse(canonical(pipeline(command("a"), alerts=[{"on": "failed", "notify": "x"}])))
+    _, problems = scenarios_of({"scenarios": [{"name": "it", "usual": {"records": 5}}]}, plan)
+    assert [str(problem) for problem in problems] == [
+        "scenarios[0].usual: no alert of pipeline customers asks what is usual (leave it out)"
+    ]

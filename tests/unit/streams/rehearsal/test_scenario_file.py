@@ -12,7 +12,12 @@ from streams.rehearsal.scenario_file import pipeline_of, scenarios_of
 from tests.support.pipeline_files import command, pipeline
 
 TEXT = canonical(
-    pipeline(command("copy"), {"name": "ask", "approval": {}}, {"name": "go", "signal": {"name": "start-it"}})
+    pipeline(
+        command("copy"),
+        {"name": "ask", "approval": {}},
+        {"name": "go", "signal": {"name": "start-it"}},
+        alerts=[{"on": "late", "notify": "x"}],
+    )
 )
 PLAN = Definition.parse(TEXT)
 
@@ -33,6 +38,9 @@ PLAN = Definition.parse(TEXT)
         ({"name": "x", "signals": [{"name": "start-it", "at": "soon"}]}, "'soon' is no moment of this scenario"),
         ({"name": "x", "approvals": [{"step": "copy"}]}, "approvals[0].step: 'copy' is no approval step"),
         ({"name": "x", "approvals": [{"step": "ask", "at": "1h", "after": "1h"}]}, "after: stands beside at"),
+        ({"name": "x", "usual": {"record": 5}}, "usual.record: 'record' is not known here (did you mean records?)"),
+        ({"name": "x", "usual": {"records": -1}}, "usual.records: -1 does not fit"),
+        ({"name": "x", "expect": {"alerts": ["laet"]}}, "alerts[0]: 'laet' is not known (did you mean late?)"),
         ({"name": "x", "cancel": {}}, "cancel.at: is missing (write at: 2h, counted from the start)"),
         ({"name": "x", "schedule": "3d"}, "scenarios[0].schedule: pipeline customers has no schedule"),
         ({"name": "x", "schedule": "3d", "cancel": {"at": "1h"}}, "cancel: is for a run that is started by hand"),
@@ -59,7 +67,7 @@ def test_a_file_says_what_it_is_about() -> None:
 
 
 WHOLE: dict[str, Any] = {
-    "name": "x", "start": "2026-01-01T00:00:00Z", "input": {}, "full_refresh": True, "slot": "2026-01-01T00:00:00Z",
+    "name": "x", "start": "2026-01-01T00:00:00Z", "input": {}, "full_refresh": True, "usual": {"duration": "1h", "records": 5}, "slot": "2026-01-01T00:00:00Z",
     "steps": {"copy": [{"fail": {"error": "e", "tail": "t", "retryable": True, "times": 2, "duration": "1s"}}]},
     "limits": {}, "signals": [{"name": "start-it", "payload": {}, "at": "1d"}],
     "approvals": [{"step": "ask", "decision": "reject", "by": "ann", "note": "n", "after": "1d"}],

@@ -1,0 +1,88 @@
+"""What the alerts of a pipeline know: the fold of their events."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from streams.domain.alert.rule import Rule
+
+RUNNING_MAX = 1_000
+INCIDENTS_MAX = 100
+SAMPLES_MAX = 20
+SAMPLES_MIN = 5
+
+
+def usual(values: Iterable[int | None]) -> int | None:
+    """Return the median of what is known; None while that is less than SAMPLES_MIN values."""
+    ordered = sorted(value for value in values if value is not None)
+    if len(ordered) < SAMPLES_MIN:
+        return None
+    half = len(ordered) // 2
+    return ordered[half] if len(ordered) % 2 else (ordered[half - 1] + ordered[half]) // 2
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """What a run that succeeded took and moved, as far as that is known."""
+
+    took_ms: int | None
+    records: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Begun:
+    """A run at work, since ``at`` (ms since the epoch)."""
+
+    at: int
+    full_refresh: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Incident:
+    """An incident and what became of it. ``status`` is open | acknowledged | resolved."""
+
+    on: str
+    notify: str
+    run_id: str | None
+    status: str = "open"
+
+
+@dataclass(frozen=True, slots=True)
+class Alert:
+    """``quiet_since`` is the newest success, or when the rules were set; ``running`` are the runs at work, by id.
+
+    ``incidents`` keeps the latest ones, by id. ``samples`` are of the latest runs that succeeded, the newest last; reruns
+    and full refreshes are not among them.
+    """
+
+    rules: tuple[Rule, ...] = ()
+    rules_text: str = "[]"
+    quiet_since: int = 0
+    running: Mapping[str, Begun] = field(default_factory=dict)
+    incidents: Mapping[str, Incident] = field(default_factory=dict)
+    samples: tuple[Sample, ...] = ()
+
+    @property
+    def usual_ms(self) -> int | None:
+        """How long runs usually take; None while too few are known."""
+        return usual(sample.took_ms for sample in self.samples)
+
+    @property
+    def usual_records(self) -> int | None:
+        """How many records runs usually move; None while too few are known."""
+        return usual(sample.records for sample in self.samples)
+
+    def unresolved(self, rule: Rule, run_id: str | None = None) -> str | None:
+        """Return the incident of this rule (about this run, if one is given) that is not resolved."""
+        for name, incident in self.incidents.items():
+            of_rule = incident.status != "resolved" and (incident.on, incident.notify) == (
+                rule.on,
+                rule.notify,
+            )
+            if of_rule and run_id in (None, incident.run_id):
+                return name
+        return None
+
+    def rule_of(self, incident: Incident) -> Rule | None:
+        """Return the rule that the incident is one of; None when it was taken away."""
+        same = (rule for rule in self.rules if (rule.on, rule.notify) == (incident.on, incident.notify))
+        return next(same, None)
