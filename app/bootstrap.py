@@ -199,10 +199,8 @@ class _Composition:
     async def _start_commands(self) -> None:
         names = [aggregate.name for aggregate in self._aggregates]
         client_id = f"{self._config.get('CLUSTER')}-{self._name}-api"
-        shards = self._config.get("SHARDS")
-        self._live.client = CommandClient(
-            self._config.kafka, self._codec, self._topics, shards, names, client_id
-        )
+        kafka, shards = self._config.kafka, self._config.get("SHARDS")
+        self._live.client = CommandClient(kafka, self._codec, self._topics, shards, names, client_id)
         await self._live.client.start()
 
     async def _stop_commands(self) -> None:
@@ -282,6 +280,7 @@ class _Composition:
             rebuild=self._rebuild if folds_views else None,
             names=Names(config.get("CLUSTER"), config.kafka["bootstrap.servers"], config.get("TOPIC_PREFIX")),
             limits=self._limits,
+            members=self._board.members,
         )
         return read_routes(needs)
 
@@ -391,6 +390,7 @@ class _Composition:
             "url": self._listener.url if self._listener else "",
             "registry_url": self._live.registry_url,
             "roles": list(self._roles),
+            "labels": list(self._config.get("RUNNER_LABELS")) if "runner" in self._roles else [],
             "shards": sorted(number for number, phase in shards.items() if phase == "ready"),
             "pid": os.getpid(),
         }

@@ -145,6 +145,7 @@ _NODE: Mapping[str, Schema] = {
     "url": _TEXT,
     "registry_url": _TEXT,
     "roles": {"type": "array", "items": _TEXT},
+    "labels": {"type": "array", "items": _TEXT},
     "shards": {"type": "array", "items": _NUMBER},
     "pid": _NUMBER,
 }
@@ -176,6 +177,7 @@ _OTHERS: Mapping[str, Schema] = {
             "kind": {"enum": list(STEP_KINDS)},
             "after": {"type": "array", "items": _TEXT},
             "finally": {"type": "boolean"},
+            "runs_on": {"type": "array", "items": _TEXT},
             "status": _TEXT,
             "attempt": _NUMBER,
             "runner": _MAYBE_TEXT,

@@ -114,7 +114,7 @@ class Config:
             audit_key=self.get("AUDIT_KEY"),
             group_protocol=self.get("GROUP_PROTOCOL"),
             group_instance_id=self.get("GROUP_INSTANCE_ID") or None,
-            queues=self.get("QUEUES"),
+            labels=self.get("RUNNER_LABELS"),
         )
 
     def runner_settings(self, node: str, registry_url: str) -> RunnerSettings:
@@ -129,7 +129,7 @@ class Config:
             prefix=self.get("TOPIC_PREFIX"),
             shards=self.get("SHARDS"),
             replication=self.get("REPLICATION"),
-            queues=self.get("QUEUES"),
+            labels=self.get("RUNNER_LABELS"),
             concurrency=self.get("CONCURRENCY"),
             environ=self.environ,
         )

@@ -77,6 +77,15 @@ def _names(text: str) -> tuple[str, ...]:
     return names
 
 
+def _labels(text: str) -> tuple[str, ...]:
+    labels = tuple(dict.fromkeys(_names(text)))
+    if not labels:
+        raise ValueError(
+            "at least one label, separated by commas; without a runner leave it out of FLEXCORE_ROLES"
+        )
+    return labels
+
+
 def _postgres(text: str) -> str:
     if text and not re.match(r"postgres(ql)?://", text):
         raise ValueError("a URL such as postgresql://user:password@host:5432/database")
@@ -140,7 +149,12 @@ SETTINGS: tuple[Setting, ...] = (
         "SHARDS", "8", _whole(1, 1_000), "partitions of each command, event and outcome topic; fixed for good"
     ),
     Setting("REPLICATION", "1", _whole(1, 9), "replicas of each topic the platform creates"),
-    Setting("QUEUES", "default", _names, "task queues that this node's runner serves"),
+    Setting(
+        "RUNNER_LABELS",
+        "default",
+        _labels,
+        "what this node's runner may take: steps that ask for other labels it leaves; `default`: those that ask for none",
+    ),
     Setting("CONCURRENCY", "4", _whole(1, 1_000), "attempts that this node's runner executes at once"),
     Setting(
         "IN_FLIGHT_MAX",

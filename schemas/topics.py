@@ -1,5 +1,7 @@
 """The names of topics and headers: promises to every program that speaks to the platform by Kafka alone."""
 
+from collections.abc import Sequence
+
 COMMAND_ID = "command-id"
 COMMAND_TYPE = "command-type"
 CORRELATION_ID = "correlation-id"
@@ -42,8 +44,13 @@ class Topics:
         return f"{self.prefix}{aggregate}.quarantine"
 
     def tasks(self, queue: str) -> str:
-        """Work offered to the runners of a queue."""
+        """Work offered on a queue: to the runners with these labels, which are separated by dots."""
         return f"{self.prefix}tasks.{queue}"
+
+    def tasks_for(self, labels: Sequence[str]) -> str:
+        """The pattern (POSIX, extended) of the queues whose labels are all among these."""
+        prefix, one = self.prefix.replace(".", "[.]"), f"({'|'.join(labels)})"
+        return f"^{prefix}tasks[.]{one}([.]{one})*$"
 
     def dataset(self, tenant: str, pipeline: str, step: str) -> str:
         """The records that a step has made."""

@@ -25,6 +25,10 @@ class WrongTopic(RuntimeError):
     """A topic is not what it must be: going on would lose or reorder data. The message says how to mend it."""
 
 
+class TopicRefused(RuntimeError):
+    """The brokers will not make a topic that is to be written to; the message says which, and why."""
+
+
 class NodeTaken(RuntimeError):
     """Another process runs as this node: it keeps fencing our writer."""
 

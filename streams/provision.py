@@ -12,6 +12,7 @@ from confluent_kafka.cimpl import NewTopic
 
 from schemas.topics import MANIFEST, Topics
 from streams.domain.aggregate import Aggregate
+from streams.domain.labels import ANY
 from streams.failures import WrongTopic
 from streams.manifest import Manifest
 from streams.settings import WorkerSettings
@@ -26,7 +27,7 @@ def provision(settings: WorkerSettings, aggregates: Sequence[Aggregate], timeout
     """
     names = [aggregate.name for aggregate in aggregates]
     topics = Topics(settings.prefix)
-    specs = platform_topics(topics, names, settings.queues, settings.shards)
+    specs = platform_topics(topics, names, sorted({ANY, *settings.labels}), settings.shards)
     admin = AdminClient({**settings.kafka, "enable.sparse.connections": "false", "log_level": 3})
     known = admin.list_topics(timeout=timeout_s).topics
     missing = [

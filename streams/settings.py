@@ -11,7 +11,8 @@ class WorkerSettings:
 
     ``kafka`` goes to librdkafka as it is (``bootstrap.servers``, security). ``node`` is unique in the cluster and
     stable across restarts of the same data directory: the transactional id is ``<cluster>/node/<node>``. ``audit_key`` is
-    the file of the key that signs checkpoints; None: one of the node's own, made in its data directory.
+    the file of the key that signs checkpoints; None: one of the node's own, made in its data directory. ``labels`` are
+    those of the node's runner: the topics of their offers are made at the start.
 
     ``index_entries_max`` bounds the command ids of the last 7.5 days that are remembered for one aggregate on one shard;
     beyond it commands are rejected ``overloaded``. Each costs 20 bytes of memory, so the default is at most 400 MB a
@@ -40,7 +41,7 @@ class WorkerSettings:
     snapshot_tail_records: int = 20_000
     standbys: int = 0
     audit_key: Path | None = None
-    queues: tuple[str, ...] = ("default",)
+    labels: tuple[str, ...] = ("default",)
     buffer_records_max: int = 20_000
     buffer_bytes_max: int = 64 << 20
 

@@ -93,15 +93,17 @@ def user_events(topics: Topics, name: str, shards: int) -> TopicSpec:
     return TopicSpec(topics.user_events(name), shards, config)
 
 
+def task_topic(name: str, shards: int) -> TopicSpec:
+    """Return a topic of offers; it is made when the first step asks for its labels."""
+    return TopicSpec(name, shards, _config("delete", retention_ms=COMMANDS_RETENTION_MS))
+
+
 def platform_topics(
     topics: Topics, aggregates: Sequence[str], queues: Sequence[str], shards: int
 ) -> tuple[TopicSpec, ...]:
     """Return every topic that must exist before a node serves."""
     per_aggregate = [spec for name in aggregates for spec in aggregate_topics(topics, name, shards)]
-    per_queue = [
-        TopicSpec(topics.tasks(queue), shards, _config("delete", retention_ms=COMMANDS_RETENTION_MS))
-        for queue in queues
-    ]
+    per_queue = [task_topic(topics.tasks(queue), shards) for queue in queues]
     once = [
         TopicSpec(topics.named(RUN_LOGS), shards, _config("delete", retention_ms=COMMANDS_RETENTION_MS)),
         TopicSpec(topics.named(NODES), 1, _config("compact")),

@@ -24,12 +24,12 @@ def health(session: Session) -> int:
 @cluster.command("members", cls=Verb, example="flexcore cluster members -o wide")
 @click.pass_obj
 def members(session: Session) -> None:
-    """List the nodes with their roles and the shards they own."""
+    """List the nodes with their roles, the labels of their runners and the shards they own."""
     nodes = session.api.get("/v1/cluster").body["nodes"]
     show_list(
         session.output,
         nodes,
-        ("node", "status", "roles", "shards", "url"),
+        ("node", "status", "roles", "labels", "shards", "url"),
         ("pid", "registry_url", "at"),
         "node",
     )

@@ -89,12 +89,15 @@ def _said(step: Mapping[str, Any]) -> str:
     if step.get("items") and step["status"] == "mapping":
         items = step["items"]
         failed = f", {items['failed']:,} failed" if items["failed"] else ""
-        return f"{items['ended']:,} of {items['total']:,} items{failed}"
+        missing = f", waits for {step['waits_for']}" if step.get("waits_for") else ""
+        return f"{items['ended']:,} of {items['total']:,} items{failed}{missing}"
     if step.get("items") and step["status"] == "repeating":
         items, until = step["items"], step.get("waits_until")
         return (
             f"turn {items['ended'] + 1:,} of {items['total']:,}{f', at {local_time(until)}' if until else ''}"
         )
+    if step["status"] == "queued" and step.get("waits_for"):
+        return f"for {step['waits_for']}"
     if step["status"] == "waiting":
         until = step.get("waits_until")
         return f"for {step.get('waits_for')}{f', until {local_time(until)}' if until else ''}"

@@ -164,7 +164,7 @@ class ViewDependencies:
 
     ``command`` returns ``type`` and ``data`` of the command in a quarantined row, or None where there is none to be had.
     ``rebuild`` folds a view anew and answers True, or False when it goes on in the background after a while; None
-    where this node cannot. It raises ``Problem``. ``names`` are those of lineage.
+    where this node cannot. It raises ``Problem``. ``names`` are those of lineage. ``members`` returns what every node said last.
     """
 
     store: ViewReader
@@ -176,3 +176,4 @@ class ViewDependencies:
     rebuild: Rebuild | None = None
     limits: Limits = field(default_factory=Limits)
     names: Names = field(default_factory=Names)
+    members: Callable[[], Sequence[Mapping[str, Any]]] = tuple

@@ -14,6 +14,7 @@ from app.views.owner import OwnerReads
 from app.views.ports import ViewDependencies
 from app.views.progress import LiveProgress
 from app.views.report import page, report
+from app.views.waiting import with_waiting
 
 
 class RunViews:
@@ -71,9 +72,12 @@ class RunViews:
         return many(request, page)
 
     async def get(self, request: web.Request) -> web.Response:
-        """Answer with one run; how far its steps at work are is the newest that its owner has heard."""
+        """Answer with one run; how far its steps at work are is the newest that its owner has heard.
+
+        Steps on offer say which runner they wait for, if they ask for labels, or if there is none.
+        """
         row = await self._run(request)
-        shown = await self._progress.added(request, row)
+        shown = with_waiting(await self._progress.added(request, row), self._needs.members())
         return one(request, shown, "run", row["id"], live=shown is not row)
 
     async def events(self, request: web.Request) -> web.Response:

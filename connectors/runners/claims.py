@@ -89,6 +89,7 @@ class ClaimWriter:
             "attempt": offer.attempt,
             "token": claim.token,
             "runner": self._settings.node,
+            "labels": ",".join(self._settings.labels),
         }
         headers = command_headers(claim.command_id, "ClaimStep", "runner", correlation_id=offer.run)
         command = self._encoder.encode("run", offer.run, "ClaimStep", body, offer.tenant, headers)
@@ -98,7 +99,9 @@ class ClaimWriter:
 
 
 class OfferConsumer:
-    """Consumes one queue on a thread of its own, as a member of the group ``<cluster>.runner.<queue>``.
+    """Consumes every queue that the runner has the labels for, on a thread of its own, in the group ``<cluster>.runner``.
+
+    Members of the group differ in their labels: each queue is shared out among those that have what it asks for.
 
     - ``take(wanted)`` grants as many slots as are free, at most ``wanted``; ``give_back(n)`` returns unused ones.
     - ``expect(claims)`` is called before the claims are written and must return when their outcomes cannot be missed.
@@ -110,7 +113,6 @@ class OfferConsumer:
     def __init__(
         self,
         settings: RunnerSettings,
-        queue: str,
         writer: ClaimWriter,
         take: Callable[[int], int],
         give_back: Callable[[int], None],
@@ -118,14 +120,14 @@ class OfferConsumer:
         written: Callable[[Sequence[Claim], bool], None],
     ) -> None:
         self._settings = settings
-        self._topic = Topics(settings.prefix).tasks(queue)
-        self._group = f"{settings.cluster}.runner.{queue}"
+        self._topics = Topics(settings.prefix).tasks_for(settings.labels)
+        self._group = f"{settings.cluster}.runner"
         self._writer = writer
         self._take, self._give_back = take, give_back
         self._expect, self._written = expect, written
         self._stopping = threading.Event()
         self._paused = False
-        self._thread = threading.Thread(target=self._serve, name=f"offers-{queue}", daemon=True)
+        self._thread = threading.Thread(target=self._serve, name="offers", daemon=True)
         self.problem: str | None = None
 
     def start(self) -> None:
@@ -147,7 +149,7 @@ class OfferConsumer:
                 self._round(consumer)
                 self.problem = None
             except (KafkaException, ConnectorError) as error:
-                self.problem = f"claiming from {self._topic}: {error}"
+                self.problem = f"claiming steps: {error}"
                 _log.warning("%s", self.problem)
                 self._stopping.wait(_PAUSE_AFTER_ERROR_S)
         if consumer is not None:
@@ -170,7 +172,7 @@ class OfferConsumer:
                 "enable.sparse.connections": False,
             }
         )
-        consumer.subscribe([self._topic], on_assign=self._assigned)
+        consumer.subscribe([self._topics], on_assign=self._assigned)
         return consumer
 
     def _assigned(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
@@ -217,10 +219,10 @@ class OfferConsumer:
             (consumer.pause if pause else consumer.resume)(consumer.assignment())
 
     def _claim(self, consumer: Consumer, messages: list[Message], claims: list[Claim]) -> None:
-        following: dict[int, int] = {}
+        following: dict[tuple[str, int], int] = {}
         for message in messages:
-            following[message.partition() or 0] = (message.offset() or 0) + 1
-        offsets = [TopicPartition(self._topic, partition, offset) for partition, offset in following.items()]
+            following[message.topic() or "", message.partition() or 0] = (message.offset() or 0) + 1
+        offsets = [TopicPartition(*place, offset) for place, offset in following.items()]
         committed = False
         try:
             self._expect(claims)
@@ -236,14 +238,13 @@ class OfferConsumer:
         """After an unclear transaction: settle it, ask what is committed, and read on from there."""
         self._writer.settle()
         partitions = [TopicPartition(part.topic, part.partition) for part in offsets]
-        found = {
-            part.partition: part.offset for part in consumer.committed(partitions, timeout=_KAFKA_TIMEOUT_S)
-        }
-        assigned = {part.partition for part in consumer.assignment()}
+        committed = consumer.committed(partitions, timeout=_KAFKA_TIMEOUT_S)
+        found = {(part.topic, part.partition): part.offset for part in committed}
+        assigned = {(part.topic, part.partition) for part in consumer.assignment()}
         for part in offsets:
-            if part.partition in assigned:
+            if (part.topic, part.partition) in assigned:
                 # No offset yet: -1001 is librdkafka's "beginning" minus one, so it is said in words.
-                at = found[part.partition]
+                at = found[part.topic, part.partition]
                 low = consumer.get_watermark_offsets(part, timeout=_KAFKA_TIMEOUT_S)[0] if at < 0 else at
                 consumer.seek(TopicPartition(part.topic, part.partition, low))
-        return all(found[part.partition] >= part.offset for part in offsets)
+        return all(found[part.topic, part.partition] >= part.offset for part in offsets)

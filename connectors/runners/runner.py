@@ -44,10 +44,9 @@ class Runner:
         self._client = CommandClient(settings.kafka, codec, topics, settings.shards, ("run",), client_id)
         self._log = RunLog(settings.kafka, topics, settings.shards, client_id)
         writer = ClaimWriter(settings, codec)
-        self._consumers = [
-            OfferConsumer(settings, queue, writer, self._take, self._give_back, self._expect, self._written)
-            for queue in settings.queues
-        ]
+        self._offers = OfferConsumer(
+            settings, writer, self._take, self._give_back, self._expect, self._written
+        )
         self._spares = Spares(for_programs(settings.environ), settings.kill_grace_s)
         self._lock = threading.Lock()
         self._free = settings.concurrency
@@ -80,22 +79,19 @@ class Runner:
     @property
     def problem(self) -> str | None:
         """What keeps this runner from claiming steps, or None."""
-        problems = (self._client.problem, *(consumer.problem for consumer in self._consumers))
-        return next((problem for problem in problems if problem), None)
+        return self._client.problem or self._offers.problem
 
     async def start(self) -> None:
-        """Follow outcomes, then join the queues' groups. Raise Unavailable when Kafka does not answer."""
+        """Follow outcomes, then join the group of the runners. Raise Unavailable when Kafka does not answer."""
         self._loop = asyncio.get_running_loop()
         await self._client.start()
         self._log.start()
         self._spares.prepare()
-        for consumer in self._consumers:
-            consumer.start()
+        self._offers.start()
 
     async def stop(self, grace_s: float) -> None:
         """Claim no more, let attempts finish for ``grace_s``, then end the rest and report them as retryable."""
-        for consumer in self._consumers:
-            await asyncio.to_thread(consumer.stop)
+        await asyncio.to_thread(self._offers.stop)
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=grace_s)
         self._give_up_at = time.monotonic() + _LAST_WORDS_S
@@ -110,7 +106,7 @@ class Runner:
         await self._client.stop()
         await asyncio.to_thread(self._log.stop)
 
-    # ------------------------------------------------------------ called on the consumers' threads
+    # ------------------------------------------------------------ called on the consumer's thread
     def _take(self, wanted: int) -> int:
         with self._lock:
             granted = min(wanted, self._free)

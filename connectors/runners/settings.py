@@ -13,7 +13,8 @@ class RunnerSettings:
     transactional id of claims is ``<cluster>/runner/<node>``. ``environ`` is the environment of this process: the
     programs of steps get it without the names that begin with ``FLEXCORE_``, and ``${env:NAME}`` reads from it.
     ``project_dir`` is the user's project, the working directory of every step; ``plugins_dir`` keeps installed
-    taps; the runners of a machine may share it.
+    taps; the runners of a machine may share it. ``labels``: steps that ask for others are left to other runners; the
+    label of steps that ask for nothing is ``default``.
     """
 
     kafka: Mapping[str, str]
@@ -25,7 +26,7 @@ class RunnerSettings:
     prefix: str = ""
     shards: int = 8
     replication: int = 1
-    queues: tuple[str, ...] = ("default",)
+    labels: tuple[str, ...] = ("default",)
     concurrency: int = 4
     kill_grace_s: float = 3.0
     environ: Mapping[str, str] = field(default_factory=dict)

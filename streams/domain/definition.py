@@ -11,6 +11,7 @@ from streams.domain import duration
 from streams.domain.expressions import Language, texts, whole
 from streams.domain.findings import Problem
 from streams.domain.kinds import FAN_KINDS, STEP_KINDS, compensation_of
+from streams.domain.labels import ANY, queue_of
 from streams.domain.validation import ScheduleCheck, any_schedule, problems
 
 __all__ = [
@@ -44,7 +45,7 @@ class StepDefinition:
     """One step: ``spec`` is its kind's block of the file, as plain JSON data (do not change it).
 
     ``dynamic``: there are expressions in it. ``when`` is the expression that decides whether it is done at all.
-    ``last``: it is one of the file's ``finally`` steps.
+    ``last``: it is one of the file's ``finally`` steps. ``runs_on`` are the labels of the runners that may take it.
     """
 
     name: str
@@ -56,11 +57,17 @@ class StepDefinition:
     dynamic: bool = False
     when: str | None = None
     last: bool = False
+    runs_on: tuple[str, ...] = (ANY,)
 
     @property
     def signal(self) -> str:
         """The name of the signal that a step of this kind waits for."""
         return str(self.spec.get("name", self.name))
+
+    @property
+    def queue(self) -> str:
+        """The queue that its attempts are offered on."""
+        return queue_of(self.runs_on)
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,6 +182,7 @@ def _step(item: Mapping[str, Any], last: bool) -> StepDefinition:
         dynamic=kind not in ("switch", *FAN_KINDS) and any(texts(spec)),
         when=whole(item["when"]) if "when" in item else None,
         last=last,
+        runs_on=tuple(item.get("runs_on", (ANY,))),
     )
 
 
@@ -186,9 +194,10 @@ def _item(plan: StepDefinition) -> StepDefinition:
 
 
 def _compensation(item: Mapping[str, Any]) -> StepDefinition:
-    """Return what undoes a step: it is given the step's result, and has a retry of its own."""
+    """Return what undoes a step: where the step was done, given its result, with a retry of its own."""
     block = item["compensate"]
     undoing = {"name": compensation_of(item["name"]), "after": [item["name"]], "command": block["command"]}
+    undoing |= {"runs_on": item["runs_on"]} if "runs_on" in item else {}
     return _step({**undoing, **{key: block[key] for key in ("retry", "timeout") if key in block}}, False)
 
 

@@ -13,6 +13,8 @@ OWN_KINDS = ("wait", "signal", "approval", "switch")
 FAN_KINDS = {"map": "mapping", "repeat": "repeating"}
 """What these do is steps of their own, one for each item or turn; and what a step of the kind is while they are at work."""
 STEP_KINDS = (*RECORD_KINDS, "command", *FAN_KINDS, "pipeline", *OWN_KINDS)
+NO_RUNNER_KINDS = ("pipeline", *OWN_KINDS)
+"""No runner takes these: what a run calls is a run again."""
 
 COMPENSATION = ":compensate"
 NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")

@@ -18,10 +18,12 @@ from streams.domain.kinds import (
     command,
     condition,
 )
+from streams.domain.labels import runs_on
 
 STEPS_MAX = 2_000
 ATTEMPTS_MAX = 100
 MULTIPLIER_MAX = 100
+_KEYS = ("name", "after", "when", "runs_on", *STEP_KINDS, "retry", "timeout", "compensate")
 API_VERSION = "flexcore/v1"
 
 
@@ -152,9 +154,7 @@ def _part(found: Findings, place: str, value: object, taken: set[str]) -> None:
     items = found.items(place, value)
     for index, item in items:
         path = f"{place}[{index}]"
-        step = found.mapping(
-            path, item, ("name", "after", "when", *STEP_KINDS, "retry", "timeout", "compensate")
-        )
+        step = found.mapping(path, item, _KEYS)
         if step is None:
             continue
         kind = _step(found, path, step)
@@ -203,6 +203,8 @@ def _step(found: Findings, path: str, step: dict[str, Any]) -> str:
         KINDS[kind](found, f"{path}.{kind}", step[kind])
     if "when" in step:
         condition(found, f"{path}.when", step["when"])
+    if "runs_on" in step:
+        runs_on(found, f"{path}.runs_on", step["runs_on"], kinds[0] if kinds else "")
     if "timeout" in step:
         found.duration(f"{path}.timeout", step["timeout"], 1_000, YEAR_MS)
         block = step.get("command")

@@ -5,7 +5,8 @@ from typing import Any, assert_never
 
 from sqlalchemy import JSON, BigInteger, Boolean, Column, Integer, Text
 
-from streams.domain.kinds import FAN_KINDS, STEP_KINDS, undone_by
+from streams.domain.kinds import FAN_KINDS, NO_RUNNER_KINDS, STEP_KINDS, undone_by
+from streams.domain.labels import ANY
 from streams.domain.run.events import (
     ChildEnded,
     Event,
@@ -66,7 +67,7 @@ TABLE = versioned(
         "pipeline": ("tenant", "pipeline", "created_at", "id"),
         "status": ("tenant", "status", "created_at", "id"),
     },
-    revision=7,
+    revision=8,
 )
 
 RunEvent = (
@@ -142,11 +143,13 @@ def _steps(spec: dict[str, Any]) -> list[Row]:
 
 
 def _step(step: dict[str, Any], last: bool) -> Row:
+    kind = next((kind for kind in STEP_KINDS if kind in step), "command")
     return {
         "name": step["name"],
-        "kind": next((kind for kind in STEP_KINDS if kind in step), "command"),
+        "kind": kind,
         "after": step.get("after") or [],
         "finally": last,
+        "runs_on": [] if kind in NO_RUNNER_KINDS else step.get("runs_on") or [ANY],
         "status": "pending",
         "attempt": 0,
         "runner": None,
@@ -170,11 +173,13 @@ def _step(step: dict[str, Any], last: bool) -> Row:
     }
 
 
-def _undoing(names: list[str]) -> list[Row]:
+def _undoing(row: Row, names: list[str]) -> list[Row]:
     """Return the compensations as steps, each after the step it undoes and the compensation before it."""
+    labels = {step["name"]: step["runs_on"] for step in row["steps"]}
     befores = [[undone_by(name), *names[max(place - 1, 0) : place]] for place, name in enumerate(names)]
     steps = [
-        {"name": name, "command": {}, "after": after} for name, after in zip(names, befores, strict=True)
+        {"name": name, "command": {}, "after": after, "runs_on": labels[after[0]]}
+        for name, after in zip(names, befores, strict=True)
     ]
     return [_step(step, False) for step in steps]
 
@@ -212,7 +217,7 @@ def _at_work(row: Row, name: str) -> str:
 def _ending(row: Row, event: RunCompensating | RunFinishing) -> Row:
     if isinstance(event, RunFinishing):
         return {"status": "cancelling" if event.status == "cancelled" else "running"}
-    return {"status": "compensating", "steps": [*row["steps"], *_undoing(json.loads(event.steps))]}
+    return {"status": "compensating", "steps": [*row["steps"], *_undoing(row, json.loads(event.steps))]}
 
 
 def _with_step(row: Row, name: str, changes: Row) -> list[Row]:

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from streams.domain.definition import Definition
+from streams.domain.labels import ANY, missing
 from streams.domain.run.timing import LEASE_MS, LOST_MAX
 from streams.proof.step_history import See, StepHistory, longest_ms
 
@@ -21,6 +22,12 @@ class Attempts:
         attempt = body["attempt"]
         self._see("I7", step.status == "running" and attempt == step.attempt,
                   lambda: f"{what} of attempt {attempt} of {name} counts, but attempt {step.attempt} is {step.status}")  # fmt: skip
+
+    def labelled(self, body: Mapping[str, Any], name: str) -> None:
+        """Judge that the runner of a claim has what the step asks for."""
+        lacking = missing(self._plan.step(name).runs_on, body.get("labels", ANY))
+        self._see("I7", not lacking,
+                  lambda: f"{name} was claimed by {body['runner']}, which is not labelled {', '.join(lacking)}")  # fmt: skip
 
     def lost(self, body: Mapping[str, Any], name: str, step: StepHistory) -> None:
         """Judge a loss: the lease had ended, and not too many were lost before."""

@@ -186,6 +186,7 @@ class RunHistory:
         held = f" by {step.runner}" if step.status == "running" else ""
         self._see("I7", step.status == "queued" and attempt == step.attempt and bool(body["token"]),
                   lambda: f"attempt {attempt} of {name} was claimed while {step.attempt} is {step.status}{held}")  # fmt: skip
+        self._attempts.labelled(body, name)
         self._goes(name, "was claimed")
         step.status, step.attempt, step.due = "running", attempt, None
         step.runner, step.claimed_at = body["runner"], body["at"]

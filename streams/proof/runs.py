@@ -8,7 +8,7 @@
 | I4 | run events at the end of the log: an offer, lease, timer, limit or person moves every open run | |
 | I5 | outcomes of StartRun and CreateRun that are still kept, against RunCreated | `event verify`: `sequences`, `checkpoints` |
 | I6 | RunCreated: the id follows from the key, or the key stands for one id | |
-| I7 | run events: attempts count up, have one holder, stay within the retry; a result is the holder's | the token inside a result \
+| I7 | run events: attempts count up, have one holder, labelled as the step asks, stay within the retry; a result is the holder's | the token inside a result \
 is in no event: tests/unit/streams/domain/run/test_run_attempts.py |
 | I8 | limit events: holders within the limit, none whose run has ended; run events: no step before its limits | |
 | I9 | run events: no retry, lease, timeout or wait ends before its time, or twice | heartbeats are no events: a lease \
@@ -44,7 +44,7 @@ INVARIANTS: Mapping[str, str] = {
     "I4": "every open run has something that will move it",
     "I5": "every start that was answered has its run",
     "I6": "the same key is the same run",
-    "I7": "each attempt has one holder, and results are the holder's",
+    "I7": "each attempt has one holder, labelled as the step asks, and results are the holder's",
     "I8": "limits are kept, and given back",
     "I9": "no timer is early",
     "I10": "after a cancel or a pause no step starts",

@@ -79,7 +79,7 @@ class _Stage:
         self.planned: set[str] = set()
         self.refused: dict[str, str] = {}
         self.undone = {deed.place: deed for deed in scenario.deeds}
-        self.runners = Runners(scenario.steps)
+        self.runners = Runners(scenario.steps, scenario.labels)
         self.world = World(_aggregates(), REACTORS, scenario.start, self._told, self._offered, _elsewhere)
 
     @property
@@ -171,7 +171,8 @@ class _Stage:
         self.world.plan(at, do)
 
     def _offered(self, offer: TaskOffer) -> None:
-        self.world.plan(self.world.now, lambda: self.runners.take(self.world, offer.task))
+        wanted = Definition.parse(self.definition).step(offer.task["step"]).runs_on
+        self.world.plan(self.world.now, lambda: self.runners.take(self.world, offer.task, wanted))
 
     # ------------------------------------------------------------ expected and actual
     def differences(self) -> Iterator[str]:
@@ -276,6 +277,8 @@ def _waits(run: Run) -> str:
             calls = f"a run of {plan.spec.get('name')}" if plan.kind == "pipeline" else "approval"
             what = f"signal {plan.signal}" if plan.kind == "signal" else calls
             said.append(f"step {step.name} waits for {what}, without a deadline")
+        elif step.status == "queued":
+            said.append(f"step {step.name} waits for a runner labelled {', '.join(plan.runs_on)}")
         elif step.status == "running":
             said.append(f"step {step.name} hangs, without a timeout")
     return "; ".join(said) or f"it waits for limit {run.waiting_for}"

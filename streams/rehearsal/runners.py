@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from streams.domain.kinds import YEAR_MS
+from streams.domain.labels import missing
 from streams.domain.run import commands as asked
 from streams.domain.run.events import StepCalled
 from streams.domain.run.state import item_of
@@ -16,17 +17,27 @@ HORIZON_MS = 10 * YEAR_MS
 
 
 class Runners:
-    """As many as there are offers."""
+    """As many as there are offers, each with all labels that there are."""
 
-    def __init__(self, behaviours: Mapping[str, tuple[Behaviour, ...]]) -> None:
+    def __init__(
+        self, behaviours: Mapping[str, tuple[Behaviour, ...]], labels: tuple[str, ...] | None = None
+    ) -> None:
+        """Without ``labels`` there is a runner for every step."""
+        self._labels = labels
         self._behaviours = behaviours
         self._attempts: dict[str, int] = {}
 
-    def take(self, world: World, task: Mapping[str, Any]) -> None:
-        """Claim the attempt, and do what the scenario says at its time; a refused claim is dropped, as a runner does."""
+    def take(self, world: World, task: Mapping[str, Any], wanted: tuple[str, ...]) -> None:
+        """Claim the attempt, and do what the scenario says at its time; a refused claim is dropped, as a runner does.
+
+        Nobody takes an attempt that wants a label which no runner has.
+        """
+        has = ",".join(wanted if self._labels is None else self._labels)
+        if missing(wanted, has):
+            return
         run, step, attempt = task["run"], task["step"], task["attempt"]
         token = f"{step}/{attempt}"
-        if world.ask("run", run, asked.ClaimStep(step, attempt, token, RUNNER)):
+        if world.ask("run", run, asked.ClaimStep(step, attempt, token, RUNNER, has)):
             return
         behaviour = self._next(step, turn="result" in task)
         lasts_ms, limit_ms = behaviour.duration_ms, task["timeout_ms"]

@@ -71,8 +71,9 @@ class Scenario:
     """One run to be rehearsed: how it begins, what its steps do, what people do, what must come of it.
 
     Steps that are not named succeed at once, each time. ``input`` is JSON text; ``limits`` says how long (ms) other runs
-    hold all places of a limit. ``schedule_ms``: nobody starts a run, but the schedule does, for so long. ``usual_ms`` and
-    ``usual_records`` are what earlier runs took and moved, as far as rules for alerts are to know it.
+    hold all places of a limit. ``labels`` are those of each runner that there is; None: what the steps ask for.
+    ``schedule_ms``: nobody starts a run, but the schedule does, for so long. ``usual_ms`` and ``usual_records`` are what
+    earlier runs took and moved, as far as rules for alerts are to know it.
     """
 
     name: str
@@ -85,6 +86,7 @@ class Scenario:
     usual_records: int | None = None
     steps: Mapping[str, tuple[Behaviour, ...]] = field(default_factory=dict)
     limits: Mapping[str, int] = field(default_factory=dict)
+    labels: tuple[str, ...] | None = None
     deeds: tuple[Deed, ...] = ()
     expect: Expectation = Expectation()
 

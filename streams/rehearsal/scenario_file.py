@@ -7,7 +7,7 @@ from streams.domain import duration, instant
 from streams.domain.alert.rule import OPTIONS
 from streams.domain.definition import Definition, compact
 from streams.domain.findings import DAY_MS, Findings, Problem
-from streams.domain.kinds import FAN_KINDS, OWN_KINDS, YEAR_MS
+from streams.domain.kinds import FAN_KINDS, NAME, NAME_FIX, OWN_KINDS, YEAR_MS
 from streams.domain.run import commands as asked
 from streams.domain.run.state import RUN_ENDED, STEP_ENDED, item_of
 from streams.rehearsal.scenario import BEHAVIOURS, START, Behaviour, Deed, Expectation, Scenario
@@ -70,7 +70,7 @@ class _Reader:
         self.start = START
 
     def scenario(self, value: object) -> Scenario:
-        known = ("name", "start", "input", "full_refresh", "slot", "schedule", "usual", "steps", "limits", "signals", "approvals", "skips", "cancel", "expect")  # fmt: skip
+        known = ("name", "start", "input", "full_refresh", "slot", "schedule", "usual", "steps", "limits", "labels", "signals", "approvals", "skips", "cancel", "expect")  # fmt: skip
         item = self.found.mapping(self.path, value, known) or {}
         self.found.text(f"{self.path}.name", item.get("name"))
         self.start = self._instant(f"{self.path}.start", item.get("start")) or START
@@ -95,6 +95,7 @@ class _Reader:
             **self._usual(f"{self.path}.usual", item.get("usual", {})),
             steps=self._steps(f"{self.path}.steps", item.get("steps", {})),
             limits=self._limits(f"{self.path}.limits", item.get("limits", {})),
+            labels=self._labels(f"{self.path}.labels", item["labels"]) if "labels" in item else None,
             deeds=tuple(deeds),
             expect=self._expect(f"{self.path}.expect", item.get("expect", {}), schedule_ms),
         )
@@ -179,6 +180,12 @@ class _Reader:
             elif self.plan.limits[name] > PLACES_MAX:
                 self.found.add(f"{path}.{name}", f"has more than {PLACES_MAX} places", "leave it out")
         return {name: self._duration(f"{path}.{name}", said) or 0 for name, said in limits.items()}
+
+    def _labels(self, path: str, value: object) -> tuple[str, ...]:
+        labels = self.found.items(path, value)
+        for index, label in labels:
+            self.found.name(f"{path}[{index}]", label, NAME, NAME_FIX)
+        return tuple(str(label) for _, label in labels)
 
     # ------------------------------------------------------------ what people and other systems do
     def _list(self, key: str, item: Mapping[str, Any], read: Any) -> list[Deed]:

@@ -201,6 +201,8 @@ class EffectEncoder:
         topics: Topics,
         shards: int,
     ) -> None:
+        self.task_topics: set[str] = set()
+        """Where offers went so far."""
         self._topics = topics
         self._shards = shards
         self._commands: dict[tuple[str, type], Callable[[dict[str, Any]], bytes]] = {
@@ -236,8 +238,9 @@ class EffectEncoder:
             (names.CORRELATION_ID, command.correlation_id),
             (names.ACTOR, command.actor),
         ]
-        value = orjson.dumps(offer.task)
-        return (self._topics.tasks(offer.queue), value, key, partition_of(key, self._shards), headers)
+        value, topic = orjson.dumps(offer.task), self._topics.tasks(offer.queue)
+        self.task_topics.add(topic)
+        return (topic, value, key, partition_of(key, self._shards), headers)
 
 
 def _encoder(

@@ -17,6 +17,7 @@ from confluent_kafka import KafkaError, KafkaException, TopicPartition
 
 from schemas.errors import RegistryUnavailable
 from schemas.topics import Topics
+from streams.failures import TopicRefused
 from streams.metrics import Counters
 from streams.recovery.load import Loader
 from streams.settings import WorkerSettings
@@ -96,7 +97,7 @@ class Engine:
                     await self._send(work)
                 else:
                     self.ownership.close(work)
-            except (KafkaException, BufferError, RegistryUnavailable) as error:
+            except (KafkaException, BufferError, RegistryUnavailable, TopicRefused) as error:
                 await self._failed(work, error)
             except BaseException:
                 # What follows ends the process: nobody may wait for this work.
@@ -278,7 +279,7 @@ class Engine:
                 assert work.commit is not None
                 await asyncio.wait_for(asyncio.shield(work.commit), _SIGN_OFF_S)
                 self._merge(work, work)
-        except (KafkaException, BufferError, TimeoutError) as error:
+        except (KafkaException, BufferError, TopicRefused, TimeoutError) as error:
             _log.warning("the last checkpoints are left to the next owner: %s", error)
         finally:
             self._flight = None
@@ -289,7 +290,7 @@ class Engine:
         if isinstance(error, KafkaException):
             if error.args[0].code() not in _TOO_LARGE:
                 return
-        elif not isinstance(error, BufferError):
+        elif not isinstance(error, BufferError | TopicRefused):
             return
         if broken.records > 1:
             self._limit = max(1, broken.records // 2)

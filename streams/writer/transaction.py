@@ -14,6 +14,7 @@ from confluent_kafka import KafkaError, KafkaException, Producer, TopicPartition
 
 from streams.failures import NodeTaken
 from streams.writer.encoding import Produced
+from streams.writer.task_topics import TaskTopics
 
 _log = logging.getLogger(__name__)
 _SLOW_COMMIT_S = 1.0
@@ -89,9 +90,16 @@ class TransactionalWriter:
     """Blocking; used by one thread at a time. After any failure the caller must abort, then ask the broker what is true."""
 
     def __init__(
-        self, kafka: Mapping[str, str], transactional: str, timeout_ms: int, linger_ms: float
+        self,
+        kafka: Mapping[str, str],
+        transactional: str,
+        timeout_ms: int,
+        linger_ms: float,
+        task_topics: TaskTopics | None = None,
     ) -> None:
+        """``task_topics`` must be there before anything is produced to them."""
         self.id = transactional
+        self._task_topics = task_topics
         self._settings = producer_settings(kafka, transactional, timeout_ms, linger_ms)
         self._timeout_s = timeout_ms / 1000
         self._producer: Producer | None = None
@@ -101,11 +109,15 @@ class TransactionalWriter:
         self._renewals: list[float] = []
 
     def connect(self) -> None:
-        """Make the producer if there is none: ends whatever transaction this id had open, wherever.
+        """Make topics that are missing, and the producer if there is none: ends whatever transaction this id had open,
+        wherever.
 
         Raises :class:`NodeTaken` when the id was fenced three times within ten seconds: a second process runs as
-        this node. Other errors are ``KafkaException``: try again later.
+        this node; :class:`TopicRefused` when the brokers will not make a topic. Other errors are ``KafkaException``:
+        try again later.
         """
+        if self._task_topics is not None and self._task_topics.missing:
+            self._task_topics.make()
         if self._producer is not None and not self._doubtful:
             return
         self._producer, self._open = None, False
@@ -117,8 +129,9 @@ class TransactionalWriter:
 
     @property
     def usable(self) -> bool:
-        """False when connect() has to make a new producer before the next transaction."""
-        return self._producer is not None and not self._doubtful
+        """False when connect() has to make a new producer, or topics, before the next transaction."""
+        missing = self._task_topics is not None and self._task_topics.missing
+        return self._producer is not None and not self._doubtful and not missing
 
     def begin(self) -> None:
         """Open a transaction."""
@@ -167,6 +180,8 @@ class TransactionalWriter:
         """Undo the open transaction, if there is one: abort it if the producer lives, else drop the producer
         (connect() ends it).
         """
+        if self._task_topics is not None:
+            self._task_topics.forget()
         if self._producer is None or not self._open:
             return
         self._open = False

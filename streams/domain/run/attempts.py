@@ -3,6 +3,7 @@
 from typing import assert_never
 
 from streams.domain.aggregate import Rejected
+from streams.domain.labels import missing
 from streams.domain.run import commands as asked
 from streams.domain.run import events as happened
 from streams.domain.run.progress import fail_attempt, fail_step, go_on
@@ -92,7 +93,14 @@ def _claim(command: asked.ClaimStep, story: Story) -> Decision:
         return Rejected("stale_lease", f"attempt {command.attempt} of {command.step} is not on offer: {now}")
     if run.status == "paused":
         return Rejected("paused", "the run is paused: drop the offer, it is made again when the run goes on")
-    story.tell(happened.StepClaimed(command.step, command.attempt, command.token, command.runner, story.now))
+    if lacking := missing(run.plan.step(command.step).runs_on, command.labels):
+        said = f"runner {command.runner} is not labelled {', '.join(lacking)}, and step {command.step} asks for it"
+        return Rejected("invalid", f"{said}: read the topics of your own labels only")
+    story.tell(
+        happened.StepClaimed(
+            command.step, command.attempt, command.token, command.runner, story.now, command.labels
+        )
+    )
     return tuple(story.events)
 
 

@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from streams.domain.labels import ANY
+
 
 @dataclass(frozen=True, slots=True)
 class CreateRun:
@@ -26,12 +28,16 @@ class CreateRun:
 
 @dataclass(frozen=True, slots=True)
 class ClaimStep:
-    """A runner takes an offered attempt; ``token`` (uuid) is its lease from now on."""
+    """A runner takes an offered attempt; ``token`` (uuid) is its lease from now on.
+
+    ``labels`` are the runner's, separated by commas.
+    """
 
     step: str
     attempt: int
     token: str
     runner: str
+    labels: str = ANY
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from streams.domain.labels import ANY
+
 
 @dataclass(frozen=True, slots=True)
 class RunCreated:
@@ -35,13 +37,14 @@ class StepOffered:
 
 @dataclass(frozen=True, slots=True)
 class StepClaimed:
-    """A runner holds the attempt under ``token``."""
+    """A runner holds the attempt under ``token``; ``labels`` are the runner's, separated by commas."""
 
     step: str
     attempt: int
     token: str
     runner: str
     at: int
+    labels: str = ANY
 
 
 @dataclass(frozen=True, slots=True)

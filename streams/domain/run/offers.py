@@ -11,7 +11,6 @@ from streams.domain.run.settings import settings
 from streams.domain.run.state import Step
 from streams.domain.run.story import Story
 
-QUEUE = "default"
 DEPTH_MAX = 8
 """So many runs may be above one, each a step of the one above."""
 
@@ -31,7 +30,7 @@ def offer_attempt(story: Story, step: Step, attempt: int) -> None:
         _call(story, step, attempt, block)
         return
     text = compact(block) if plan.dynamic else None
-    story.tell(happened.StepOffered(step.name, attempt, QUEUE, story.now, text))
+    story.tell(happened.StepOffered(step.name, attempt, plan.queue, story.now, text))
 
 
 def _call(story: Story, step: Step, attempt: int, block: Mapping[str, Any]) -> None:

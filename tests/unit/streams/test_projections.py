@@ -335,10 +335,10 @@ def test_a_table_is_named_by_its_shape() -> None:
     names = {view.table.name for view in VIEWS}
     assert len(names) == len(VIEWS)
     columns = [column._copy() for column in run.TABLE.columns]
-    same = versioned("run", columns, dict(_INDEXES), revision=7)
+    same = versioned("run", columns, dict(_INDEXES), revision=8)
     assert same.name == run.TABLE.name
     fewer = versioned(
-        "run", [column._copy() for column in list(run.TABLE.columns)[:-1]], dict(_INDEXES), revision=7
+        "run", [column._copy() for column in list(run.TABLE.columns)[:-1]], dict(_INDEXES), revision=8
     )
     revised = versioned("run", [column._copy() for column in run.TABLE.columns], dict(_INDEXES), revision=1)
     assert len({same.name, fewer.name, revised.name}) == 3

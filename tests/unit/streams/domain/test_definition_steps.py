@@ -16,7 +16,10 @@ def test_an_unknown_key_is_answered_with_the_nearest_known_one() -> None:
 
 def test_an_unknown_key_that_resembles_nothing_is_answered_with_all_known_ones() -> None:
     """There is no guess to make."""
-    assert "known: name, after, when, extract" in step_problems(command("a", qqqq=1))["spec.steps[0].qqqq"]
+    assert (
+        "known: name, after, when, runs_on, extract"
+        in step_problems(command("a", qqqq=1))["spec.steps[0].qqqq"]
+    )
 
 
 @pytest.mark.parametrize("name", ["A", "-a", "a_b", "", "a" * 64, "ä", 5, "a\n"])

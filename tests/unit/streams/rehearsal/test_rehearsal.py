@@ -140,6 +140,16 @@ def test_without_a_scenario_silence_decides_and_what_waits_for_ever_is_named() -
     assert (hanging.differences, hanging.waits) == ((), "step a hangs, without a timeout")
 
 
+def test_a_step_whose_label_no_runner_has_waits() -> None:
+    """Unless the scenario says so, there is a runner for every step."""
+    document = pipeline(command("a", runs_on=["eu"]), command("b"), timeout="1h")
+    assert play(document).differences == ()
+    came = play(document, labels=["default"], expect={"status": "timed_out", "steps": {"b": "succeeded"}, "duration": "1h"})  # fmt: skip
+    assert came.differences == ()
+    waiting = play(pipeline(command("a", runs_on=["eu"])), labels=["default"], expect={"status": "queued"})
+    assert (waiting.differences, waiting.waits) == ((), "step a waits for a runner labelled eu")
+
+
 def test_coverage_knows_every_branch_and_how_often_it_was_taken() -> None:
     """Cases of a switch, conditions, and what comes after steps that were left out."""
     document = pipeline(

@@ -1,0 +1,80 @@
+"""Steps that ask for a runner near their data, as connectors/README.md shows it: two runners, one of them dies."""
+
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.node_process import NodeProcess, eventually, steps_of
+
+README = Path(__file__).parents[2] / "connectors" / "README.md"
+LABEL = "warehouse-eu"
+
+
+@pytest.fixture
+def europe(node: NodeProcess, tmp_path: Path) -> Iterator[tuple[NodeProcess, NodeProcess]]:
+    """Two runners of the node's cluster with the README's label and one more, and no other; not started."""
+
+    def runner(name: str) -> NodeProcess:
+        told = {
+            "FLEXCORE_NODE": name,
+            "FLEXCORE_ROLES": "runner",
+            "FLEXCORE_RUNNER_LABELS": f"{LABEL},gpu",
+            "FLEXCORE_KAFKA_TOPIC_METADATA_REFRESH_INTERVAL_MS": "1000",
+            "RUNNER_SITE": name,
+        }
+        (tmp_path / name).mkdir()
+        return NodeProcess(tmp_path / name, {**node.settings, **told})
+
+    pair = (runner("eu-1"), runner("eu-2"))
+    yield pair
+    for one in pair:
+        if one.process is not None and one.process.poll() is None:
+            one.stop()
+
+
+def test_a_step_is_done_by_a_runner_with_its_labels_and_by_another_when_that_one_dies(
+    node: NodeProcess, europe: tuple[NodeProcess, NodeProcess], tmp_path: Path
+) -> None:
+    """While nobody has the label it says so, and holds nobody up; the log proves who did it."""
+    blocks = re.findall(r"```yaml\n(.*?)```", README.read_text(encoding="utf-8"), re.DOTALL)
+    (text,) = [block for block in blocks if "name: near-the-data}" in block]
+    (tmp_path / "pipeline.yaml").write_text(text)
+    node.cli("pipeline", "apply", "-f", str(tmp_path / "pipeline.yaml"))
+    waiting = [node.run("near-the-data") for _ in range(3)]
+    nobody = f"a runner labelled {LABEL}: none is alive"
+    node.until(waiting[-1], lambda run: run["steps"][0]["waits_for"] == nobody)
+    assert nobody in node.cli("run", "get", waiting[-1])
+    node.apply("anywhere", [{"name": "work", "command": {"argv": ["true"]}}])
+    assert node.ended(node.run("anywhere"))["status"] == "succeeded"
+
+    first, second = europe
+    first.start()
+    for run_id in waiting:
+        run = node.ended(run_id)
+        assert run["status"] == "succeeded"
+        assert [step["runner"] for step in run["steps"]] == ["eu-1", "one"]
+        assert run["steps"][0]["output"]["tail"] == "unloaded by eu-1"
+    assert LABEL in node.cli("cluster", "members")
+
+    flag = tmp_path / "flag"
+    script = f"test -e {flag} || {{ touch {flag}; sleep 60; }}"
+    step = {"name": "load", "runs_on": [LABEL, "gpu"], "command": {"argv": ["sh", "-c", script]}}
+    node.apply("killed", [step])
+    killed = node.run("killed")
+    eventually(flag.exists, 20, first.log)
+    second.start()
+    first.kill()
+    run = node.ended(killed)
+    assert (steps_of(run), run["steps"][0]["runner"], run["steps"][0]["attempt"]) == (
+        {"load": "succeeded"},
+        "eu-2",
+        2,
+    )
+    offers = node.ok("GET", f"/v1/runs/{killed}/events")["items"]
+    queues = {offer["body"]["queue"] for offer in offers if offer["type"].endswith("StepOffered")}
+    assert queues == {"gpu.warehouse-eu"}
+    judged = json.loads(node.cli("event", "verify", "--runs", "-o", "json"))
+    assert (judged["whole"], judged["findings"]) == (True, [])
