@@ -13,7 +13,7 @@ from schemas.errors import RegistryUnavailable, UnknownSchema
 from schemas.topics import Topics
 from streams.domain.aggregate import Aggregate
 from streams.projections.quarantine import Entry
-from streams.projections.view import Meta, Source
+from streams.projections.view import Meta, Source, meta_of
 from streams.translation import from_record, vocabulary
 
 _SCHEMA_PATIENCE_S = 10.0
@@ -104,25 +104,7 @@ class Decoder:
         fullname, record = self._codec.decode(value)
         envelope = record.pop("envelope")
         name = fullname.rpartition(".")[2]
-        meta = Meta(
-            envelope["tenant"],
-            envelope["aggregate"],
-            envelope["aggregate_id"],
-            envelope["version"],
-            envelope["sequence"],
-            envelope["event_id"],
-            name,
-            envelope["command_id"],
-            envelope["causation_id"],
-            envelope["correlation_id"],
-            envelope["actor"],
-            envelope["at"],
-            envelope["writer"],
-            topic,
-            partition,
-            offset,
-            redacted or None,
-        )
+        meta = meta_of(envelope, name, (topic, partition, offset), redacted or None)
         kind = origin.events.get(name)
         event = from_record(kind, record) if kind is not None else None
         return Item(

@@ -42,6 +42,27 @@ class Meta(NamedTuple):
     redacted: str | None = None
 
 
+def meta_of(envelope: Row, kind: str, place: tuple[str, int, int], redacted: str | None = None) -> Meta:
+    """Return it for the event ``kind`` that has this envelope and stands at ``place``: topic, partition, offset."""
+    return Meta(
+        envelope["tenant"],
+        envelope["aggregate"],
+        envelope["aggregate_id"],
+        envelope["version"],
+        envelope["sequence"],
+        envelope["event_id"],
+        kind,
+        envelope["command_id"],
+        envelope["causation_id"],
+        envelope["correlation_id"],
+        envelope["actor"],
+        envelope["at"],
+        envelope["writer"],
+        *place,
+        redacted,
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class View:
     """One view: where its rows come from, how a row is found, and how it is folded.

@@ -16,11 +16,11 @@ is held to its first length only |
 | I10 | run events: after a cancel, or while paused, nothing is offered or claimed | |
 | I11 | run events: what was done is undone in reverse, one after the other, when the run fails or times out | after a \
 cancel only if it began: `--now` leaves it out |
-| I12 | | needs snapshots: tests/unit/streams/recovery, `move` of tests/unit/streams/domain/run/test_run_machine.py |
+| I12 | `run.snapshots`, by `derived.Snapshots` | an export has none; `move` of tests/unit/streams/domain/run/test_run_machine.py |
 | I13 | run events: sequences rise in each shard | `event verify`: `sequences`, `order`, `chain` |
 | I14 | RunCreated: the definition is the one its hash pins; no event names a step that it has not | |
 | I15 | schedule events: slots rise; a slot's run is called after it | |
-| I16 | | needs the database: tests/integration/test_projector.py and test_views.py |
+| I16 | the view's rows and how far it has read, by `derived.Rows` | needs the database: tests/integration/test_projector.py and test_views.py |
 | I17 | every event decodes and is known | old versions: tests/contract/test_schema_golden.py, test_old_runs.py |
 
 Pure and streaming: memory is bounded by the open runs, the limits, schedules and shards, the starts whose outcomes are kept,
@@ -57,10 +57,10 @@ INVARIANTS: Mapping[str, str] = {
     "I17": "every event can be read",
 }
 ELSEWHERE: Mapping[str, str] = {
-    "I12": "needs snapshots: every recovery folds on from them",
-    "I16": "needs the views: compare `flexcore run get`",
+    "I12": "needs the snapshots, which an export has not",
+    "I16": "needs the database: FLEXCORE_POSTGRES_URL",
 }
-"""What the log alone cannot tell, and why."""
+"""What the events alone cannot tell, and what for."""
 
 EVENTS = ("pipeline", "run", "limit", "schedule")
 OUTCOMES = ("pipeline", "run")
@@ -150,7 +150,7 @@ class RunJudge:
         envelope = record.body.get("envelope")
         if not envelope:
             said = f"it cannot be decoded: {record.name}"
-            self._see_at(None, "I17", False, record.place, said)
+            self.see_at(None, "I17", False, record.place, said)
             return
         fact = Fact(
             aggregate, envelope["tenant"], envelope["aggregate_id"], envelope["version"], envelope["sequence"],
@@ -304,13 +304,13 @@ class RunJudge:
             self._unless_redacted("I1", fact, said)
         for (tenant, run), history in self._open.items():
             stuck = history.stuck()
-            self._see_at(
+            self.see_at(
                 (tenant, run, history.version), "I4", stuck is None, "the end of the log", stuck or ""
             )
         for (tenant, run), (at, place) in self._promised.items():
             refused = at != _CREATED and (tenant, run) in self._refused
             if at < self._now - SETTLED_MS and not refused:
-                self._see_at(
+                self.see_at(
                     (tenant, run, 0), "I5", False, place, "its start was answered, and it was never created"
                 )
         for (tenant, name), holders in self._limits.items():
@@ -318,7 +318,7 @@ class RunJudge:
                 ended = self._releases.get((tenant, name, run), -1)
                 leaked = 0 <= ended < self._now - SETTLED_MS
                 said = f"it has ended and still holds limit {name}"
-                self._see_at((tenant, run, 0), "I8", not leaked, "the end of the log", said)
+                self.see_at((tenant, run, 0), "I8", not leaked, "the end of the log", said)
 
     def _unless_redacted(self, law: str, fact: Fact, said: str) -> None:
         if (fact.tenant, fact.aggregate_id) not in self._redacted:
@@ -331,9 +331,10 @@ class RunJudge:
     def _see(self, law: str, ok: bool, said: str) -> bool:
         fact = self._at
         assert fact is not None
-        return self._see_at((fact.tenant, fact.aggregate_id, fact.version), law, ok, fact.place, said)
+        return self.see_at((fact.tenant, fact.aggregate_id, fact.version), law, ok, fact.place, said)
 
-    def _see_at(self, who: tuple[str, str, int] | None, law: str, ok: bool, place: str, said: str) -> bool:
+    def see_at(self, who: tuple[str, str, int] | None, law: str, ok: bool, place: str, said: str) -> bool:
+        """Note one examination; ``said`` is what is wrong unless ``ok``, of ``who``: tenant, run, version. Returns ``ok``."""
         check = self.checks[law]
         check.examined += 1
         if not ok:

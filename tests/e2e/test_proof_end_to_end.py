@@ -4,9 +4,11 @@ import json
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
 from confluent_kafka import OFFSET_BEGINNING, Consumer, Producer, TopicPartition
 
+from streams.projections.run import TABLE
 from tests.support.node_process import NodeProcess
 
 
@@ -84,6 +86,15 @@ def an_import_is_the_log_again(node: NodeProcess, folder: Path, run: Any) -> Non
         assert other.stop() == 0
 
 
+def a_row_that_somebody_changed_is_found(node: NodeProcess) -> None:
+    """The log says otherwise."""
+    with psycopg.connect(node.settings["FLEXCORE_POSTGRES_URL"]) as database:
+        database.execute(f"UPDATE flexcore.{TABLE.name} SET steps = replace(steps::text, '700', '701')::json")
+    said = node.cli("event", "verify", "--runs", code=1)
+    assert "I16" in said
+    assert "its row is not what" in said
+
+
 @pytest.mark.timeout(240)
 def test_tampering_is_found_and_named(own: NodeProcess, project: Path) -> None:
     """An event written twice, and a record that no bookmark counts."""
@@ -118,6 +129,10 @@ def test_tampering_is_found_and_named(own: NodeProcess, project: Path) -> None:
 
     judged = json.loads(own.cli("event", "verify", "--runs", "-o", "json"))
     assert (judged["whole"], judged["findings"], judged["runs"]) == (True, [], 1)
+    compared = {one["id"]: one for one in judged["invariants"]}
+    assert [compared[law]["not_judged"] for law in ("I12", "I16")] == [None, None]
+    assert compared["I16"]["examined"] == 1
+    a_row_that_somebody_changed_is_found(own)
     an_export_proves_itself(own, project)
 
     prefix = own.settings["FLEXCORE_TOPIC_PREFIX"]
