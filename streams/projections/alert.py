@@ -15,7 +15,8 @@ from streams.domain.alert.events import (
     Notified,
     RunSeen,
 )
-from streams.domain.alert.state import INCIDENTS_MAX, SAMPLES_MAX, usual
+from streams.domain.alert.evolve import INCIDENTS_MAX, SAMPLES_MAX
+from streams.domain.alert.state import usual
 from streams.projections.view import Meta, Row, View, versioned
 
 TABLE = versioned(

@@ -8,7 +8,7 @@ from streams.domain.alert import commands as asked
 from streams.domain.alert import events as happened
 from streams.domain.alert.rule import Rule, rule_problems
 from streams.domain.alert.state import Alert
-from streams.domain.alert.timers import silences
+from streams.domain.alert.timers import silence, silences
 from streams.domain.alert.verdict import over, said, wrong
 from streams.domain.findings import Findings
 
@@ -25,7 +25,8 @@ def decide(message: Message, alert: Alert) -> Decision:
             seen = happened.RunSeen(run_id, "running", message.now, full_refresh=command.full_refresh)
             return (seen,) if alert.rules and run_id not in alert.running else ()
         case asked.NoteRunEnded():
-            return _ended(command, alert, message.now) if alert.rules else ()
+            heeded = alert.rules or command.run_id in alert.running
+            return _ended(command, alert, message.now) if heeded else ()
         case asked.AlertTick():
             return _waited(alert, message.now)
         case asked.NoteNotified():
@@ -85,9 +86,10 @@ def _opened(rule: Rule, detail: str, run_id: str | None, now: int, number: int) 
 
 
 def _waited(alert: Alert, now: int) -> Decision:
-    true = [silence for silence in silences(alert) if silence[0] <= now]
+    true = [(rule, run_id) for at, rule, run_id in silences(alert) if at <= now]
     return tuple(
-        _opened(rule, detail, run_id, now, number) for number, (_, rule, run_id, detail) in enumerate(true)
+        _opened(rule, silence(rule, run_id, alert), run_id, now, number)
+        for number, (rule, run_id) in enumerate(true)
     )
 
 

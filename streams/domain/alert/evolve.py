@@ -1,19 +1,26 @@
-"""What each event makes of the alerts of a pipeline."""
+"""What each event makes of the alerts of a pipeline. All that the fold depends on stands here: snapshots are as old as it."""
 
 import json
+from collections.abc import Mapping
 from dataclasses import replace
-from typing import assert_never
+from typing import Any, assert_never
 
+from streams.domain import duration
 from streams.domain.alert import events as happened
-from streams.domain.alert.rule import read_rule
-from streams.domain.alert.state import INCIDENTS_MAX, RUNNING_MAX, SAMPLES_MAX, Alert, Begun, Incident, Sample
+from streams.domain.alert.rule import TIMED, Rule
+from streams.domain.alert.state import Alert, Begun, Incident, Sample
+
+RUNNING_MAX = 1_000
+INCIDENTS_MAX = 100
+SAMPLES_MAX = 20
+FACTOR = 2.0
 
 
 def evolve(alert: Alert, event: happened.Event) -> Alert:
     """Return the alert after the event; a fact is never refused."""
     match event:
         case happened.AlertsSet():
-            rules = tuple(map(read_rule, json.loads(event.rules)))
+            rules = tuple(map(_rule, json.loads(event.rules)))
             return replace(alert, rules=rules, rules_text=event.rules, quiet_since=event.at)
         case happened.RunSeen(run_id, "running", at):
             running = {**alert.running, run_id: Begun(at, event.full_refresh)}
@@ -23,7 +30,7 @@ def evolve(alert: Alert, event: happened.Event) -> Alert:
         case happened.IncidentOpened():
             opened = {event.incident: Incident(event.on, event.notify, event.run_id)}
             incidents = dict(list({**alert.incidents, **opened}.items())[-INCIDENTS_MAX:])
-            return replace(alert, incidents=incidents)
+            return replace(_told(alert, event), incidents=incidents)
         case happened.IncidentAcknowledged():
             return _marked(alert, event.incident, "acknowledged")
         case happened.IncidentResolved():
@@ -46,8 +53,32 @@ def _ended(alert: Alert, event: happened.RunSeen) -> Alert:
     return replace(alert, samples=samples[-SAMPLES_MAX:])
 
 
+def _told(alert: Alert, event: happened.IncidentOpened) -> Alert:
+    """Note at the run that it was told of: incidents are kept for a while only, and people resolve them before it ends."""
+    begun = alert.running.get(event.run_id or "")
+    if begun is None or event.on not in TIMED:
+        return alert
+    begun = replace(begun, told=(*begun.told, (event.on, event.notify)))
+    return replace(alert, running={**alert.running, event.run_id or "": begun})
+
+
 def _marked(alert: Alert, name: str, status: str) -> Alert:
     incident = alert.incidents.get(name)
     if incident is None:
         return alert
     return replace(alert, incidents={**alert.incidents, name: replace(incident, status=status)})
+
+
+def _rule(line: Mapping[str, Any]) -> Rule:
+    """Return what a line without mistakes means."""
+    usual = line["on"] == "late" or (line["on"] == "records" and "min" not in line and "max" not in line)
+    return Rule(
+        on=line["on"],
+        notify=line["notify"],
+        for_ms=duration.parse(line.get("for", "0s")),
+        after_ms=duration.parse(line.get("after", "0s")),
+        factor=line.get("factor", FACTOR if usual else None),
+        least=line.get("min"),
+        most=line.get("max"),
+        above=line.get("above", 0),
+    )

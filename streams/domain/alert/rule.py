@@ -1,10 +1,8 @@
-"""A line of ``alerts`` in a pipeline file: what it may say, and what it means."""
+"""A line of ``alerts`` in a pipeline file, and what may be wrong with it."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
-from streams.domain import duration
 from streams.domain.findings import Findings
 from streams.domain.kinds import YEAR_MS
 
@@ -20,7 +18,6 @@ OPTIONS: Mapping[str, tuple[str, ...]] = {
 """What each kind of rule may say besides ``notify``."""
 TIMED = ("slow", "late")
 """Kinds that come true while a run is at work."""
-FACTOR = 2.0
 FACTOR_MAX = 100
 RECORDS_MAX = 2**53
 
@@ -40,21 +37,6 @@ class Rule:
     least: int | None = None
     most: int | None = None
     above: int = 0
-
-
-def read_rule(line: Mapping[str, Any]) -> Rule:
-    """Return what a line without mistakes means."""
-    usual = line["on"] == "late" or (line["on"] == "records" and "min" not in line and "max" not in line)
-    return Rule(
-        on=line["on"],
-        notify=line["notify"],
-        for_ms=duration.parse(line.get("for", "0s")),
-        after_ms=duration.parse(line.get("after", "0s")),
-        factor=line.get("factor", FACTOR if usual else None),
-        least=line.get("min"),
-        most=line.get("max"),
-        above=line.get("above", 0),
-    )
 
 
 def rule_problems(found: Findings, path: str, value: object) -> None:

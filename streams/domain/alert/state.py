@@ -5,9 +5,6 @@ from dataclasses import dataclass, field
 
 from streams.domain.alert.rule import Rule
 
-RUNNING_MAX = 1_000
-INCIDENTS_MAX = 100
-SAMPLES_MAX = 20
 SAMPLES_MIN = 5
 
 
@@ -30,10 +27,11 @@ class Sample:
 
 @dataclass(frozen=True, slots=True)
 class Begun:
-    """A run at work, since ``at`` (ms since the epoch)."""
+    """A run at work, since ``at`` (ms since the epoch). ``told`` are the rules (on, notify) that it has come true for."""
 
     at: int
     full_refresh: bool = False
+    told: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,14 +69,10 @@ class Alert:
         """How many records runs usually move; None while too few are known."""
         return usual(sample.records for sample in self.samples)
 
-    def unresolved(self, rule: Rule, run_id: str | None = None) -> str | None:
-        """Return the incident of this rule (about this run, if one is given) that is not resolved."""
+    def unresolved(self, rule: Rule) -> str | None:
+        """Return the incident of this rule that is not resolved."""
         for name, incident in self.incidents.items():
-            of_rule = incident.status != "resolved" and (incident.on, incident.notify) == (
-                rule.on,
-                rule.notify,
-            )
-            if of_rule and run_id in (None, incident.run_id):
+            if incident.status != "resolved" and (incident.on, incident.notify) == (rule.on, rule.notify):
                 return name
         return None
 

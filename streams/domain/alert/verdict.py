@@ -1,7 +1,7 @@
 """What a run that has ended says about a rule."""
 
 from streams.domain.alert.commands import NoteRunEnded
-from streams.domain.alert.rule import Rule
+from streams.domain.alert.rule import TIMED, Rule
 from streams.domain.alert.state import Alert, Incident
 
 
@@ -37,7 +37,7 @@ def _moved(rule: Rule, run_id: str, records: int, is_usual: int | None) -> str |
 
 def over(incident: Incident, run: NoteRunEnded, alert: Alert) -> bool:
     """Return whether the end of this run is the end of the incident."""
-    if incident.on in ("slow", "late"):
+    if incident.on in TIMED:
         return incident.run_id == run.run_id
     rule = alert.rule_of(incident)
     return rule is not None and wrong(rule, run, alert) == ""

@@ -2,7 +2,7 @@
 
 from streams.domain.alert.declaration import AGGREGATE
 from streams.domain.alert.events import RunSeen
-from streams.domain.alert.state import SAMPLES_MAX
+from streams.domain.alert.evolve import SAMPLES_MAX
 from streams.projections.alert import fold
 from streams.projections.view import Meta, Row
 

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from streams.domain.alert.commands import NoteRunEnded, NoteRunStarted, SetAlerts
+from streams.domain.alert.commands import NoteRunEnded, NoteRunStarted, ResolveIncident, SetAlerts
 from streams.domain.alert.declaration import AGGREGATE
 from streams.domain.alert.events import (
     AlertsSet,
@@ -13,7 +13,7 @@ from streams.domain.alert.events import (
     IncidentResolved,
     RunSeen,
 )
-from streams.domain.alert.state import SAMPLES_MAX
+from streams.domain.alert.evolve import INCIDENTS_MAX, SAMPLES_MAX
 from tests.support.spec import Spec
 
 MINUTE = 60_000
@@ -40,15 +40,37 @@ def outcome(told: Spec, command: NoteRunEnded) -> list[str]:
 
 def test_a_run_is_late_when_it_takes_twice_as_long_as_usual() -> None:
     """It is told while it runs, once, and its end resolves that; what is usual is a median: one long night is none."""
-    told = spec('"on":"late"', *[None] * 5).given(RunSeen("long", "succeeded", 1_600, 900 * MINUTE))
+    told = spec('"on":"late"', *[None] * 5, took_ms=20 * MINUTE + 7).given(
+        RunSeen("long", "succeeded", 1_600, 900 * MINUTE)
+    )
     told.when(NoteRunStarted("r1")).then(RunSeen("r1", "running", 2_000))
-    assert told.tick(2_000 + 40 * MINUTE - 1) == ()
-    (opened,) = told.tick(2_000 + 40 * MINUTE)
+    assert told.tick(2_000 + 40 * MINUTE + 13) == ()
+    (opened,) = told.tick(2_000 + 40 * MINUTE + 14)
     assert (opened.on, opened.run_id, opened.notify) == ("late", "r1", "mail")
     assert opened.detail == "run r1 has been running for 40m; 20m is usual"
     assert told.tick(2_000 + 400 * MINUTE) == ()
     _, resolved = told.do(NoteRunEnded("r1", "failed"))
     assert resolved == IncidentResolved(opened.incident, "run r1 failed", "mail", 2_000 + 400 * MINUTE)
+
+
+def test_a_run_that_ends_while_there_are_no_rules_is_not_late_for_ever_after() -> None:
+    """Rules that are set again find no run that is long over."""
+    told = spec('"after":"30m","on":"late"')
+    rules = told.state.rules_text
+    told.do(NoteRunStarted("r1"))
+    told.do(SetAlerts("[]"))
+    assert [type(event) for event in told.do(ended("r1"))] == [RunSeen]
+    told.do(SetAlerts(rules))
+    assert AGGREGATE.due(told.state) is None
+
+
+def test_more_late_runs_than_incidents_are_kept_are_told_once_each() -> None:
+    """One that somebody has resolved is not late a second time either."""
+    told = spec('"after":"30m","on":"late"')
+    told.given(*(RunSeen(f"r{n}", "running", 2_000) for n in range(INCIDENTS_MAX + 20)))
+    assert len(told.tick(2_000 + 30 * MINUTE)) == INCIDENTS_MAX + 20
+    told.do(ResolveIncident(next(reversed(told.state.incidents))))
+    assert AGGREGATE.due(told.state) is None
 
 
 def test_nobody_is_late_while_too_few_runs_are_known() -> None:
