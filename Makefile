@@ -8,7 +8,7 @@ TOOLS  := $(VENV)/.tools
 # Many containers forbid bytecode. Here dozens of processes start, and each would compile the same modules again.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help install demo test lint types contracts tests wheel bench chaos dev lock clean
+.PHONY: help install demo test lint types contracts machinery edge tests wheel bench chaos dev lock clean
 
 help:                  ## what each command does
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):[^#]*## */  make \1\t/' | expand -t 20
@@ -35,10 +35,11 @@ $(TOOLS): $(PRODUCT) tests/requirements.lock
 demo: $(PRODUCT)        ## the main job on real Kafka and PostgreSQL, every figure checked
 	@$(BIN)/python -m deploy.demo
 
+# What is cheap comes first and side by side: a mistake shows within two minutes.
 test: install          ## lint, types, contracts, then all tests with coverage
 	@$(MAKE) --no-print-directory lint
-	@$(MAKE) --no-print-directory types
-	@$(MAKE) --no-print-directory contracts
+	@$(BIN)/coverage erase
+	@$(MAKE) --no-print-directory --jobs=2 --output-sync=target machinery types contracts edge
 	@$(MAKE) --no-print-directory tests
 
 lint: install
@@ -50,12 +51,15 @@ types: install
 contracts: install
 	@$(BIN)/lint-imports
 
-# Cheap tests first: a mistake shows in seconds. Then two lanes side by side, each with a broker of its own: most of
-# these tests wait for time-outs. Coverage is the sum of all kinds.
 COVERED := $(BIN)/pytest -q --cov --cov-fail-under=0 --cov-report=
+machinery: install
+	@COVERAGE_FILE=.coverage.machinery $(COVERED) tests/unit/streams
+
+edge: install
+	@COVERAGE_FILE=.coverage.edge $(COVERED) tests/contract tests/unit --ignore=tests/unit/streams
+
+# Two lanes side by side, each with a broker of its own: most of these tests wait for time-outs. Coverage is the sum of all.
 tests: install
-	@$(BIN)/coverage erase
-	@COVERAGE_FILE=.coverage.fast $(COVERED) tests/contract tests/unit
 	@COVERAGE_FILE=.coverage.one $(COVERED) tests/integration & one=$$!; \
 	  COVERAGE_FILE=.coverage.two $(COVERED) tests/e2e tests/chaos; two=$$?; \
 	  wait $$one && exit $$two

@@ -46,6 +46,7 @@ class Manifest:
                 "group.id": "flexcore.manifest",
                 "enable.auto.commit": False,
                 "enable.partition.eof": True,
+                "fetch.wait.max.ms": 10,  # its end is what is waited for
             }
         )
         known: dict[str, str] = {}

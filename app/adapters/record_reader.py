@@ -120,6 +120,7 @@ class RecordReader:
                 "group.id": "flexcore.reader",
                 "enable.auto.commit": False,
                 "enable.partition.eof": True,
+                "fetch.wait.max.ms": 10,  # its end is what is waited for
                 "isolation.level": "read_committed",
                 "auto.offset.reset": "earliest",
                 "enable.sparse.connections": "false",

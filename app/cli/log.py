@@ -128,6 +128,7 @@ class Log:
                 "enable.auto.commit": False,
                 "enable.partition.eof": True,
                 "isolation.level": "read_committed",
+                "fetch.wait.max.ms": 10,  # its end is what is waited for
             }
         )
         consumer.list_topics(timeout=_TIMEOUT_S)  # a topic it has never heard of would cost it a second

@@ -97,6 +97,7 @@ class Kafka:
                 "enable.auto.commit": False,
                 "isolation.level": "read_committed",
                 "enable.partition.eof": True,
+                "fetch.wait.max.ms": 10,  # its end is what is waited for
             }
         )
         try:

@@ -27,6 +27,7 @@ def read(bootstrap: str, topic: str, partitions: int, isolation: str = "read_com
             "enable.auto.commit": False,
             "isolation.level": isolation,
             "enable.partition.eof": True,
+            "fetch.wait.max.ms": 10,  # its end is what is waited for
         }
     )
     parts = [TopicPartition(topic, number, OFFSET_BEGINNING) for number in range(partitions)]
