@@ -17,6 +17,12 @@ AUDIT = "audit"
 SCHEMAS = "_schemas"
 
 
+LANES = ("high", "normal", "low")
+"""Priorities, the most urgent first: each has topics of its own."""
+_TASKS = {"high": "tasks-high", "normal": "tasks", "low": "tasks-low"}
+_LANE = {name: lane for lane, name in _TASKS.items()}
+
+
 class Topics:
     """Topic names under an optional prefix: ``Topics("").commands("run") == "run.commands"``."""
 
@@ -43,14 +49,18 @@ class Topics:
         """Where commands go that cannot be processed."""
         return f"{self.prefix}{aggregate}.quarantine"
 
-    def tasks(self, queue: str) -> str:
-        """Work offered on a queue: to the runners with these labels, which are separated by dots."""
-        return f"{self.prefix}tasks.{queue}"
+    def tasks(self, queue: str, lane: str = "normal") -> str:
+        """Work offered on a queue: to the runners with these labels, which are separated by dots; by priority."""
+        return f"{self.prefix}{_TASKS[lane]}.{queue}"
+
+    def lane_of(self, tasks: str) -> str:
+        """The priority of what is offered on a topic of tasks."""
+        return _LANE[tasks.removeprefix(self.prefix).partition(".")[0]]
 
     def tasks_for(self, labels: Sequence[str]) -> str:
-        """The pattern (POSIX, extended) of the queues whose labels are all among these."""
+        """The pattern (POSIX, extended) of the topics of tasks, of all lanes, whose labels are all among these."""
         prefix, one = self.prefix.replace(".", "[.]"), f"({'|'.join(labels)})"
-        return f"^{prefix}tasks[.]{one}([.]{one})*$"
+        return f"^{prefix}({'|'.join(_LANE)})[.]{one}([.]{one})*$"
 
     def dataset(self, tenant: str, pipeline: str, step: str) -> str:
         """The records that a step has made."""

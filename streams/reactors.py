@@ -11,6 +11,7 @@ from streams.domain.bookmark import ReleaseBookmark
 from streams.domain.definition import Definition, compact
 from streams.domain.identity import slot_key
 from streams.domain.kinds import RECORD_KINDS
+from streams.domain.priority import NORMAL
 from streams.domain.run.calls import results
 from streams.domain.run.commands import NoteChildEnded, NoteLimitGranted
 from streams.domain.run.counts import moved, rejected
@@ -80,7 +81,13 @@ _REFUSED = {"paused": "pipeline {name} is paused", "not_found": "there is no pip
 
 def _step_called(_tenant: str, run_id: str, event: StepCalled, run: Run) -> tuple[Send, ...]:
     start = pipeline.StartRun(
-        run_id=event.run_id, input=event.input, trigger="run", parent=run_id, depth=run.depth + 1
+        run_id=event.run_id,
+        input=event.input,
+        trigger="run",
+        parent=run_id,
+        depth=run.depth + 1,
+        # Who waits for it is as urgent; a run of no urgency of its own leaves it to the file.
+        priority=None if run.priority == NORMAL else run.priority,
     )
     return (Send("pipeline", event.pipeline, start),)
 

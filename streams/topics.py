@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from schemas.topics import AUDIT, MANIFEST, NODES, RUN_LOGS, Topics
+from schemas.topics import AUDIT, LANES, MANIFEST, NODES, RUN_LOGS, Topics
 
 _DAY_MS = 86_400_000
 TOPIC_BYTES_MAX = 4 << 20
@@ -103,7 +103,7 @@ def platform_topics(
 ) -> tuple[TopicSpec, ...]:
     """Return every topic that must exist before a node serves."""
     per_aggregate = [spec for name in aggregates for spec in aggregate_topics(topics, name, shards)]
-    per_queue = [task_topic(topics.tasks(queue), shards) for queue in queues]
+    per_queue = [task_topic(topics.tasks(queue, lane), shards) for queue in queues for lane in LANES]
     once = [
         TopicSpec(topics.named(RUN_LOGS), shards, _config("delete", retention_ms=COMMANDS_RETENTION_MS)),
         TopicSpec(topics.named(NODES), 1, _config("compact")),

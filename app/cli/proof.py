@@ -223,9 +223,9 @@ def registry_of(session: Session, url: str | None) -> "HttpRegistry":
 def _registry_url(session: Session) -> str:
     if url := session.config.get("REGISTRY_URL") or (session.config.stack.get("registry") or {}).get("url"):
         return str(url)
-    for node in session.api.get("/v1/cluster").body["nodes"]:
-        if node["status"] == "alive" and node.get("registry_url"):
-            return str(node["registry_url"])
+    # That of the node that answers: others are believed to be alive for some seconds after their death.
+    if url := session.api.get("/health").body.get("registry_url"):
+        return str(url)
     raise Failed("no schema registry is known", hint="--registry http://HOST:PORT (FLEXCORE_REGISTRY_URL)")
 
 

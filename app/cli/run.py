@@ -11,10 +11,11 @@ from app.cli.many import moment
 from app.cli.output import is_terminal, say, show_data, show_list, show_one
 from app.cli.session import Session, Verb, noun
 from app.errors import EXIT_USAGE
+from schemas.topics import LANES
 
 run = noun("run", "Start, watch and repair executions of pipelines.")
 _FIELDS = (
-    "id", "pipeline", "status", "error", "reason", "trigger", "created_at", "started_at", "ended_at", "rerun_of", "parent", "waiting_for", "slot",
+    "id", "pipeline", "status", "error", "reason", "trigger", "priority", "created_at", "started_at", "ended_at", "rerun_of", "parent", "waiting_for", "slot",
 )  # fmt: skip
 _STEP_COLUMNS = (
     "name",
@@ -38,15 +39,26 @@ _STEP_COLUMNS = (
 )
 @click.option("--full-refresh", is_flag=True, help="Read everything again, in a new generation.")
 @click.option("--key", help="The same key starts the same run only once.")
+@click.option(
+    "--priority", type=click.Choice(LANES), help="Whose steps go first; what the file says unless told."
+)
 @click.option("--watch", is_flag=True, help="Stay until the run has ended.")
 @click.pass_obj
 def start(
-    session: Session, pipeline: str, input_: str, full_refresh: bool, key: str | None, watch: bool
+    session: Session,
+    pipeline: str,
+    input_: str,
+    full_refresh: bool,
+    key: str | None,
+    priority: str | None,
+    watch: bool,
 ) -> int:
     """Start a run of the pipeline's current version."""
     body: dict[str, Any] = {"input": _object(input_, "--input"), "full_refresh": full_refresh}
     if key:
         body["key"] = key
+    if priority:
+        body["priority"] = priority
     started = session.api.write("POST", f"/v1/pipelines/{pipeline}/runs", body).body
     return _shown(session, started, watch)
 

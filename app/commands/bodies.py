@@ -1,6 +1,6 @@
 """Request bodies as types: decoded and checked in one pass, with an error that names the field."""
 
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import msgspec
 from aiohttp import web
@@ -13,11 +13,15 @@ _YAML_TYPES = ("application/yaml", "application/x-yaml", "text/yaml", "text/x-ya
 
 
 class StartRunBody(msgspec.Struct, forbid_unknown_fields=True):
-    """Start a run. ``key``: the same key starts the same run only once. ``input`` is given to every step."""
+    """Start a run. ``key``: the same key starts the same run only once. ``input`` is given to every step.
+
+    ``priority``: null is what the pipeline file says.
+    """
 
     input: dict[str, Any] = {}
     full_refresh: bool = False
     key: str | None = None
+    priority: Literal["high", "normal", "low"] | None = None
 
 
 class ReasonBody(msgspec.Struct, forbid_unknown_fields=True):

@@ -86,6 +86,7 @@ class PipelineCommands:
             "key": body.key,
             "input": json.dumps(body.input, separators=(",", ":"), ensure_ascii=False),
             "full_refresh": body.full_refresh,
+            "priority": body.priority,
             "trigger": "api",
             "slot": None,
         }

@@ -7,21 +7,23 @@ import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from confluent_kafka import Consumer, KafkaException, Message, Producer, TopicPartition
+from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
 
+from connectors.runners.lanes import Held, Lanes
 from connectors.runners.offer import Offer
 from connectors.runners.settings import RunnerSettings
 from connectors.sdk.commands import CommandEncoder, command_headers
 from connectors.sdk.errors import ConnectorError
 from schemas.codec import Codec
-from schemas.topics import Topics
+from schemas.topics import LANES, Topics
 
 _log = logging.getLogger(__name__)
 _POLL_S = 0.1
 _LOOK_S = 0.01
-_PATIENCE_S = 1.0
+_DEPTH_MIN = 64
 _KAFKA_TIMEOUT_S = 10.0
 _PAUSE_AFTER_ERROR_S = 1.0
+_TROUBLE = (KafkaException, ConnectorError, TimeoutError)
 
 
 @dataclass(slots=True)
@@ -107,7 +109,8 @@ class OfferConsumer:
     - ``expect(claims)`` is called before the claims are written and must return when their outcomes cannot be missed.
     - ``written(claims, ok)`` is called after; with ``ok`` False they are certainly not in the log.
 
-    While no slot is free the partitions are paused and the consumer keeps polling, so a long step costs no rebalance.
+    It reads ahead, so that it knows whose turn it is (``Lanes``); a lane that holds enough is paused, the others are not.
+    While no slot is free it keeps polling, so a long step costs no rebalance.
     """
 
     def __init__(
@@ -120,13 +123,16 @@ class OfferConsumer:
         written: Callable[[Sequence[Claim], bool], None],
     ) -> None:
         self._settings = settings
-        self._topics = Topics(settings.prefix).tasks_for(settings.labels)
-        self._group = f"{settings.cluster}.runner"
+        self._topics = Topics(settings.prefix)
         self._writer = writer
         self._take, self._give_back = take, give_back
         self._expect, self._written = expect, written
         self._stopping = threading.Event()
-        self._paused = False
+        self._lanes = Lanes()
+        self._depth = max(_DEPTH_MIN, 2 * settings.concurrency)
+        self._paused: set[str] = set()
+        self._rebalances = 0
+        self._lost = False
         self._thread = threading.Thread(target=self._serve, name="offers", daemon=True)
         self.problem: str | None = None
 
@@ -148,9 +154,12 @@ class OfferConsumer:
                     consumer = self._joined()
                 self._round(consumer)
                 self.problem = None
-            except (KafkaException, ConnectorError) as error:
+            except _TROUBLE as error:
                 self.problem = f"claiming steps: {error}"
                 _log.warning("%s", self.problem)
+                if self._lost and consumer is not None:
+                    consumer.close()
+                    consumer = None
                 self._stopping.wait(_PAUSE_AFTER_ERROR_S)
         if consumer is not None:
             consumer.close()
@@ -161,7 +170,7 @@ class OfferConsumer:
             {
                 **self._settings.kafka,
                 "client.id": f"{self._settings.node}-offers",
-                "group.id": self._group,
+                "group.id": f"{self._settings.cluster}.runner",
                 "enable.auto.commit": False,
                 "enable.auto.offset.store": False,
                 "auto.offset.reset": "earliest",
@@ -169,67 +178,93 @@ class OfferConsumer:
                 "session.timeout.ms": 6_000,
                 "heartbeat.interval.ms": 1_500,
                 "fetch.wait.max.ms": 100,
+                "fetch.queue.backoff.ms": 10,  # stock, a lane that was paused would begin again after a second
                 "enable.sparse.connections": False,
             }
         )
-        consumer.subscribe([self._topics], on_assign=self._assigned)
+        pattern = self._topics.tasks_for(self._settings.labels)
+        consumer.subscribe(
+            [pattern], on_assign=self._assigned, on_revoke=self._revoked, on_lost=self._revoked
+        )
+        self._lost = False
         return consumer
 
     def _assigned(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        self._forget()
         consumer.assign(partitions)
-        if self._paused:
-            consumer.pause(partitions)
+        consumer.resume(partitions)
+
+    def _revoked(self, _consumer: Consumer, _partitions: list[TopicPartition]) -> None:
+        self._forget()
+
+    def _forget(self) -> None:
+        """What was read and not claimed is read again by whoever is given the partition."""
+        self._rebalances += 1
+        self._lanes.drop()
+        self._paused.clear()
 
     def _round(self, consumer: Consumer) -> None:
         slots = self._slots()
-        self._pause(consumer, slots == 0)
-        messages: list[Message] = []
         try:
-            first = consumer.poll(_POLL_S)
-            if first is not None and slots:
-                messages = [first, *(consumer.consume(slots - 1, 0) if slots > 1 else ())]
+            self._read(consumer, 0.0 if self._lanes else _POLL_S)
         except BaseException:
             self._give_back(slots)
             raise
-        offered = [message for message in messages if message.error() is None]
-        claims = [
-            Claim(offer)
-            for offer in (Offer.parse(message.value()) for message in offered)
-            if offer is not None
-        ]
+        turn = self._lanes.take(slots)
+        claims = [Claim(held.offer) for held in turn if held.offer is not None]
         self._give_back(slots - len(claims))
-        if offered:
-            self._claim(consumer, offered, claims)
+        if turn:
+            self._claim(consumer, turn, claims)
+        self._throttle(consumer)
 
     def _slots(self) -> int:
-        """Return the slots taken; waits a moment for one, unless the partitions are paused already.
-
-        After a resume librdkafka may take a second to fetch again: short steps must not pay that after every few.
-        """
-        deadline = time.monotonic() + _PATIENCE_S
+        """Return the slots taken; waits a moment for one while there is something to claim."""
+        deadline = time.monotonic() + _POLL_S
         while True:
             slots = self._take(self._settings.concurrency)
-            if slots or self._paused or self._stopping.is_set() or time.monotonic() >= deadline:
+            if slots or not self._lanes or self._stopping.is_set() or time.monotonic() >= deadline:
                 return slots
             self._stopping.wait(_LOOK_S)
 
-    def _pause(self, consumer: Consumer, pause: bool) -> None:
-        if pause != self._paused:
-            self._paused = pause
-            (consumer.pause if pause else consumer.resume)(consumer.assignment())
+    def _read(self, consumer: Consumer, wait_s: float) -> None:
+        """Read what is there; wait for the first if there is nothing."""
+        first = consumer.poll(wait_s)
+        if first is None:
+            return
+        rebalances = self._rebalances
+        rest = consumer.consume(self._depth, 0)
+        # Partitions that have moved in between are read again from what is committed: the first may be one of theirs.
+        for message in (first, *rest) if rebalances == self._rebalances else rest:
+            if message.error() is None:
+                topic = message.topic() or ""
+                offer = Offer.parse(message.value())
+                held = Held(topic, message.partition() or 0, message.offset() or 0, offer)
+                self._lanes.put(self._topics.lane_of(topic), held)
 
-    def _claim(self, consumer: Consumer, messages: list[Message], claims: list[Claim]) -> None:
-        following: dict[tuple[str, int], int] = {}
-        for message in messages:
-            following[message.topic() or "", message.partition() or 0] = (message.offset() or 0) + 1
+    def _throttle(self, consumer: Consumer) -> None:
+        """Pause lanes that hold enough, and go on with those that run short: what waits in one must not hide another."""
+        for lane in LANES:
+            depth, paused = self._lanes.depth(lane), lane in self._paused
+            if (paused and depth > self._depth // 2) or (not paused and depth < self._depth):
+                continue
+            parts = [part for part in consumer.assignment() if self._topics.lane_of(part.topic) == lane]
+            (consumer.resume if paused else consumer.pause)(parts)
+            self._paused ^= {lane}
+
+    def _claim(self, consumer: Consumer, turn: Sequence[Held], claims: list[Claim]) -> None:
+        following = {(held.topic, held.partition): held.offset + 1 for held in turn}
         offsets = [TopicPartition(*place, offset) for place, offset in following.items()]
         committed = False
         try:
             self._expect(claims)
             self._writer.write(claims, consumer, offsets)
             committed = True
-        except (KafkaException, ConnectorError):
+        except _TROUBLE:
+            # If it cannot be known where to go on from, the group is joined anew, and that asks.
+            self._lost = True
+            self._lanes.drop(following)
             committed = self._look_up(consumer, offsets)
+            self._lost = False
             raise
         finally:
             self._written(claims, committed)

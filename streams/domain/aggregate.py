@@ -7,6 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from streams.domain.priority import NORMAL
+
 
 @dataclass(slots=True)
 class Message:
@@ -50,12 +52,13 @@ class Send:
 class TaskOffer:
     """Work offered to runners on ``tasks.<queue>``, written in the transaction of the event that caused it.
 
-    ``task`` is plain JSON data; ``key`` orders offers of the same run.
+    ``task`` is plain JSON data; ``key`` orders offers of the same run. Each ``priority`` has a topic of its own.
     """
 
     queue: str
     key: str
     task: dict[str, Any]
+    priority: str = NORMAL
 
 
 Effect = Send | TaskOffer

@@ -12,6 +12,7 @@ from streams.domain.expressions import Language, texts, whole
 from streams.domain.findings import Problem
 from streams.domain.kinds import FAN_KINDS, STEP_KINDS, compensation_of
 from streams.domain.labels import ANY, queue_of
+from streams.domain.priority import NORMAL
 from streams.domain.validation import ScheduleCheck, any_schedule, problems
 
 __all__ = [
@@ -74,7 +75,7 @@ class StepDefinition:
 class Definition:
     """A valid pipeline file. ``steps`` keep the file's order, those of ``finally`` behind; ``dependents`` are the steps directly after each.
 
-    ``limits`` maps each limit a run needs to the number of runs it lets in; ``items`` is what a map step does for each, a repeat in each turn;
+    ``limits`` maps each limit a run needs to the number of runs it lets in; ``priority`` is what its runs have unless told; ``items`` is what a map step does for each, a repeat in each turn;
     ``compensations``, by their own names (``load:compensate``), undo a step that was done.
     """
 
@@ -87,6 +88,7 @@ class Definition:
     limits: Mapping[str, int] = field(default_factory=dict)
     items: Mapping[str, StepDefinition] = field(default_factory=dict)
     compensations: Mapping[str, StepDefinition] = field(default_factory=dict)
+    priority: str = NORMAL
 
     @staticmethod
     def parse(canonical: str) -> "Definition":
@@ -166,6 +168,7 @@ def _parse(text: str) -> Definition:
             for step in (_compensation(item),)
         },
         limits={limit["name"]: limit["max"] for limit in spec.get("limits", ())},
+        priority=spec.get("priority", NORMAL),
     )
 
 

@@ -11,6 +11,7 @@ from streams.domain.definition import canonical, check, compact, digest
 from streams.domain.expressions import Language
 from streams.domain.findings import Problem
 from streams.domain.identity import run_id
+from streams.domain.priority import mistake
 from streams.domain.run.commands import CancelRun, CreateRun
 from streams.domain.validation import NextSlot, ScheduleCheck
 
@@ -45,7 +46,8 @@ class StartRun:
     """Start a run of the current version. Without ``run_id`` the id is derived from ``key``, else from the command id.
 
     ``input`` is JSON text. ``trigger`` is manual | schedule | api | run; ``slot`` the nominal time of a schedule (ms).
-    ``parent`` is the run that asks, by a step of its own; ``depth`` runs are above the new one.
+    ``parent`` is the run that asks, by a step of its own; ``depth`` runs are above the new one. ``priority``: None is
+    the definition's.
     """
 
     run_id: str | None = None
@@ -56,6 +58,7 @@ class StartRun:
     slot: int | None = None
     parent: str | None = None
     depth: int = 0
+    priority: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +119,7 @@ class RunRequested:
     at: int
     parent: str | None = None
     depth: int = 0
+    priority: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -237,6 +241,8 @@ def _start(message: Message, command: StartRun, pipeline: Pipeline, language: La
         return ()
     if command.trigger not in TRIGGERS:
         return Rejected("invalid", f"trigger {command.trigger!r} is not known: one of {', '.join(TRIGGERS)}")
+    if wrong := mistake(command.priority):
+        return Rejected("invalid", wrong)
     if pipeline.status != "active":
         reason = "paused" if pipeline.status == "paused" else "not_found"
         if command.trigger in _ASKED_BY_NOBODY:
@@ -259,6 +265,7 @@ def _start(message: Message, command: StartRun, pipeline: Pipeline, language: La
             at=message.now,
             parent=command.parent,
             depth=command.depth,
+            priority=command.priority,
         ),
     )
 
@@ -323,6 +330,7 @@ def effects(_tenant: str, pipeline_id: str, event: Event, pipeline: Pipeline) ->
         key=event.key,
         parent=event.parent,
         depth=event.depth,
+        priority=event.priority,
     )
     return (Send("run", event.run_id, body),)
 

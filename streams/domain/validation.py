@@ -19,6 +19,7 @@ from streams.domain.kinds import (
     condition,
 )
 from streams.domain.labels import runs_on
+from streams.domain.priority import LANES
 
 STEPS_MAX = 2_000
 ATTEMPTS_MAX = 100
@@ -81,13 +82,17 @@ def _metadata(found: Findings, value: object) -> None:
 
 
 def _spec(found: Findings, value: object, check_schedule: ScheduleCheck) -> None:
-    spec = found.mapping("spec", value, ("schedule", "limits", "timeout", "steps", "finally", "alerts"))
+    spec = found.mapping(
+        "spec", value, ("schedule", "limits", "priority", "timeout", "steps", "finally", "alerts")
+    )
     if spec is None:
         return
     if "schedule" in spec:
         _schedule(found, spec["schedule"], check_schedule)
     for index, limit in found.items("spec.limits", spec.get("limits", [])):
         _limit(found, f"spec.limits[{index}]", limit)
+    if "priority" in spec:
+        found.one_of("spec.priority", spec["priority"], LANES)
     if "timeout" in spec:
         found.duration("spec.timeout", spec["timeout"], 1_000, YEAR_MS)
     _steps(found, spec.get("steps"), spec.get("finally", []))

@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 
 from streams.domain.definition import Definition, StepDefinition
 from streams.domain.kinds import FAN_KINDS, undone_by
+from streams.domain.priority import NORMAL
 from streams.proof.attempt_history import Attempts
 from streams.proof.step_history import ENDED, MOVING, Limits, See, StepHistory, Undoing
 from streams.proof.turn_history import Turns
@@ -35,6 +36,7 @@ class RunHistory:
         except (ValueError, KeyError, TypeError, StopIteration) as error:
             raise Unjudgeable(f"its definition cannot be read: {error!r}") from None
         self._created_at: int = body["at"]
+        self._priority = body.get("priority", NORMAL)
         self._steps = {name: StepHistory() for name in self._plan.steps}
         self._items: dict[str, StepHistory] = {}
         self._signals: set[str] = set()
@@ -114,6 +116,10 @@ class RunHistory:
 
     def _offered(self, body: Mapping[str, Any], name: str, step: StepHistory) -> None:
         attempt, at = body["attempt"], body["at"]
+        place = (body["queue"], body.get("priority", NORMAL))
+        right = (self._plan.step(name).queue, self._priority)
+        self._see("I14", place == right,
+                  lambda: f"{name} was offered on {' '.join(place)}, not on {' '.join(right)}")  # fmt: skip
         wanted = step.attempt if step.status == "queued" else step.attempt + 1
         if step.status == "pending" and undone_by(name):
             self._undoing.begins(name)

@@ -238,7 +238,7 @@ class EffectEncoder:
             (names.CORRELATION_ID, command.correlation_id),
             (names.ACTOR, command.actor),
         ]
-        value, topic = orjson.dumps(offer.task), self._topics.tasks(offer.queue)
+        value, topic = orjson.dumps(offer.task), self._topics.tasks(offer.queue, offer.priority)
         self.task_topics.add(topic)
         return (topic, value, key, partition_of(key, self._shards), headers)
 

@@ -78,3 +78,41 @@ def test_a_step_is_done_by_a_runner_with_its_labels_and_by_another_when_that_one
     assert queues == {"gpu.warehouse-eu"}
     judged = json.loads(node.cli("event", "verify", "--runs", "-o", "json"))
     assert (judged["whole"], judged["findings"]) == (True, [])
+
+
+def test_urgent_steps_are_taken_first_and_the_others_have_their_turn(
+    node: NodeProcess, tmp_path: Path
+) -> None:
+    """As the README shows it: the file says low, the start says otherwise; one runner comes when all wait already."""
+    blocks = re.findall(r"```yaml\n(.*?)```", README.read_text(encoding="utf-8"), re.DOTALL)
+    (text,) = [block for block in blocks if "name: fill-history}" in block]
+    (tmp_path / "pipeline.yaml").write_text(text)
+    node.cli("pipeline", "apply", "-f", str(tmp_path / "pipeline.yaml"))
+    runs = {node.run("fill-history"): "low" for _ in range(2)}
+    runs |= {node.run("fill-history", priority="normal"): "normal" for _ in range(4)}
+    runs |= {node.run("fill-history", priority="high"): "high" for _ in range(18)}
+    started = node.cli("run", "start", "fill-history", "--priority", "high", "-o", "json")
+    run = json.loads(started)
+    assert run["priority"] == "high"
+    runs[run["id"]] = "high"
+    assert "priority" in node.cli("run", "start", "fill-history", "--priority", "urgent", code=2)
+    wrong = node.call("POST", "/v1/pipelines/fill-history/runs", {"priority": "urgent"})
+    assert (wrong.status, wrong.body["code"]) == (422, "invalid")
+
+    told = {
+        "FLEXCORE_NODE": "history",
+        "FLEXCORE_ROLES": "runner",
+        "FLEXCORE_RUNNER_LABELS": "history",
+        "FLEXCORE_CONCURRENCY": "1",
+    }
+    runner = NodeProcess(tmp_path, {**node.settings, **told})
+    runner.start()
+    begun = {run_id: node.ended(run_id)["steps"][0]["started_at"] for run_id in runs}
+    assert runner.stop() == 0
+    turns = [runs[run_id] for run_id in sorted(runs, key=lambda run_id: begun[run_id])]
+    # What it reads first is whatever comes first; from then on it knows what is there.
+    assert turns[2:8].count("high") >= 4, turns
+    assert {"normal", "low"} <= set(turns[:24]), turns
+    assert turns.index("low", 2) > turns.index("normal", 2), turns
+    judged = json.loads(node.cli("event", "verify", "--runs", "-o", "json"))
+    assert (judged["whole"], judged["findings"]) == (True, [])

@@ -9,7 +9,7 @@ from streams.domain.labels import ANY
 class CreateRun:
     """Begin this run. ``reused`` is JSON text: step name -> its result in ``rerun_of`` (status, output, counts).
 
-    ``parent`` is the run whose step this one is; ``depth`` runs are above it.
+    ``parent`` is the run whose step this one is; ``depth`` runs are above it. ``priority``: None is the definition's.
     """
 
     pipeline: str
@@ -24,6 +24,7 @@ class CreateRun:
     reused: str = "{}"
     parent: str | None = None
     depth: int = 0
+    priority: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,9 +3,10 @@
 from typing import Any, assert_never
 
 from streams.domain.aggregate import Message, Rejected
-from streams.domain.definition import check, compact, digest
+from streams.domain.definition import Definition, check, compact, digest
 from streams.domain.expressions import Language
 from streams.domain.identity import run_id
+from streams.domain.priority import mistake
 from streams.domain.run import commands as asked
 from streams.domain.run import events as happened
 from streams.domain.run.attempts import decide_attempt
@@ -65,6 +66,8 @@ def _create(message: Message, command: asked.CreateRun, run: Run, language: Lang
         return Rejected("invalid", "\n".join(map(str, problems)))
     if command.definition_hash != digest(command.definition):
         return Rejected("invalid", "definition_hash is not the sha256 (hex) of the definition's text")
+    if wrong := mistake(command.priority):
+        return Rejected("invalid", wrong)
     if as_mapping(command.input) is None:
         return Rejected("invalid", "input must be a JSON object, as text")
     reused = as_mapping(command.reused)
@@ -97,6 +100,7 @@ def _created(command: asked.CreateRun, now: int) -> happened.RunCreated:
         at=now,
         parent=command.parent,
         depth=command.depth,
+        priority=command.priority or Definition.parse(command.definition).priority,
     )
 
 

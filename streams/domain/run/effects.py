@@ -16,7 +16,7 @@ def effects(tenant: str, run_id: str, event: happened.Event, run: Run) -> tuple[
     """Return the offer of a step, or the creation of a rerun. ``run`` is the state after ``event``."""
     match event:
         case happened.StepOffered():
-            return (TaskOffer(event.queue, run_id, _task(tenant, run_id, event, run)),)
+            return (TaskOffer(event.queue, run_id, _task(tenant, run_id, event, run), event.priority),)
         case happened.RerunRequested():
             return (Send("run", event.run_id, _new_run(run_id, event, run)),)
         case _:
@@ -91,6 +91,7 @@ def _new_run(run_id: str, event: happened.RerunRequested, run: Run) -> CreateRun
         trigger="manual",
         slot=run.slot,
         rerun_of=run_id,
+        priority=run.priority,
         reused=compact(reused),
     )
 

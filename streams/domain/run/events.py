@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from streams.domain.labels import ANY
+from streams.domain.priority import NORMAL
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,17 +23,22 @@ class RunCreated:
     at: int
     parent: str | None = None
     depth: int = 0
+    priority: str = NORMAL
 
 
 @dataclass(frozen=True, slots=True)
 class StepOffered:
-    """The step's attempt is on ``tasks.<queue>``. ``settings`` (JSON text): its block, where expressions had to be evaluated."""
+    """The step's attempt is on ``tasks.<queue>``, in the lane of the run's ``priority``.
+
+    ``settings`` (JSON text): its block, where expressions had to be evaluated.
+    """
 
     step: str
     attempt: int
     queue: str
     at: int
     settings: str | None = None
+    priority: str = NORMAL
 
 
 @dataclass(frozen=True, slots=True)

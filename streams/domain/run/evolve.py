@@ -154,6 +154,7 @@ def _created(event: happened.RunCreated) -> Run:
         rerun_of=event.rerun_of,
         parent=event.parent,
         depth=event.depth,
+        priority=event.priority,
         created_at=event.at,
         steps={step.name: Step(step.name, step.kind) for step in definition.steps.values()},
         unended=sum(not step.last for step in definition.steps.values()),

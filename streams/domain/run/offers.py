@@ -30,7 +30,7 @@ def offer_attempt(story: Story, step: Step, attempt: int) -> None:
         _call(story, step, attempt, block)
         return
     text = compact(block) if plan.dynamic else None
-    story.tell(happened.StepOffered(step.name, attempt, plan.queue, story.now, text))
+    story.tell(happened.StepOffered(step.name, attempt, plan.queue, story.now, text, story.run.priority))
 
 
 def _call(story: Story, step: Step, attempt: int, block: Mapping[str, Any]) -> None:

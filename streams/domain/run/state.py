@@ -7,6 +7,7 @@ from typing import Any
 
 from streams.domain.definition import Definition, compact
 from streams.domain.kinds import undone_by
+from streams.domain.priority import NORMAL
 
 # A step: pending ─▶ queued ─▶ running ─▶ succeeded | failed | timed_out
 #            │         ▲          │
@@ -135,6 +136,7 @@ class Run:
     rerun_of: str | None = None
     parent: str | None = None
     depth: int = 0
+    priority: str = NORMAL
     created_at: int = 0
     started_at: int | None = None
     ended_at: int | None = None
@@ -239,6 +241,7 @@ def document(run_id: str, run: Run) -> dict[str, Any]:
         "key": run.key,
         "rerun_of": run.rerun_of,
         "parent": run.parent,
+        "priority": run.priority,
         "waiting_for": run.waiting_for,
         "steps": [_step_document(run.steps[name]) for name in _listed(run)],
     }

@@ -198,6 +198,7 @@ def test_a_run_shows_itself() -> None:
         "key": None,
         "rerun_of": None,
         "parent": None,
+        "priority": "normal",
         "waiting_for": None,
         "steps": [
             {
@@ -319,6 +320,7 @@ def test_a_rerun_is_a_new_run() -> None:
         slot=60_000,
         rerun_of=RUN,
         reused="{}",
+        priority="normal",
     )
     assert sent == Send("run", "r2", body)
 
