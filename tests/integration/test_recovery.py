@@ -225,7 +225,7 @@ def test_shards_of_a_killed_worker_are_taken_over_in_seconds(
     workers += alive.values()
     took = []
     with accounts.load(rate=150):
-        for round_number in range(4):
+        for round_number in range(3):
             eventually(lambda: len(_owners(accounts)) == 2)
             time.sleep(4)  # a standby looks around every three seconds
             node = "ab"[round_number % 2]

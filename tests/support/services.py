@@ -162,6 +162,8 @@ def _local_kafka(folder: Path, brokers: int) -> Iterator[LocalKafka]:
         cluster.start()
         yield LocalKafka(cluster)
     finally:
+        for broker in cluster.brokers:
+            broker.kill()  # what it would save by a clean end is thrown away
         cluster.stop()
         shutil.rmtree(folder, ignore_errors=True)
 
