@@ -5,6 +5,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from typing import Any
 
+from msgspec import Struct
+
 from app.adapters.view_store import ViewStore
 from app.errors import not_found, problem
 from app.ports import Row
@@ -66,7 +68,9 @@ def _fold(aggregate: Aggregate, events: Sequence[Mapping[str, Any]]) -> Any:
 
 
 def plain(value: Any) -> Any:
-    """Return a domain value as JSON data: dataclasses by field, sets in order, keys as text."""
+    """Return a domain value as JSON data: states by field, sets in order, keys as text."""
+    if isinstance(value, Struct):
+        return {name: plain(getattr(value, name)) for name in value.__struct_fields__}
     if is_dataclass(value) and not isinstance(value, type):
         return {field.name: plain(getattr(value, field.name)) for field in fields(value)}
     if isinstance(value, Mapping):

@@ -86,8 +86,9 @@ def fold_hash(aggregate: Aggregate, catalogue: Catalogue, log: str) -> bytes:
 
 
 def _shape(kind: Any, seen: set[type]) -> Any:
-    """Return the names and types of a dataclass's fields, those of its fields' types included."""
-    if not isinstance(kind, type) or kind in seen or not hasattr(kind, "__dataclass_fields__"):
+    """Return the names and types of a state's fields, those of its fields' types included."""
+    declared = hasattr(kind, "__dataclass_fields__") or hasattr(kind, "__struct_fields__")
+    if not isinstance(kind, type) or kind in seen or not declared:
         return [_shape(inner, seen) for inner in getattr(kind, "__args__", ())] or str(kind)
     seen.add(kind)
     hints = inspect.get_annotations(kind, eval_str=True)
@@ -97,7 +98,7 @@ def _shape(kind: Any, seen: set[type]) -> Any:
 class StateCodec:
     """Encodes and decodes what one aggregate has on its snapshots topic. Thread-safe.
 
-    States are MessagePack by the field names of their dataclass and read back by its types.
+    States are MessagePack by the names of their fields and read back by their types.
     """
 
     def __init__(self, aggregate: Aggregate, fold: bytes) -> None:

@@ -1,8 +1,9 @@
 """What each fact makes of a run. Never refuses: facts are not argued with."""
 
 import json
-from dataclasses import replace
 from typing import assert_never
+
+from msgspec.structs import replace
 
 from streams.domain.definition import Definition
 from streams.domain.kinds import FAN_KINDS, compensation_of, undone_by

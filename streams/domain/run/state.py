@@ -2,8 +2,10 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
 from typing import Any
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from streams.domain.definition import Definition, compact
 from streams.domain.kinds import undone_by
@@ -20,8 +22,7 @@ FAN_CHARS_MAX = 250_000
 RUN_ENDED = frozenset({"succeeded", "failed", "cancelled", "timed_out"})
 
 
-@dataclass(frozen=True, slots=True)
-class Fan:
+class Fan(Struct, frozen=True, omit_defaults=True):
     """A map step at work: how many items there are (``items``, JSON text), have been begun, are at work, have failed.
 
     ``outputs`` are those of the items that succeeded, by number, while they are not too many characters together.
@@ -67,8 +68,7 @@ class Fan:
         return replace(fan, failed=fan.failed + 1, error=fan.error or f"{item.name}: {item.error}")
 
 
-@dataclass(frozen=True, slots=True)
-class Step:
+class Step(Struct, frozen=True, omit_defaults=True):
     """One step of one run. ``until`` is when a waiting one stops waiting by itself. ``skipped``:
     why it was, by failure, condition or hand. ``child``: the run it has called last; ``calls``: that has not ended.
 
@@ -112,8 +112,7 @@ class Step:
         return self.status in STEP_ENDED
 
 
-@dataclass(frozen=True, slots=True)
-class Run:
+class Run(Struct, frozen=True, omit_defaults=True):
     """One run. ``status`` is "" before CreateRun, then queued (nothing claimed yet), running, paused, cancelling,
     compensating, or an end.
 
@@ -141,7 +140,7 @@ class Run:
     started_at: int | None = None
     ended_at: int | None = None
     error: str | None = None
-    steps: Mapping[str, Step] = field(default_factory=dict)
+    steps: Mapping[str, Step] = {}
     unended: int = 0
     unended_last: int = 0
     closing: tuple[str, str | None] | None = None

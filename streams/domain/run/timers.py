@@ -1,6 +1,6 @@
 """What a run waits for, and what happens when it comes: leases, retries, timeouts, the end of a step's waiting."""
 
-from dataclasses import replace
+from msgspec.structs import replace
 
 from streams.domain import duration
 from streams.domain.aggregate import Message

@@ -1,11 +1,11 @@
 """Whatever runners, people and time do to a run, in whatever order: its invariants hold."""
 
-from dataclasses import replace
 from typing import Any
 
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from msgspec.structs import replace
 
 from streams.domain.aggregate import Message, Rejected, TaskOffer
 from streams.domain.kinds import undone_by
