@@ -95,7 +95,8 @@ class Aggregate:
     """One declaration: name, vocabulary, rules.
 
     ``decide`` and ``evolve`` are pure; ``evolve`` never raises for an event that ``decide`` produced.
-    ``commands`` and ``events`` are frozen dataclasses whose class and field names are the Avro record's.
+    ``commands`` and ``events`` are frozen dataclasses whose class and field names are the Avro record's. A state should be a
+    frozen ``msgspec.Struct`` with ``omit_defaults``: changing one field of a dataclass takes 30 times as long.
 
     - ``effects(tenant, id, event, state_after)``: task offers and follow-up commands, same transaction.
     - ``due(state)``: when the aggregate wants its ``tick`` command next, in ms since the epoch, or None.

@@ -6,8 +6,11 @@ that reads a dataset, ``{"topic_id", "generation", "next": {"<partition>": offse
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from typing import assert_never, get_args
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from streams.domain.aggregate import Aggregate, Message, Rejected
 from streams.domain.definition import compact
@@ -133,8 +136,7 @@ Event = BookmarkBegun | GenerationStarted | BookmarkAdvanced | BookmarkReleased 
 ENDED_RUNS_KEPT = 128
 
 
-@dataclass(frozen=True, slots=True)
-class Bookmark:
+class Bookmark(Struct, frozen=True, omit_defaults=True):
     """``value`` is JSON text, None at the start of a generation. ``run``, ``attempt``, ``token`` are who began last;
     ``held`` says whether they still hold it.
 
@@ -146,7 +148,7 @@ class Bookmark:
     value: str | None = None
     generation: str = ""
     topic_id: str = ""
-    starts: Mapping[str, int] = field(default_factory=dict)
+    starts: Mapping[str, int] = {}
     refreshed_by: str = ""
     reset: bool = False
     run: str = ""

@@ -3,8 +3,11 @@
 First come, first served. A run holds its place from being let in to its terminal event, whatever it does in between.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import assert_never, get_args
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from streams.domain.aggregate import Aggregate, Message
 
@@ -57,8 +60,7 @@ Event = LimitQueued | LimitAcquired | LimitReleased
 
 
 # ---------------------------------------------------------------- state
-@dataclass(frozen=True, slots=True)
-class Limit:
+class Limit(Struct, frozen=True, omit_defaults=True):
     """Who is in, and who waits, in the order of their coming."""
 
     max: int = 0

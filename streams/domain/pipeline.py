@@ -2,9 +2,12 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, assert_never, get_args
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from streams.domain.aggregate import Aggregate, Effect, Message, Rejected, Send
 from streams.domain.definition import canonical, check, compact, digest
@@ -164,8 +167,7 @@ _ASKED_BY_NOBODY = ("schedule", "run")
 """These are told by an event that there will be no run: no one reads the outcome of their command."""
 
 
-@dataclass(frozen=True, slots=True)
-class Pipeline:
+class Pipeline(Struct, frozen=True, omit_defaults=True):
     """``status`` is "" (never applied), active, paused or deleted.
 
     ``starts`` are the latest starts that bore a key: key -> run id (older ones are caught by the run itself, which is
@@ -176,7 +178,7 @@ class Pipeline:
     definition: str = ""
     definition_hash: str = ""
     number: int = 0
-    starts: Mapping[str, str] = field(default_factory=dict)
+    starts: Mapping[str, str] = {}
     last_run: str | None = None
 
     @property

@@ -2,10 +2,13 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
 from typing import Any, assert_never, get_args
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from streams.domain import duration
 from streams.domain.aggregate import Aggregate, Message, Rejected
@@ -148,8 +151,7 @@ FIRED_PER_TICK_MAX = 100
 ON_TIME_MS = 60_000
 
 
-@dataclass(frozen=True, slots=True)
-class Schedule:
+class Schedule(Struct, frozen=True, omit_defaults=True):
     """``spec`` is canonical JSON text, "" while there is none. ``active`` are runs it started that have not ended."""
 
     spec: str = ""

@@ -201,11 +201,10 @@ def test_the_served_document_is_valid_and_whole(node: NodeProcess) -> None:
 
 
 def test_the_cluster_knows_who_owns_what(node: NodeProcess) -> None:
-    """One node owns all shards here."""
+    """One node owns all shards here; those of other tests are silent by now."""
     eventually(lambda: len(node.ok("GET", "/v1/cluster")["shards"]) == 8, 20, node.log)
     cluster = node.ok("GET", "/v1/cluster")
-    assert [member["node"] for member in cluster["nodes"]] == ["one"]
-    assert cluster["nodes"][0]["status"] == "alive"
+    assert [member["node"] for member in cluster["nodes"] if member["status"] == "alive"] == ["one"]
     assert {entry["owner"] for entry in cluster["shards"]} == {"one"}
 
 

@@ -1,7 +1,8 @@
 """What the alerts of a pipeline know: the fold of their events."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+
+from msgspec import Struct
 
 from streams.domain.alert.rule import Rule
 
@@ -17,16 +18,14 @@ def usual(values: Iterable[int | None]) -> int | None:
     return ordered[half] if len(ordered) % 2 else (ordered[half - 1] + ordered[half]) // 2
 
 
-@dataclass(frozen=True, slots=True)
-class Sample:
+class Sample(Struct, frozen=True, omit_defaults=True):
     """What a run that succeeded took and moved, as far as that is known."""
 
     took_ms: int | None
     records: int | None
 
 
-@dataclass(frozen=True, slots=True)
-class Begun:
+class Begun(Struct, frozen=True, omit_defaults=True):
     """A run at work, since ``at`` (ms since the epoch). ``told`` are the rules (on, notify) that it has come true for."""
 
     at: int
@@ -34,8 +33,7 @@ class Begun:
     told: tuple[tuple[str, str], ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Incident:
+class Incident(Struct, frozen=True, omit_defaults=True):
     """An incident and what became of it. ``status`` is open | acknowledged | resolved."""
 
     on: str
@@ -44,8 +42,7 @@ class Incident:
     status: str = "open"
 
 
-@dataclass(frozen=True, slots=True)
-class Alert:
+class Alert(Struct, frozen=True, omit_defaults=True):
     """``quiet_since`` is the newest success, or when the rules were set; ``running`` are the runs at work, by id.
 
     ``incidents`` keeps the latest ones, by id. ``samples`` are of the latest runs that succeeded, the newest last; reruns
@@ -55,8 +52,8 @@ class Alert:
     rules: tuple[Rule, ...] = ()
     rules_text: str = "[]"
     quiet_since: int = 0
-    running: Mapping[str, Begun] = field(default_factory=dict)
-    incidents: Mapping[str, Incident] = field(default_factory=dict)
+    running: Mapping[str, Begun] = {}
+    incidents: Mapping[str, Incident] = {}
     samples: tuple[Sample, ...] = ()
 
     @property
