@@ -43,6 +43,7 @@ _BODIES: Mapping[str, type[msgspec.Struct]] = {
     "DropRecord": bodies.DropBody,
     "DropMany": bodies.DropManyBody,
     "Command": bodies.CommandBody,
+    "Redact": bodies.RedactBody,
 }
 _ROWS: Mapping[str, Table] = {
     "Pipeline": pipeline.TABLE,
@@ -326,6 +327,25 @@ _OTHERS: Mapping[str, Schema] = {
                     }
                 ),
             }
+        }
+    ),
+    "Redaction": _object(
+        {
+            "aggregate": _TEXT,
+            "id": _TEXT,
+            "event_id": _TEXT,
+            "version": _NUMBER,
+            "sequence": _NUMBER,
+            "type": _TEXT,
+            "fields": {
+                "type": "object",
+                "description": "What takes the place of each value; {}: nothing is left to take",
+            },
+            "dry_run": {"type": "boolean"},
+            "redacted_by_version": {
+                **_MAYBE_NUMBER,
+                "description": "The version of the event that says so; null when nothing was done",
+            },
         }
     ),
     "Deeds": _object({"items": {"type": "array", "items": _ref("Deed")}}),

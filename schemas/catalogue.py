@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from schemas.errors import DuplicateSchema, InvalidSchema, OrphanSchema, UnknownSchema
-from schemas.parsing import NAMED, PRIMITIVES, parse
+from schemas.parsing import NAMED, PRIMITIVES, REDACTABLE, parse
 
 BUILTIN = Path(__file__).parent / "avro"
 
@@ -63,6 +63,14 @@ class Catalogue:
                 f"No schema is named {fullname}: add {fullname.rpartition('.')[2]}.avsc to the folder of its aggregate"
             ) from None
         return found
+
+    def redactable(self, fullname: str) -> dict[str, Any]:
+        """Return the fields of a record that may be redacted, each with the value that takes the place of what it said.
+
+        Raises :class:`UnknownSchema` as :meth:`schema` does.
+        """
+        fields = self.schema(fullname)["fields"]
+        return {field["name"]: field[REDACTABLE] for field in fields if REDACTABLE in field}
 
 
 def _read(folder: Path) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 import struct
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from io import BytesIO
 from typing import Any
 
@@ -131,6 +131,18 @@ class Codec:
             return name, decoder(data)
         except _MALFORMED as error:
             raise Undecodable(f"no {name}: {type(error).__name__}: {error}") from error
+
+    def changed(self, data: bytes, values: Mapping[str, Any]) -> bytes:
+        """Return a record with other values in some fields, under the schema it was written with.
+
+        ``data`` must be a record that can be decoded. Fields that this schema does not have are passed over. Raises
+        :class:`Unencodable` for a value that does not fit.
+        """
+        schema_id = int.from_bytes(data[1:HEADER_BYTES], "big")
+        writer = parse(self.registry.schema(schema_id))
+        record = _decoder(writer, None)(data)
+        known = {name: value for name, value in values.items() if name in record}
+        return _encoder(data[:HEADER_BYTES], writer)({**record, **known})
 
     def _found(self, key: bytes, reader: Schema | None) -> tuple[str, Decoder]:
         if len(key) < HEADER_BYTES or key[0]:

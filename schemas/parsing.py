@@ -16,6 +16,8 @@ Schema = Any
 PRIMITIVES = frozenset({"null", "boolean", "int", "long", "float", "double", "bytes", "string"})
 _NAME = re.compile("[A-Za-z_][A-Za-z0-9_]*")
 NAMED = frozenset({"record", "error", "enum", "fixed"})
+REDACTABLE = "redactable"
+_WORDS = frozenset({"doc", REDACTABLE})
 
 
 def parse(schema: Schema, named: dict[str, Any] | None = None) -> Schema:
@@ -79,12 +81,14 @@ def canonical(schema: Schema) -> str:
 
 
 def wordless(schema: Schema) -> Schema:
-    """Return the schema without documentation: what remains decides about bytes."""
+    """Return the schema without documentation and marks for redaction: what remains decides about bytes."""
     if isinstance(schema, list):
         return [wordless(part) for part in schema]
     if isinstance(schema, Mapping):
         return {
-            key: part if key == "default" else wordless(part) for key, part in schema.items() if key != "doc"
+            key: part if key == "default" else wordless(part)
+            for key, part in schema.items()
+            if key not in _WORDS
         }
     return schema
 

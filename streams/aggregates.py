@@ -9,6 +9,7 @@ from typing import Any
 import streams.domain
 from streams.cron import next_slot
 from streams.domain.aggregate import Aggregate
+from streams.domain.redaction import redactable
 from streams.expressions import LANGUAGE
 
 OUTSIDE: Mapping[str, Any] = {"next_slot": next_slot, "language": LANGUAGE}
@@ -29,4 +30,4 @@ def builtin() -> tuple[Aggregate, ...]:
             found.append(declared)
         elif (make := getattr(source, "aggregate", None)) is not None:
             found.append(make(**{name: OUTSIDE[name] for name in inspect.signature(make).parameters}))
-    return tuple(sorted(found, key=lambda aggregate: aggregate.name))
+    return tuple(redactable(each) for each in sorted(found, key=lambda aggregate: aggregate.name))

@@ -8,8 +8,15 @@ from schemas.catalogue import Catalogue
 from schemas.parsing import Schema
 from schemas.topics import AUDIT, Topics
 from streams.domain.aggregate import Aggregate
+from streams.domain.redaction import EventRedacted, RedactEvent
 
 _PLAIN = Topics()  # subjects are named without the topic prefix
+_SHARED = frozenset({RedactEvent, EventRedacted})
+
+
+def fullname(aggregate: str, kind: type) -> str:
+    """Return the full name of the record of a command or event."""
+    return f"flexcore.{'common' if kind in _SHARED else aggregate}.{kind.__name__}"
 
 
 class Untranslatable(ValueError):
@@ -35,8 +42,8 @@ def subjects(aggregates: Iterable[Aggregate], catalogue: Catalogue) -> list[tupl
     """Return (subject, schema) of everything the platform writes for these aggregates, to be registered at once."""
     found: list[tuple[str, Schema]] = []
     for words in map(vocabulary, aggregates):
-        for topic, names in ((_PLAIN.commands, words.commands), (_PLAIN.events, words.events)):
-            fullnames = [f"flexcore.{words.aggregate}.{name}" for name in names]
+        for topic, kinds in ((_PLAIN.commands, words.commands), (_PLAIN.events, words.events)):
+            fullnames = [fullname(words.aggregate, kind) for kind in kinds.values()]
             found += [(f"{topic(words.aggregate)}-{name}", catalogue.schema(name)) for name in fullnames]
         outcome = "flexcore.common.Outcome"
         found.append((f"{_PLAIN.outcomes(words.aggregate)}-{outcome}", catalogue.schema(outcome)))

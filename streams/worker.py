@@ -30,6 +30,7 @@ from streams.writer.decoding import Decoder
 from streams.writer.encoding import EffectEncoder, Encoder
 from streams.writer.engine import Engine
 from streams.writer.quarantine import Quarantine
+from streams.writer.redaction import Redactor
 from streams.writer.snapshots import Snapshots
 from streams.writer.task_topics import TaskTopics
 from streams.writer.transaction import TransactionalWriter, transactional_id
@@ -136,8 +137,8 @@ def create_worker(
             Encoder(aggregate, catalogue, codec, topics, settings.cluster, writer_id),
             effects,
             Quarantine(topics.quarantine(aggregate.name), settings.node),
+            Redactor(aggregate, catalogue, codec, topics),
             reactors,
-            settings.shards,
             settings.index_entries_max,
         )
         for aggregate in aggregates

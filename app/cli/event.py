@@ -51,6 +51,49 @@ def tail(session: Session, aggregate: str | None, type_: str | None) -> None:
             _print(session.output, json.loads(line[5:]))
 
 
+@event.command(
+    "redact",
+    cls=Verb,
+    example="flexcore event redact run 5f0c… --sequence 1042 --field input --reason 'request 4711' --dry-run",
+)
+@click.argument("aggregate")
+@click.argument("aggregate_id", metavar="ID")
+@click.option(
+    "--sequence", required=True, type=click.IntRange(1), help="Which event: the last part of its position."
+)
+@click.option("--field", "fields", required=True, multiple=True, help="Whose value goes; may be given again.")
+@click.option("--reason", required=True, help="Why; kept, so name nobody in it.")
+@click.option("--dry-run", is_flag=True, help="Only show what would be done.")
+@click.pass_obj
+def redact(
+    session: Session,
+    aggregate: str,
+    aggregate_id: str,
+    sequence: int,
+    fields: tuple[str, ...],
+    reason: str,
+    dry_run: bool,
+) -> None:
+    """Take personal data out of an event; the log still proves itself, and keeps who did it and why."""
+    body = {
+        "aggregate": aggregate, "id": aggregate_id, "sequence": sequence, "fields": fields, "reason": reason,
+        "dry_run": dry_run,
+    }  # fmt: skip
+    done = session.api.write("POST", "/v1/events/redact", body).body
+    shown = (
+        "aggregate",
+        "id",
+        "type",
+        "event_id",
+        "version",
+        "sequence",
+        "fields",
+        "dry_run",
+        "redacted_by_version",
+    )
+    show_one(session.output, done, shown, name="event_id")
+
+
 @event.command("verify", cls=Verb, example="flexcore event verify -o json\nflexcore event verify --runs")
 @click.option("--registry", help="Schema registry [FLEXCORE_REGISTRY_URL; else a node's].", metavar="URL")
 @click.option(

@@ -104,6 +104,17 @@ class DropManyBody(msgspec.Struct, forbid_unknown_fields=True):
     dry_run: bool = False
 
 
+class RedactBody(msgspec.Struct, forbid_unknown_fields=True):
+    """Which event, by aggregate, id and sequence; which fields lose their values, and why. ``dry_run``: only say what would be done."""
+
+    aggregate: str
+    id: str
+    sequence: int
+    fields: list[str]
+    reason: str
+    dry_run: bool = False
+
+
 class CommandBody(msgspec.Struct, forbid_unknown_fields=True):
     """Any command: what a Kafka client would write to ``<aggregate>.commands``."""
 

@@ -3,6 +3,7 @@
 from app.commands.alerts import AlertCommands
 from app.commands.bookmarks import BookmarkCommands
 from app.commands.commands import AnyCommand
+from app.commands.events import EventCommands
 from app.commands.pipelines import PipelineCommands
 from app.commands.quarantine import QuarantineCommands
 from app.commands.reruns import RerunCommands
@@ -26,5 +27,6 @@ def write_routes(needs: WriteDependencies) -> tuple[Route, ...]:
         *BookmarkCommands(needs, submitter).routes(),
         *QuarantineCommands(needs).routes(),
         *UserEvents(needs).routes(),
+        *EventCommands(needs, submitter).routes(),
         *AnyCommand(needs, submitter).routes(),
     )

@@ -112,7 +112,9 @@ class _Work:
         self._decoder = Decoder(codec, self._origins)
         self._tables = Tables(settings.schema_name)
         targets = [Target(view, view.table.name) for view in VIEWS]
-        self._writer = BatchWriter(targets, self._tables, channel(settings.schema_name))
+        self._writer = BatchWriter(
+            targets, self._tables, self._origins.values(), channel(settings.schema_name)
+        )
         self._connection: Connection | None = None
         self._assigned: list[Spot] = []
         self._positions: dict[Spot, int] = {}

@@ -87,7 +87,7 @@ class _Rebuild:
         table = self._tables.begin_next(self._connection, self._view)
         begun = {(table, *spot): Checkpoint(topics[spot[0]].id, 0, 0, ranges[spot].end) for spot in spots}
         self._tables.add_checkpoints(self._connection, begun)
-        writer = BatchWriter([Target(self._view, table)], self._tables)
+        writer = BatchWriter([Target(self._view, table)], self._tables, self._origins.values())
         writer.adopt(begun)
         self._positions = {spot: ranges[spot].low for spot in spots}
         group = f"{self._settings.cluster}.rebuild"

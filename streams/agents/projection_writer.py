@@ -9,10 +9,12 @@ from psycopg import sql
 from sqlalchemy import JSON, Column
 from sqlalchemy.dialects import postgresql
 
+from streams.agents.projection_history import refolded
 from streams.agents.projection_literals import clean, literal_of
 from streams.agents.projection_log import Spot
-from streams.agents.projection_records import Item
+from streams.agents.projection_records import Item, Origin
 from streams.agents.projection_tables import Checkpoint, Connection, Place, Tables
+from streams.domain.redaction import EventRedacted
 from streams.projections.view import Row, View
 from streams.projections.views import CHECKPOINT, PROJECTION_ERROR
 
@@ -89,8 +91,12 @@ class BatchWriter:
     and :meth:`adopt` must be called with the checkpoints read anew.
     """
 
-    def __init__(self, targets: Sequence[Target], tables: Tables, channel: str = "") -> None:
-        self.targets = tuple(targets)
+    def __init__(
+        self, targets: Sequence[Target], tables: Tables, origins: Iterable[Origin], channel: str = ""
+    ) -> None:
+        # Events first: rows that depend on a redacted one are folded anew from there.
+        self.targets = tuple(sorted(targets, key=lambda target: target.view.typed))
+        self._kinds = {origin.aggregate: origin.events for origin in origins if origin.source == "events"}
         self.checkpoints: dict[Place, Checkpoint] = {}
         self._tables = tables
         self._channel = channel
@@ -261,7 +267,11 @@ class BatchWriter:
         changed: dict[tuple[Any, ...], Row] = {}
         for key, event, item in keyed:
             try:
-                row = view.fold(changed.get(key) or known.get(key), event, item.meta)
+                if isinstance(event, EventRedacted) and item.meta is not None:
+                    kinds = self._kinds[item.aggregate]
+                    row = refolded(connection, self._tables, view, kinds, item.meta)
+                else:
+                    row = view.fold(changed.get(key) or known.get(key), event, item.meta)
             except Exception as error:  # noqa: BLE001 - as above: reported, and the row stays as it was
                 failed.append(Failed(item, view.name, f"{type(error).__name__}: {error}"))
                 continue

@@ -85,6 +85,11 @@ def nothing_volatile(_message: Message, state: Any) -> Any:
     return state
 
 
+def always(_state: Any) -> bool:
+    """Return True."""
+    return True
+
+
 def unchanged(state: Any, _now: int) -> Any:
     """Return the state unchanged."""
     return state
@@ -106,6 +111,8 @@ class Aggregate:
     - ``wake(state, now)``: applied once to each state after the owner has processed its backlog, before timers run.
     - ``fold``: raise it when ``evolve`` gives another state for the same events and neither its module's text nor the
       state's types tell: snapshots are then made anew.
+    - ``settled(state)``: whether events may be redacted now. False while rules may still need the texts that would go, or
+      while the state holds what no event tells.
     - ``unindexed``: commands idempotent by their own nature (lease, timer): they take no entry in the index of
       command ids.
     """
@@ -122,5 +129,6 @@ class Aggregate:
     reply: Callable[[Any, Any], str | None] = no_reply
     touch: Callable[[Message, Any], Any] = nothing_volatile
     wake: Callable[[Any, int], Any] = unchanged
+    settled: Callable[[Any], bool] = always
     unindexed: tuple[type, ...] = ()
     fold: int = 1

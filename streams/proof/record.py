@@ -18,7 +18,7 @@ CHECKS: Mapping[str, str] = {
     "sequences": "each shard's events and outcomes are numbered without a gap",
     "order": "each shard's events and outcomes stand in the order of their numbers",
     "checkpoints": "each signed checkpoint vouches for the events and outcomes that are there",
-    "redactions": "each redacted event keeps its key and chain, and says who approved it and why",
+    "redactions": "each redacted event keeps its key and chain, and its aggregate says what took its place, who wanted it, why",
     "fold": "today's rules can fold every event",
     "datasets": "each dataset holds the records its bookmark counts",
 }

@@ -2,7 +2,7 @@
 
 | id | judged here, from | not here |
 |---|---|---|
-| I1 | run events: one end, after all steps; nothing but rerun requests behind it | |
+| I1 | run events: one end, after all steps; nothing but rerun requests and redactions behind it | |
 | I2 | run events: versions 1, 2, 3, … | `event verify`: `versions`, `unique` |
 | I3 | run events and the pinned definition: each step ends once, begins after all before it | |
 | I4 | run events at the end of the log: an offer, lease, timer, limit or person moves every open run | |
@@ -39,7 +39,7 @@ from streams.proof.record import Check, LogRecord
 from streams.proof.run_history import RunHistory, Unjudgeable
 
 INVARIANTS: Mapping[str, str] = {
-    "I1": "each run ends once, and nothing follows but requests to run it again",
+    "I1": "each run ends once, and nothing follows but requests to run it again, and redactions",
     "I2": "each run's events are numbered without a gap",
     "I3": "each step ends once, and begins after all steps before it",
     "I4": "every open run has something that will move it",
@@ -170,6 +170,8 @@ class RunJudge:
         last = self._sequences.get(place, 0)
         self._see("I13", fact.sequence > last, f"its sequence {fact.sequence} stands behind {last}")
         self._sequences[place] = max(last, fact.sequence)
+        if fact.kind == "EventRedacted" and fact.aggregate != "run":
+            return
         match fact.aggregate:
             case "run":
                 self._run(fact)
@@ -211,7 +213,7 @@ class RunJudge:
             self._ended(fact, run.asked)
 
     def _unknown(self, fact: Fact, name: Name) -> None:
-        if fact.kind == "RerunRequested":
+        if fact.kind in ("RerunRequested", "EventRedacted"):
             self._see("I1", True, "")
         elif fact.kind == "RunCreated":
             self._created(fact, name)

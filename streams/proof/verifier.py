@@ -16,6 +16,7 @@ from schemas.topics import key_of
 from streams.proof.histories import Histories
 from streams.proof.numbers import Numbers
 from streams.proof.record import Fault, Findings, LogRecord
+from streams.proof.redactions import Redactions
 from streams.proof.seals import Seals
 
 _HEADERS: Mapping[str, str] = {
@@ -72,6 +73,7 @@ class Verifier:
         self._histories: dict[Place, Histories] = {}
         self._states: dict[tuple[str, bytes], Any] = {}
         self._topics: dict[Place, list[str]] = {}
+        self._redactions = Redactions(self.findings)
 
     # ---------------------------------------------------------------- what is handed in
     def audit(self, record: LogRecord) -> None:
@@ -106,6 +108,8 @@ class Verifier:
         histories = self._histories.get(place)
         if histories is None:
             histories = self._histories[place] = Histories(self.findings, self._folding(aggregate))
+        if REDACTED in record.headers:
+            self._redactions.redacted(aggregate, subject, version, record)
         if histories.take(subject, version, record):
             self._number(place, sequence, record, event=True)
             self._seals.event(aggregate, record.partition, sequence, record.headers.get(CHAIN, b""))
@@ -155,6 +159,7 @@ class Verifier:
         """Judge what only the end tells; numbers up to ``ceilings``, before which everything has been read."""
         for histories in self._histories.values():
             histories.finish()
+        self._redactions.finish()
         for (aggregate, shard), top in sorted(ceilings.items()):
             self._judge_numbers(aggregate, shard, top)
         firsts = {place: numbers.low for place, numbers in self._numbers.items()}
@@ -249,6 +254,8 @@ class Verifier:
         def fold(subject: bytes, record: LogRecord) -> None:
             if not record.body:
                 return
+            if record.kind == "EventRedacted":
+                self._redactions.vouched(aggregate, subject, record)
             complaint = ""
             try:
                 state = self._states.get((aggregate, subject))

@@ -10,6 +10,8 @@ from schemas.codec import HEADER_BYTES, Codec
 from schemas.numbers import odd
 from schemas.topics import Topics
 from streams.domain.aggregate import Aggregate
+from streams.domain.redaction import EventRedacted
+from streams.recovery.history import Histories, refold
 from streams.recovery.offsets import Committed, sequence_in
 from streams.recovery.snapshots import MARK_KEY, StateCodec, Unusable, chunk_number
 from streams.shards.command_ids import COMMAND_ID_BYTES
@@ -17,7 +19,7 @@ from streams.shards.record import Record
 from streams.shards.saved import ANSWERS_KEPT, Chunk, Mark, Named, Remembered
 from streams.shards.shard import Entry, Slice
 from streams.shards.trail import Tail, Vouched
-from streams.translation import from_record
+from streams.translation import from_record, fullname
 
 _log = logging.getLogger(__name__)
 Partition = tuple[str, int]
@@ -84,7 +86,8 @@ class Fold:
     """Rebuilds one slice. Call :meth:`snapshots`, then :meth:`open`, then :meth:`events` and :meth:`outcomes` (and
     :meth:`snapshots` again, to follow a log that somebody is writing), then :meth:`finish`.
 
-    ``slice`` may be read meanwhile: what is there is true, but not the newest.
+    ``slice`` may be read meanwhile: what is there is true, but not the newest. ``stale`` are aggregates that were redacted and
+    whose states were folded from what their events said before: :meth:`refold` comes before :meth:`finish` then.
     """
 
     def __init__(
@@ -95,7 +98,7 @@ class Fold:
         self.outcomes_at = (topics.outcomes(aggregate.name), shard)
         self.snapshots_at = (topics.snapshots(aggregate.name), shard)
         self.mark = Mark()
-        self._kinds = {f"flexcore.{aggregate.name}.{kind.__name__}": kind for kind in aggregate.events}
+        self._kinds = {fullname(aggregate.name, kind): kind for kind in aggregate.events}
         self._codec = codec
         self._states = states
         self._latest: dict[bytes, bytes] = {}
@@ -105,6 +108,8 @@ class Fold:
         self.tail = Tail()
         self._ahead: dict[bytes, dict[int, tuple[Any, bytes]]] = {}
         self._written = self._passed_over = 0
+        self._redacted: set[bytes] = set()  # folded from a first body, or from a snapshot
+        self.stale: set[bytes] = set()
         self._event_sequence = 0
         self._outcome_sequence = 0
         self._source_offset = -1
@@ -222,14 +227,18 @@ class Fold:
             known = 0 if entry is None else entry.version
             if kind is None or (sequence <= last and not redacted):
                 raise self._broken(record, fullname, version, sequence, known)
-            if redacted and version <= known:
-                # What it was is folded already: a redaction changes no state. It may be the only record left of it.
-                self._passed_over += sequence > since
-                continue
             chain = headers.get(CHAIN) or START
+            if redacted and version <= known:
+                # What it was is folded already. It may be the only record left of it.
+                self._redacted.add(key)
+                self._passed_over += sequence > since
+                tail.again(sequence, chain)
+                continue
             if version == known + 1:
                 state = evolve(initial if entry is None else entry.state, _event(kind, body))
                 states[key] = Entry(version, state, chain)
+                if kind is EventRedacted:
+                    self._note_redacted(key)
                 if self._ahead:
                     self._catch_up(key)
             elif version > known:
@@ -258,8 +267,29 @@ class Fold:
             event, chain = found
             state = self.slice.aggregate.evolve(entry.state, event)
             entry = states[key] = Entry(entry.version + 1, state, chain)
+            if isinstance(event, EventRedacted):
+                self._note_redacted(key)
         if waiting:
             self._ahead[key] = waiting
+
+    def _note_redacted(self, key: bytes) -> None:
+        """Note that a state without the redacted values is known from now on; what was folded may still have them."""
+        if key in self._redacted:
+            self.stale.add(key)
+
+    def refold(self, found: Histories) -> None:
+        """Fold the aggregates anew that are ``stale``. Raises :class:`BrokenLog` when an event is missing."""
+        for key in self.stale:
+            entry = self.slice.states[key]
+            values = {version: record.value() or b"" for version, record in found.found[key].items()}
+            try:
+                state = refold(self.slice.aggregate, self._codec, values, entry.version)
+            except KeyError as error:
+                raise BrokenLog(
+                    f"{self.events_at[0]}/{self.events_at[1]}: {key.decode()} has no version {error}"
+                ) from error
+            self.slice.states[key] = Entry(entry.version, state, entry.chain)
+        self.stale = set()
 
     def outcomes(self, records: Sequence[Record]) -> None:
         """Remember answers. One that was given again is the same answer, and takes no sequence."""

@@ -22,6 +22,7 @@ from schemas.codec import Codec
 from schemas.topics import AUDIT, Topics
 from streams.domain.aggregate import Aggregate
 from streams.recovery.fold import BrokenLog, Fold, Partition, Recall
+from streams.recovery.history import Histories, History
 from streams.recovery.offsets import Broker, Committed, vouched_in
 from streams.recovery.snapshots import StateCodec, fold_hash
 from streams.recovery.standby import Followed
@@ -193,6 +194,8 @@ class Loader:
         done: dict[str, Slice] = {}
         for fold in folds:
             name = fold.slice.aggregate.name
+            if not self._refold(fold, ends, wanted, loading):
+                return {}
             firsts = lows[fold.outcomes_at], lows[self._topics.commands(name), shard]
             numbers = at[name], vouched[name], *firsts, int(1000 * time.time())
             try:
@@ -204,7 +207,9 @@ class Loader:
                 _log.error("%s; folding again without snapshots", error)
                 again = Fold(self._aggregates[name], shard, self._codec, self._topics, None)
                 again.tail.forget(vouched[name].to)
-                if not self._read_all([again], {}, ends, wanted, loading):
+                if not self._read_all([again], {}, ends, wanted, loading) or not self._refold(
+                    again, ends, wanted, loading
+                ):
                     return {}
                 done[name] = again.finish(*numbers)
         return done
@@ -271,6 +276,25 @@ class Loader:
             loading.slices[fold.slice.aggregate.name] = fold.slice
             sinks[fold.events_at], sinks[fold.outcomes_at] = fold.events, fold.outcomes
         return self._read(sinks, starts, ends, wanted, loading)
+
+    def _refold(
+        self, fold: Fold, ends: Mapping[Partition, int], wanted: Callable[[], bool], loading: Loading
+    ) -> bool:
+        """Read the events again of aggregates that were redacted after they were folded. False if no longer wanted."""
+        if not fold.stale:
+            return True
+        found, part = Histories(fold.stale), fold.events_at
+        if not self._read({part: found.events}, {part: 0}, ends, wanted, loading):
+            return False
+        fold.refold(found)
+        return True
+
+    def history(self, piece: Slice, key: bytes) -> History:
+        """Read an aggregate's events back. Blocking: one pass over its partition."""
+        found, part = Histories([key]), (self._topics.events(piece.aggregate.name), piece.shard)
+        ends = self._broker.ends([part], committed=True)
+        self._read({part: found.events}, {part: 0}, ends, lambda: True, Loading())
+        return found.found[key]
 
     def recall(self, piece: Slice, numbers: Sequence[int]) -> dict[int, dict[bytes, Remembered]]:
         """Read back the answers that chunks of a slice's index stand for, by chunk. Blocking: one pass a chunk."""

@@ -13,9 +13,10 @@ from typing import Any
 import msgspec
 
 from schemas.catalogue import Catalogue
-from schemas.parsing import canonical
+from schemas.parsing import canonical, wordless
 from streams.domain.aggregate import Aggregate
 from streams.shards.saved import Chunk, Mark, Named
+from streams.translation import fullname
 
 MARK_KEY = b"mark"
 _CHUNK_PREFIX = b"index-"
@@ -75,7 +76,7 @@ def fold_hash(aggregate: Aggregate, catalogue: Catalogue, log: str) -> bytes:
     """
     said = [str(_FORMAT), log, aggregate.name, str(aggregate.fold)]
     for kind in aggregate.events:
-        said.append(canonical(catalogue.schema(f"flexcore.{aggregate.name}.{kind.__name__}")))
+        said.append(canonical(wordless(catalogue.schema(fullname(aggregate.name, kind)))))
     said.append(repr(_shape(type(aggregate.initial), set())))
     module = inspect.getmodule(aggregate.evolve)
     try:

@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from streams.domain.aggregate import Aggregate
 from streams.shards.pending import Pending
+from streams.shards.record import Record
 from streams.shards.saved import Remembered, Saved
 from streams.shards.trail import Trail
 
@@ -29,7 +30,8 @@ class Slice:
     ``next`` is the committed offset that ``states`` belong to, ``metadata`` what was committed with it: while the
     broker's offset and metadata are both equal, nobody has written since. ``sequence`` counts the events and outcomes
     written, ``position`` is the sequence of the last event. ``saved`` says what of it is snapshotted, ``trail`` what of it
-    no checkpoint vouches for; ``recalling``: answers are being read back, and no command is decided until they are there.
+    no checkpoint vouches for; ``recalling``: answers, or an aggregate's events, are being read back, and no command is decided
+    until they are there. ``history`` are the events read back last, whose and by version, up to the next commit.
     """
 
     aggregate: Aggregate
@@ -48,6 +50,7 @@ class Slice:
     saved: Saved = field(default_factory=Saved)
     trail: Trail = field(default_factory=Trail)
     recalling: bool = False
+    history: tuple[bytes, Mapping[int, Record]] | None = None
 
     def caught_up(self, decided: int) -> bool:
         """Tell whether every command up to the end seen at the take-over (trailing markers included) is decided;
@@ -57,6 +60,7 @@ class Slice:
 
     def merge(self, states: dict[bytes, Entry], index: dict[bytes, Remembered]) -> None:
         """Take over what a committed transaction decided; timers follow the new states."""
+        self.history = None
         self.states.update(states)
         self.saved.dirty.update(states)
         self.index.update(index)

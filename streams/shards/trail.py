@@ -80,6 +80,11 @@ class Tail:
             self.chains = [found for found in self.chains if found[0] > to]
             self.outcomes = [found for found in self.outcomes if found[0] > to]
 
+    def again(self, sequence: int, chain: bytes) -> None:
+        """Take an event that may have been read already."""
+        if sequence > self.after and (sequence, chain) not in self.chains:
+            self.chains.append((sequence, chain))
+
     def trail(self, vouched: Vouched, now_ms: int) -> Trail:
         """Return what comes after the last checkpoint. A redacted event may have been read later than its successors."""
         self.forget(vouched.to)

@@ -16,6 +16,7 @@ from schemas.outcome import ACCEPTED, Answer
 from schemas.partitioning import partition_of
 from streams.domain.aggregate import (
     Aggregate,
+    Decision,
     Effect,
     Message,
     Rejected,
@@ -23,6 +24,7 @@ from streams.domain.aggregate import (
     no_effects,
     no_reply,
 )
+from streams.domain.redaction import RedactEvent
 from streams.failures import Poison, fingerprint
 from streams.shards.identity import derived, uuid_bytes
 from streams.shards.record import Record
@@ -33,6 +35,7 @@ from streams.writer.decoding import Decoder
 from streams.writer.draft import Draft
 from streams.writer.encoding import Cause, EffectEncoder, Encoder
 from streams.writer.quarantine import Quarantine
+from streams.writer.redaction import Redaction, Redactor
 from streams.writer.staged import Staged
 
 _log = logging.getLogger(__name__)
@@ -60,8 +63,8 @@ class Decider:
         encoder: Encoder,
         effects: EffectEncoder,
         quarantine: Quarantine,
+        redactor: Redactor,
         reactors: Mapping[type, Reactor],
-        shards: int,
         index_entries_max: int,
     ) -> None:
         self._aggregate = aggregate
@@ -69,17 +72,18 @@ class Decider:
         self._encoder = encoder
         self._effects = effects
         self._quarantine = quarantine
+        self._redactor = redactor
         self._reactors = {kind: react for kind, react in reactors.items() if kind in aggregate.events}
         self._effectless = aggregate.effects is no_effects and not self._reactors
         self._reply = None if aggregate.reply is no_reply else aggregate.reply
-        self._shards = shards
+        self._shards = effects.shards
         self._index_entries_max = index_entries_max
 
     def stage(self, staged: Staged, records: list[Record], condemned: frozenset[int] = frozenset()) -> int:
         """Decide ``records`` in order, a hundred or so. Offsets in ``condemned`` broke a transaction alone: they fail undecided.
 
-        Returns how many were decided: fewer than all, if the next one needs answers that are to be read back first
-        (``staged.missing``).
+        Returns how many were decided: fewer than all, if the next one needs what is to be read back first
+        (``staged.missing``, ``staged.unread``).
         """
         read = self._read(staged, records)
         try:
@@ -173,7 +177,7 @@ class Decider:
     def _decide(self, staged: Staged, draft: Draft, read: list[_Read], condemned: frozenset[int]) -> int:
         """Decide in order, on the draft's overlay; return how many."""
         part = draft.part
-        saved, index = part.slice.saved, part.index
+        saved = part.slice.saved
         for number, (record, key, command, cause, poison) in enumerate(read):
             offset = record.offset()
             if command is None or cause is None:
@@ -197,23 +201,55 @@ class Decider:
                         "this command alone makes its transaction fail: what it writes is too large"
                     )
                 entry = part.entry(key) or Entry(0, self._aggregate.initial, START)
-                expected = command.expected_version
-                if expected is not None and expected != entry.version:
-                    detail = f"expected version {expected}, but it is {entry.version}"
-                    self._refuse(draft, command, cause, Rejected("version_conflict", detail), index_key)
-                elif len(index) >= draft.room:
-                    detail = "the index of command ids is full; try again later"
-                    self._refuse(draft, command, cause, Rejected("overloaded", detail), index_key)
+                decision = self._judge(draft, command, key, entry)
+                if decision is None:
+                    staged.unread = key
+                    return number
+                if isinstance(decision, Rejected):
+                    self._refuse(draft, command, cause, decision, index_key)
+                elif isinstance(decision, Redaction):
+                    self._redact(draft, command, cause, key, entry, decision, index_key)
                 else:
-                    decision = self._aggregate.decide(command.message, entry.state)
-                    if isinstance(decision, Rejected):
-                        self._refuse(draft, command, cause, decision, index_key)
-                    else:
-                        self._accept(draft, command, cause, key, entry, decision, index_key)
+                    self._accept(draft, command, cause, key, entry, decision, index_key)
             except Exception as error:  # noqa: BLE001  # a rule of somebody's own
                 self._failed(draft, record, command, cause, index_key, error)
             part.next = offset + 1
         return len(read)
+
+    def _judge(self, draft: Draft, command: Command, key: bytes, entry: Entry) -> Decision | Redaction | None:
+        """Return what the rules say; None: the aggregate's events are to be read back first."""
+        expected, piece = command.expected_version, draft.part.slice
+        if expected is not None and expected != entry.version:
+            detail = f"expected version {expected}, but it is {entry.version}"
+            return Rejected("version_conflict", detail)
+        if len(draft.part.index) >= draft.room:
+            return Rejected("overloaded", "the index of command ids is full; try again later")
+        if not isinstance(command.message.body, RedactEvent):
+            return self._aggregate.decide(command.message, entry.state)
+        whose, history = piece.history or (b"", {})
+        # What is decided but not committed yet cannot be read back: it is asked for again until it can.
+        if whose != key or len(history) < entry.version:
+            return None
+        return self._redactor.decide(command.message, entry.version, entry.state, history, piece.shard)
+
+    def _redact(
+        self,
+        draft: Draft,
+        command: Command,
+        cause: Cause,
+        key: bytes,
+        entry: Entry,
+        redaction: Redaction,
+        index_key: bytes,
+    ) -> None:
+        own, versions = draft.part.sequence + 1, (0, 0)
+        if redaction.event is not None and redaction.record is not None:
+            versions = (entry.version + 1, entry.version + 1)
+            draft.part.out.append(redaction.record)
+            draft.part.redacted.append(key)
+            after = _after(entry, redaction.state, (redaction.event,))
+            draft.keep((command, cause, key, entry, after, (redaction.event,), [], own))
+        draft.tell(command, cause, Answer("accepted", None, None, redaction.reply), index_key, versions, own)
 
     def _accept(
         self,

@@ -13,7 +13,7 @@ from streams.domain.aggregate import Aggregate, Message
 from streams.failures import Poison
 from streams.shards.identity import derived, uuid_bytes
 from streams.shards.record import Record
-from streams.translation import Untranslatable, from_record
+from streams.translation import Untranslatable, from_record, fullname
 from streams.writer.command import Command, body_hash
 
 _STREAM_NAMESPACE = uuid_bytes("flexcore")
@@ -24,7 +24,8 @@ class Decoder:
 
     def __init__(self, aggregate: Aggregate, catalogue: Catalogue, codec: Codec, bytes_max: int) -> None:
         self._kinds = {kind.__name__: kind for kind in aggregate.commands}
-        self._schemas = {name: catalogue.schema(f"flexcore.{aggregate.name}.{name}") for name in self._kinds}
+        self._names = {name: fullname(aggregate.name, kind) for name, kind in self._kinds.items()}
+        self._schemas = {name: catalogue.schema(full) for name, full in self._names.items()}
         self._aggregate = aggregate.name
         self._codec = codec
         self._bytes_max = bytes_max
@@ -82,24 +83,21 @@ class Decoder:
     def _body(self, value: bytes, stated: bytes | None) -> tuple[type, dict[str, Any]]:
         if value[0] == 0:
             try:
-                fullname, record = self._codec.decode(value)
+                full, record = self._codec.decode(value)
             except UnknownSchema as error:
                 raise Poison("unknown_schema", str(error)) from error
             except Undecodable as error:
                 raise Poison("undecodable", str(error)) from error
-            return self._by_fullname.get(fullname) or self._known(fullname), record
+            return self._by_fullname.get(full) or self._known(full), record
         if value[:1] == b"{":
             return self._json(value, None if stated is None else stated.decode())
         raise Poison("undecodable", "the value is neither Avro in Confluent framing nor a JSON object")
 
-    def _known(self, fullname: str) -> type:
-        namespace, _, name = fullname.rpartition(".")
-        kind = self._kinds.get(name)
-        if kind is None or namespace != f"flexcore.{self._aggregate}":
-            raise Poison(
-                "unknown_type", f"{fullname} is no command of {self._aggregate}: {sorted(self._kinds)}"
-            )
-        self._by_fullname[fullname] = kind
+    def _known(self, full: str) -> type:
+        name = full.rpartition(".")[2]
+        if self._names.get(name) != full:
+            raise Poison("unknown_type", f"{full} is no command of {self._aggregate}: {sorted(self._kinds)}")
+        kind = self._by_fullname[full] = self._kinds[name]
         return kind
 
     def _json(self, value: bytes, stated: str | None) -> tuple[type, dict[str, Any]]:
@@ -115,12 +113,12 @@ class Decoder:
         known = {field["name"]: field for field in schema["fields"]}
         if unknown := sorted(set(record) - set(known)):
             raise Poison("undecodable", f"{stated} has no field {unknown}; it has {sorted(known)}")
-        full = {name: field["default"] for name, field in known.items() if "default" in field} | record
+        whole = {name: field["default"] for name, field in known.items() if "default" in field} | record
         try:
-            validate(full, schema, strict=True)
+            validate(whole, schema, strict=True)
         except ValidationError as error:
             raise Poison("undecodable", f"{stated}: {error}") from error
-        return self._kinds[stated], full
+        return self._kinds[stated], whole
 
 
 def _version(raw: bytes) -> int:

@@ -20,7 +20,7 @@ from schemas.partitioning import partition_of
 from schemas.topics import Topics, key_of
 from streams.domain.aggregate import Aggregate, Send, TaskOffer
 from streams.shards.identity import derived, uuid_bytes
-from streams.translation import to_record
+from streams.translation import fullname, to_record
 from streams.writer.command import Command
 
 Headers = list[tuple[str, bytes]]
@@ -52,8 +52,7 @@ class Encoder:
         self._kinds: dict[type, tuple[EncodeEvent, Headers]] = {
             kind: (
                 codec.event_encoder(
-                    f"{name}.events-flexcore.{name}.{kind.__name__}",
-                    catalogue.schema(f"flexcore.{name}.{kind.__name__}"),
+                    f"{name}.events-{fullname(name, kind)}", catalogue.schema(fullname(name, kind))
                 ),
                 [
                     ("ce_specversion", b"1.0"),
@@ -203,11 +202,11 @@ class EffectEncoder:
     ) -> None:
         self.task_topics: set[str] = set()
         """Where offers went so far."""
+        self.shards = shards
         self._topics = topics
-        self._shards = shards
         self._commands: dict[tuple[str, type], Callable[[dict[str, Any]], bytes]] = {
             (aggregate.name, kind): _encoder(
-                codec, catalogue, f"{aggregate.name}.commands", f"flexcore.{aggregate.name}.{kind.__name__}"
+                codec, catalogue, f"{aggregate.name}.commands", fullname(aggregate.name, kind)
             )
             for aggregate in aggregates
             for kind in aggregate.commands
@@ -228,7 +227,7 @@ class EffectEncoder:
         if command.traceparent:
             headers.append((names.TRACEPARENT, command.traceparent))
         value = self._commands[send.aggregate, kind](to_record(send.body))
-        return (self._topics.commands(send.aggregate), value, key, partition_of(key, self._shards), headers)
+        return (self._topics.commands(send.aggregate), value, key, partition_of(key, self.shards), headers)
 
     def offer(self, offer: TaskOffer, command: Command, event_id: str) -> Produced:
         """Return the task offer as JSON, on its queue's topic."""
@@ -240,10 +239,8 @@ class EffectEncoder:
         ]
         value, topic = orjson.dumps(offer.task), self._topics.tasks(offer.queue, offer.priority)
         self.task_topics.add(topic)
-        return (topic, value, key, partition_of(key, self._shards), headers)
+        return (topic, value, key, partition_of(key, self.shards), headers)
 
 
-def _encoder(
-    codec: Codec, catalogue: Catalogue, topic: str, fullname: str
-) -> Callable[[dict[str, Any]], bytes]:
-    return codec.encoder(f"{topic}-{fullname}", catalogue.schema(fullname))
+def _encoder(codec: Codec, catalogue: Catalogue, topic: str, full: str) -> Callable[[dict[str, Any]], bytes]:
+    return codec.encoder(f"{topic}-{full}", catalogue.schema(full))

@@ -163,7 +163,8 @@ class Engine:
             count = decider.stage(part, some, condemned)
             self.breakers.note(name, part.judged - judged, part.failed - failed, part.failure, self._now_ms)
             if count < len(some):
-                self.ownership.recall(part.slice, part.missing, records[begin + count :])
+                self.ownership.recall(part.slice, part.missing, part.unread, records[begin + count :])
+                part.missing, part.unread = (), None
                 return
 
     # ---------------------------------------------------------------- 2. write, and commit in a thread

@@ -232,11 +232,13 @@ class Ownership:
             offsets = {self._topics.commands(name): piece.next for name, piece in shard.slices.items()}
             self._flow.flow(shard.number, offsets, shard.epoch)
 
-    def recall(self, piece: Slice, numbers: tuple[int, ...], rest: list[Record]) -> None:
-        """Put records back, and decide them once chunks of old answers are read back. The other slices go on."""
+    def recall(self, piece: Slice, numbers: tuple[int, ...], key: bytes | None, rest: list[Record]) -> None:
+        """Put records back, and decide them once chunks of old answers, and the events of an aggregate, are read back. The
+        other slices go on.
+        """
         piece.pending.put_back(rest)
         piece.recalling = True
-        self._run(self._recall(piece, numbers))
+        self._run(self._recall(piece, numbers, key))
 
     def reload(self, shards: Mapping[int, Shard]) -> None:
         """Load shards again, as far as they are still owned: what the log says is true. Kept, if nobody wrote since."""
@@ -275,13 +277,16 @@ class Ownership:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _recall(self, piece: Slice, numbers: tuple[int, ...]) -> None:
+    async def _recall(self, piece: Slice, numbers: tuple[int, ...], key: bytes | None) -> None:
         loop = asyncio.get_running_loop()
         try:
             found = await loop.run_in_executor(self._load_threads, self._loader.recall, piece, numbers)
             piece.saved.recalled.update(found)
+            if key is not None:
+                history = await loop.run_in_executor(self._load_threads, self._loader.history, piece, key)
+                piece.history = (key, history)
         except KafkaException as error:
-            self.problem = f"old answers of {piece.aggregate.name}/{piece.shard} cannot be read: {error}"
+            self.problem = f"old records of {piece.aggregate.name}/{piece.shard} cannot be read: {error}"
             _log.warning("%s; trying again", self.problem)
             await asyncio.sleep(0.5)
         piece.recalling = False  # if it went wrong, the same command asks again

@@ -61,6 +61,8 @@ class Snapshots:
         """
         piece, saved = part.slice, part.slice.saved
         codec = self._states()[piece.aggregate.name]
+        if codec is not None and part.redacted:
+            self._replace(part, codec)
         if codec is None or not saved.sweeping:
             return
         sweep = saved.sweep = saved.sweep or _begin(piece)
@@ -74,6 +76,23 @@ class Snapshots:
         # No value is a tombstone; of all records a writer produces only these have none.
         part.out += [(topic, cast(bytes, value), key, piece.shard, []) for key, value in out]
         part.written = written
+
+    def _replace(self, part: Staged, codec: StateCodec) -> None:
+        """Put states without the redacted values in the place of their snapshots, whether there are any or not.
+
+        A mark of another fold is taken back, as at the beginning of a sweep; ours, if a state cannot be snapshotted.
+        """
+        topic, shard = self._topics.snapshots(part.slice.aggregate.name), part.slice.shard
+        found: dict[bytes, bytes | None] = {}
+        for key in part.redacted:
+            entry = part.states[key]
+            try:
+                found[key] = codec.state(entry.version, entry.state, entry.chain)
+            except Unusable:
+                found[key] = None
+        if part.slice.saved.mark is None or None in found.values():
+            part.out.append((topic, codec.mark(Mark()), MARK_KEY, shard, []))
+        part.out += [(topic, cast(bytes, value), key, shard, []) for key, value in found.items()]
 
     def committed(self, part: Staged) -> None:
         """Note what a committed and merged transaction wrote; begin a sweep if the tail is long."""

@@ -15,8 +15,9 @@ class Staged:
     ``under`` is the overlay of the transaction before, while that one is being committed; or, for a draft, the overlay of
     its transaction. ``chains`` and ``answers`` are what the next checkpoints vouch for: of events and outcomes, in order. ``written`` is what the transaction adds to the
     snapshots, ``vouched`` its checkpoint over everything before it. ``failed`` counts errors of rules, ``failure`` names the
-    last one and where it was raised. ``missing`` are the chunks of old answers that must be read back before the next
-    command can be decided.
+    last one and where it was raised. ``missing`` are the chunks of old answers, ``unread`` is the
+    aggregate whose events must be read back before the next command can be decided. ``redacted`` are aggregates whose
+    states were folded anew.
     """
 
     slice: Slice
@@ -41,6 +42,8 @@ class Staged:
     written: Written | None = None
     vouched: Vouched | None = None
     missing: tuple[int, ...] = ()
+    unread: bytes | None = None
+    redacted: list[bytes] = field(default_factory=list)
 
     @classmethod
     def on(cls, piece: Slice, under: "Staged | None") -> "Staged":
@@ -84,3 +87,4 @@ class Staged:
         self.timers += draft.timers
         self.failed += draft.failed
         self.failure = draft.failure or self.failure
+        self.redacted += draft.redacted

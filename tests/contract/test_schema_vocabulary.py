@@ -1,6 +1,7 @@
 """The .avsc files and the dataclasses of the domain say the same: names, fields, order, types, defaults."""
 
 import dataclasses
+import json
 import re
 import types
 import typing
@@ -11,8 +12,10 @@ import pytest
 
 from streams.aggregates import builtin
 from streams.domain.aggregate import Aggregate
+from streams.translation import fullname
 from tests.contract.schema_releases import catalogue
 
+COMMON = ("RedactEvent", "EventRedacted")
 _PRIMITIVE = {str: "string", int: "long", bool: "boolean", float: "double"}
 
 
@@ -69,7 +72,7 @@ CASES = [
 @pytest.mark.parametrize(("aggregate", "kind", "is_event"), CASES)
 def test_a_dataclass_and_its_schema_are_the_same_record(aggregate: str, kind: type, is_event: bool) -> None:
     """An event's record begins with the envelope; the rest is the dataclass."""
-    fields = committed_fields(f"flexcore.{aggregate}.{kind.__name__}")
+    fields = committed_fields(fullname(aggregate, kind))
     if is_event:
         envelope = fields.pop(0)
         assert envelope["name"] == "envelope"
@@ -79,7 +82,7 @@ def test_a_dataclass_and_its_schema_are_the_same_record(aggregate: str, kind: ty
 
 def test_every_schema_belongs_to_somebody() -> None:
     """No file is left over from a record that nobody writes any more."""
-    known = {f"flexcore.{a.name}.{kind.__name__}" for a in builtin() for kinds in spoken(a) for kind in kinds}
+    known = {fullname(a.name, kind) for a in builtin() for kinds in spoken(a) for kind in kinds}
     common = {f"flexcore.common.{name}" for name in ("AuditKey", "Checkpoint", "Envelope", "Outcome")}
     assert set(catalogue().names()) - known == common
 
@@ -87,9 +90,22 @@ def test_every_schema_belongs_to_somebody() -> None:
 def test_the_readme_names_every_record() -> None:
     """People who produce commands find all of them in schemas/README.md, and none that does not exist."""
     readme = (Path(__file__).parents[2] / "schemas" / "README.md").read_text(encoding="utf-8")
+    assert all(f"`flexcore.common.{name}`" in readme for name in COMMON)
     for aggregate in builtin():
         (row,) = re.findall(rf"^\| {aggregate.name} \| (.*) \| (.*) \|$", readme, re.MULTILINE)
-        named = tuple(set(cell.split(", ")) for cell in row)
+        named = tuple({*cell.split(", "), common} for cell, common in zip(row, COMMON, strict=True))
         assert named == tuple({kind.__name__ for kind in kinds} for kinds in spoken(aggregate)), (
             aggregate.name
         )
+
+
+def test_what_takes_the_place_of_a_redacted_value_is_a_value_of_its_field() -> None:
+    """Texts only: a text that is JSON stays JSON, so that whoever reads the event need not know."""
+    marked = 0
+    for name in catalogue().names():
+        fields = {field["name"]: field for field in catalogue().schema(name)["fields"]}
+        for field, mark in catalogue().redactable(name).items():
+            marked += 1
+            assert fields[field]["type"] in ("string", ["null", "string"]), (name, field)
+            assert mark == "[redacted]" or json.loads(mark) in ({}, []), (name, field)
+    assert marked > 20

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from confluent_kafka import Producer
@@ -18,7 +18,7 @@ from schemas.registry import MemoryRegistry
 from schemas.topics import Topics, key_of
 from streams.aggregates import builtin
 from streams.topics import aggregate_topics
-from streams.translation import to_record
+from streams.translation import fullname, to_record
 
 NAMESPACE = uuid.UUID("6b1f1c1e-0000-4000-8000-000000000000")
 START_MS = 1_767_225_600_000  # 2026-01-01
@@ -67,8 +67,12 @@ class EventLog:
         *events: Any,
         tenant: str = "default",
         correlation: str = "c-1",
+        removed: Collection[int] = (),
     ) -> str:
-        """Produce events of one aggregate, with ``at`` one millisecond after the other; returns the position."""
+        """Produce events of one aggregate, with ``at`` one millisecond after the other; returns the position.
+
+        Versions that the cleaner has ``removed`` are not produced.
+        """
         shard = partition_of(key_of(tenant, aggregate_id), self.shards)
         for event in events:
             sequence = self._next(aggregate, shard)
@@ -95,7 +99,9 @@ class EventLog:
             }
             key = f"{tenant}/{aggregate_id}/{version:020d}/{event_id}".encode()
             self.written[aggregate, aggregate_id, version] = (key, envelope, shard)
-            self.raw(self.topics.events(aggregate), self._encoded(aggregate, envelope, event), key, shard)
+            if version not in removed:
+                value = self._encoded(aggregate, envelope, event)
+                self.raw(self.topics.events(aggregate), value, key, shard)
         return f"{aggregate}:{shard}:{self.sequences[aggregate, shard]}"
 
     def redact(self, aggregate: str, aggregate_id: str, version: int, event: Any) -> None:
@@ -106,8 +112,8 @@ class EventLog:
         self.raw(self.topics.events(aggregate), value, key, shard, certificate)
 
     def _encoded(self, aggregate: str, envelope: Mapping[str, Any], event: Any) -> bytes:
-        fullname = f"flexcore.{aggregate}.{type(event).__name__}"
-        encode = self.codec.encoder(f"{aggregate}.events-{fullname}", self.catalogue.schema(fullname))
+        full = fullname(aggregate, type(event))
+        encode = self.codec.encoder(f"{aggregate}.events-{full}", self.catalogue.schema(full))
         return encode({"envelope": envelope, **to_record(event)})
 
     def outcome(self, aggregate: str, aggregate_id: str, command_id: str, **fields: Any) -> None:

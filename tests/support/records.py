@@ -1,5 +1,6 @@
 """Kafka records without Kafka, and a decider of accounts, for the tests of the hot path."""
 
+import json
 import uuid
 from dataclasses import dataclass, field
 from typing import Any
@@ -9,13 +10,17 @@ from schemas.codec import Codec
 from schemas.registry import MemoryRegistry
 from schemas.topics import Topics
 from streams.domain.aggregate import Aggregate
+from streams.domain.redaction import redactable
 from streams.shards.shard import Slice
 from streams.writer.decide import Decider, Reactor
 from streams.writer.decoding import Decoder
 from streams.writer.encoding import EffectEncoder, Encoder
 from streams.writer.quarantine import Quarantine
+from streams.writer.redaction import Redactor
 from streams.writer.staged import Staged
 from tests.performance.account import AGGREGATE, SCHEMAS
+
+ACCOUNT = redactable(AGGREGATE)
 
 
 @dataclass
@@ -67,12 +72,21 @@ def deposit(
     return FakeRecord(b'{"amount": %d}' % amount, key, offset, said)
 
 
+def redact(sequence: int, *fields: str, key: bytes = b"default/a", **more: Any) -> FakeRecord:
+    """Return ada's wish to redact an event; ``more`` are fields of the command."""
+    body = {"sequence": sequence, "fields": fields, "reason": "asked for", **more}
+    headers: list[tuple[str, bytes | None]] = [
+        ("command-id", str(uuid.uuid4()).encode()), ("command-type", b"RedactEvent"), ("actor", b"ada")
+    ]  # fmt: skip
+    return FakeRecord(json.dumps(body).encode(), key, 0, headers)
+
+
 class Bench:
     """A slice and its decider; :meth:`decide` stages and merges, as if the transaction had been committed."""
 
     def __init__(
         self,
-        aggregate: Aggregate = AGGREGATE,
+        aggregate: Aggregate = ACCOUNT,
         shards: int = 1,
         reactors: dict[type, Reactor] | None = None,
         index_entries_max: int = 1000,
@@ -86,8 +100,8 @@ class Bench:
             Encoder(aggregate, self.catalogue, self.codec, topics, "c", "c/node/n"),
             EffectEncoder((aggregate,), self.catalogue, self.codec, topics, shards),
             Quarantine("account.quarantine", "n"),
+            Redactor(aggregate, self.catalogue, self.codec, topics),
             reactors or {},
-            shards,
             index_entries_max,
         )
         self.slice = Slice(aggregate, 0)

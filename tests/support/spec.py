@@ -6,6 +6,7 @@ from typing import Any, Self
 from schemas.chain import START
 from streams.domain.aggregate import Aggregate, Effect, Message, Rejected
 from streams.recovery.snapshots import StateCodec
+from tests.support.redacting import same_but_for_texts
 
 TENANT = "default"
 
@@ -16,7 +17,7 @@ class Spec:
 
     ``then`` also asks again and expects nothing, unless the command is one that does more each time (``once=False``).
     ``do`` asks and folds in one go, for the way to the interesting place. Every state on the way has to survive being
-    snapshotted and read back.
+    snapshotted and read back, and every history that may be redacted leads to the same when it is, texts aside.
     """
 
     aggregate: Aggregate
@@ -40,6 +41,8 @@ class Spec:
             self._snapshots.state(len(self.log), self.state, START)
             self.log.append(event)
             self.sent.extend(self.aggregate.effects(TENANT, self.aggregate_id, event, self.state))
+        if self.aggregate.settled(self.state):
+            same_but_for_texts(self.aggregate, self.log, self.state)
         return self
 
     def at(self, now: int) -> Self:

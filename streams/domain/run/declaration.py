@@ -28,6 +28,7 @@ def aggregate(language: Language) -> Aggregate:
         reply=reply,
         touch=touch,
         wake=wake,
+        settled=lambda run: run.ended,
         unindexed=(
             commands.ClaimStep,
             commands.Heartbeat,

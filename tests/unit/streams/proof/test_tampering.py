@@ -86,11 +86,12 @@ def test_another_value_under_the_same_key_is_altered() -> None:
 @pytest.mark.parametrize("at", [0, 5, LAST])
 def test_a_redacted_event_is_told_from_an_altered_one(at: int, *, cleaned: bool) -> None:
     """Before and after the cleaner has removed what it was."""
-    events = [*WHOLE.events, WHOLE.redacted(WHOLE.events[at], 1000)]
+    whole = whole_log(redact=[at])
     if cleaned:
-        del events[at]
-    findings = WHOLE.judged(events, promised=True)
+        del whole.events[at]
+    findings = whole.judged(promised=True)
     assert findings.faults == []
+    assert findings.checks["redactions"].examined == 2
     assert findings.redacted == [f"{WHOLE.events[at].key.decode()} ada: asked for"]
 
 
@@ -101,12 +102,30 @@ def _spoilt(record: LogRecord) -> Iterator[LogRecord]:
     yield WHOLE.again(record, headers={**record.headers, "chain": bytes(32)})
 
 
-@pytest.mark.parametrize("spoilt", list(_spoilt(WHOLE.redacted(WHOLE.events[5], 1000))))
+REDACTED = whole_log(redact=[5])
+
+
+@pytest.mark.parametrize("spoilt", list(_spoilt(REDACTED.events[-2])))
 def test_a_redaction_without_its_certificate_is_an_alteration(spoilt: LogRecord) -> None:
     """Reason and approver, the hash of what it was, and its chain."""
-    cleaned = WHOLE.events[:5] + WHOLE.events[6:]
-    assert told(WHOLE.judged([*WHOLE.events, spoilt])) == {"altered": "account.events/1000"}
-    assert "altered" in told(WHOLE.judged([*cleaned, spoilt]))
+    events = [*REDACTED.events[:-2], spoilt, REDACTED.events[-1]]
+    assert told(REDACTED.judged(events)) == {"altered": place(spoilt)}
+    assert "altered" in told(REDACTED.judged(events[:5] + events[6:]))
+
+
+def test_what_is_left_of_a_redacted_event_is_proved() -> None:
+    """Its aggregate says in an event of its own, which is chained and signed as all are, what was put in its place."""
+    *first, redacted, said = REDACTED.events
+    encode = WHOLE.codec.encoder("e", WHOLE.codec.registry.schema(int.from_bytes(redacted.value[1:5], "big")))
+    other = REDACTED.again(redacted, value=encode({**redacted.body, "amount": 7}))
+    assert told(REDACTED.judged([*first, other, said])) == {"altered": place(redacted)}
+    assert told(REDACTED.judged([*first, said])) == {"missing": place(said)}
+
+
+def test_a_redaction_that_nobody_decided_is_an_alteration() -> None:
+    """Whoever can write to the topic can write any header."""
+    forged = WHOLE.redacted(WHOLE.events[5], 1000)
+    assert told(WHOLE.judged([*WHOLE.events, forged])) == {"altered": "account.events/1000"}
 
 
 def _flipped(raw: bytes, bit: int) -> bytes:

@@ -10,6 +10,7 @@ from schemas.codec import Codec
 from schemas.topics import Topics
 from streams.checkpoints import CheckpointEncoder, Signer
 from streams.recovery.fold import Fold, Partition, Recall
+from streams.recovery.history import Histories
 from streams.recovery.load import UNREAD
 from streams.recovery.offsets import Committed
 from streams.recovery.snapshots import StateCodec, fold_hash
@@ -18,7 +19,7 @@ from streams.shards.shard import Slice
 from streams.writer.checkpoints import Checkpoints
 from streams.writer.snapshots import Snapshots
 from streams.writer.staged import Staged
-from tests.support.records import Bench, FakeRecord
+from tests.support.records import Bench, FakeRecord, redact
 
 TAIL = ("account.events", "account.outcomes")
 NOW_MS = 1_700_000_000_000
@@ -74,7 +75,7 @@ class Log:
         staged = Staged.on(piece, None)
         decided = self.bench.decider.stage(staged, list(records))
         if decided < len(records):
-            self.next = records[decided].offset()  # the rest waits until old answers are read back
+            self.next = records[decided].offset()  # the rest waits until something is read back
         self.snapshots.stage(staged, now_ms)
         self.checkpoints.stage(staged, now_ms, closing=closing)
         for topic, value, key, _, headers in staged.out:
@@ -89,6 +90,15 @@ class Log:
         self.snapshots.committed(staged)
         self.checkpoints.committed(staged, now_ms)
         return staged
+
+    def redact(self, key: bytes, sequence: int, *fields: str, **more: Any) -> Staged:
+        """Decide a redaction in a transaction of its own: the first try reads the aggregate's events back."""
+        wanted = redact(sequence, *fields, key=key, **more)
+        assert self.commit(wanted).unread == key
+        found = Histories([key])
+        found.events([*self.topics["account.events"]])
+        self.bench.slice.history = (key, found.found[key])
+        return self.commit(wanted)
 
     def load(self, *, with_snapshots: bool = True, fold: str | None = None) -> Slice:
         """Fold what is there now, as the next owner would."""
@@ -142,6 +152,10 @@ class Follower:
         """Take the slice over."""
         for topic in ("account.snapshots", *TAIL):
             self.read(topic)
+        if self.fold.stale:
+            found = Histories(self.fold.stale)
+            found.events([*self.log.topics["account.events"]])
+            self.fold.refold(found)
         piece = self.log.bench.slice
         vouched = piece.trail.vouched
         committed = Committed(piece.next, f"c/node/n|{piece.sequence}|{vouched}")

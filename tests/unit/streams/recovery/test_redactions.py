@@ -1,74 +1,55 @@
-"""A fold over events that were redacted, some of them more than once, is the fold over what was written."""
+"""Whatever is redacted, and however far snapshots and the cleaner have come: the owner and every load hold the same states."""
 
 import random
 import uuid
-from hashlib import sha256
 from typing import Any
 
 import pytest
 
-from schemas.chain import REDACTED, VALUE_HASH
+from schemas.chain import REDACTED
 from streams.proof.record import LogRecord as Proven
 from streams.proof.verifier import Verifier
+from streams.recovery.snapshots import MARK_KEY
 from tests.support.records import deposit
 from tests.unit.streams.proof.whole import evolve
-from tests.unit.streams.recovery.log import Log, LogRecord
+from tests.unit.streams.recovery.log import Log
 
-EVENTS = "account.events"
-
-
-def _written(chance: random.Random) -> Log:
-    log = Log()
-    for _ in range(8):
-        log.commit(
-            *[
-                deposit(chance.randint(1, 9), 0, str(uuid.UUID(int=chance.getrandbits(128), version=4)), key)
-                for key in (b"default/a", b"default/b")
-            ]
-        )
-    return log
+EVENTS, SNAPSHOTS = "account.events", "account.snapshots"
+KEYS = (b"default/a", b"default/b", b"default/c")
 
 
-def _redact(log: Log, record: LogRecord, sent_at: int) -> LogRecord:
-    """Put a redaction at the end of the log: of an event, or of an event that was redacted before."""
-    codec = log.bench.codec
-    headers = dict(record.headers_)
-    headers.setdefault(VALUE_HASH, sha256(record.value_ or b"").digest())
-    headers[REDACTED] = b"ada: asked for"
-    schema = log.bench.catalogue.schema("flexcore.account.Deposited")
-    body = {**codec.decode(record.value_ or b"")[1], "sent_at": sent_at}
-    value = codec.encoder("account.events-flexcore.account.Deposited", schema)(body)
-    redacted = LogRecord(value, record.key_, log.ends[EVENTS], list(headers.items()), record.at, EVENTS)
-    log.topics[EVENTS].append(redacted)
-    log.ends[EVENTS] += 2
-    return redacted
+def _deposits(log: Log, chance: random.Random) -> None:
+    ids = [str(uuid.UUID(int=chance.getrandbits(128), version=4)) for _ in KEYS]
+    log.commit(*[deposit(chance.randint(1, 9), 0, one, chance.choice(KEYS)) for one in ids])
 
 
-def _clean(log: Log, chance: random.Random) -> None:
-    """Remove some of the records that a later one has the key of, as the cleaner may: the oldest of each key first."""
-    later: dict[Any, int] = {record.key_: record.offset_ for record in log.topics[EVENTS]}
-    end = chance.randrange(log.ends[EVENTS] + 1)
-    log.topics[EVENTS] = [
-        one for one in log.topics[EVENTS] if one.offset_ >= end or later[one.key_] == one.offset_
-    ]
+def _redact(log: Log, chance: random.Random) -> None:
+    """Redact an event, which may be redacted already."""
+    record = chance.choice(log.topics[EVENTS])
+    name, body = log.bench.codec.decode(record.value() or b"")
+    if name.endswith("Deposited"):
+        key = (record.key() or b"").rsplit(b"/", 2)[0]
+        log.redact(key, body["envelope"]["sequence"], chance.choice(["balance", "sent_at"]), "balance")
 
 
-@pytest.mark.parametrize("seed", range(60))
-def test_redactions_are_folded_once_however_often_and_however_cleaned(seed: int) -> None:
-    """Given events redacted up to three times in any order, and a cleaner that came so far, then every load is the same."""
-    chance = random.Random(seed)
-    log = _written(chance)
-    before = log.load()
-    written = list(log.topics[EVENTS])
-    newest = {record.key_: record for record in written}
-    for number, record in enumerate(chance.choices(written[:6], k=8)):
-        newest[record.key_] = _redact(log, newest[record.key_], 1 + number)
-    for _ in range(3):
-        loaded = log.load()
-        assert loaded.states == before.states
-        assert loaded.trail.hashes() == before.trail.hashes()
-        assert _faults(log) == []
-        _clean(log, chance)
+def _clean(log: Log, topic: str, chance: random.Random) -> None:
+    """Remove, before some offset, the records that a later one has the key of, as the cleaner does."""
+    records = log.topics.get(topic, [])
+    later = {record.key_: record.offset_ for record in records}
+    end = chance.randrange(log.ends.get(topic, 0) + 1)
+    log.topics[topic] = [one for one in records if one.offset_ >= end or later[one.key_] == one.offset_]
+
+
+def _known(log: Log) -> dict[bytes, int]:
+    """Return the balances that a reader knows who takes the newest body of every event."""
+    newest: dict[bytes, tuple[int, int]] = {}
+    for record in log.topics[EVENTS]:
+        name, body = log.bench.codec.decode(record.value() or b"")
+        if name.endswith("Deposited"):
+            key, version = (record.key() or b"").rsplit(b"/", 2)[0], body["envelope"]["version"]
+            if version >= newest.get(key, (0, 0))[0]:
+                newest[key] = (version, body["balance"])
+    return {key: balance for key, (_, balance) in newest.items()}
 
 
 def _faults(log: Log) -> list[Any]:
@@ -76,11 +57,108 @@ def _faults(log: Log) -> list[Any]:
     verifier.arrange()
     for topic, take in (("account.outcomes", verifier.outcome), (EVENTS, verifier.event)):
         for one in log.topics[topic]:
-            name, body = log.bench.codec.decode(one.value_ or b"")
-            headers = {header: raw or b"" for header, raw in one.headers_}
-            take(
-                "account",
-                Proven(topic, 0, one.offset_, one.key_ or b"", one.value_ or b"", headers, name, body),
-            )
+            value, headers = one.value_ or b"", {name: raw or b"" for name, raw in one.headers_}
+            name, body = log.bench.codec.decode(value)
+            take("account", Proven(topic, 0, one.offset_, one.key_ or b"", value, headers, name, body))
     verifier.judge(verifier.ceilings())
     return verifier.findings.faults
+
+
+@pytest.mark.parametrize("seed", range(24))
+def test_every_load_is_what_the_owner_holds(seed: int) -> None:
+    """With deposits, redactions of any event, once or again, sweeps, and a cleaner that comes so far."""
+    chance = random.Random(seed)
+    log = Log()
+    _deposits(log, chance)
+    follower = log.follow()
+    for _ in range(30):
+        match chance.randrange(6):
+            case 0 | 1:
+                _deposits(log, chance)
+            case 2 | 3:
+                _redact(log, chance)
+            case 4:
+                log.cut()
+                log.commit()
+            case _:
+                _clean(log, EVENTS, chance)
+                _clean(log, SNAPSHOTS, chance)
+        owner = log.bench.slice
+        for loaded in (log.load(), log.load(with_snapshots=False)):
+            assert loaded.states == owner.states
+            assert (loaded.sequence, loaded.position) == (owner.sequence, owner.position)
+            assert loaded.trail.hashes() == owner.trail.hashes()
+        assert {key: entry.state.balance for key, entry in owner.states.items()} == _known(log)
+        assert _faults(log) == []
+    assert follower.finish().states == log.bench.slice.states
+
+
+def test_a_snapshot_without_the_value_is_written_with_the_redaction() -> None:
+    """Under the same key, so that the cleaner removes the one before; a mark of another fold is taken back."""
+    log = Log()
+    log.commit(deposit(7), deposit(2))
+    log.cut()
+    log.commit()
+    log.redact(b"default/a", 4, "balance")
+    *_, first, last = [record for record in log.topics[SNAPSHOTS] if record.key_ == b"default/a"]
+    read = [log.codec.read_state(record.value_ or b"") for record in (first, last)]
+    assert [(one[0], one[1].balance) for one in read if one is not None] == [(2, 9), (3, 0)]
+
+    fresh = Log()
+    fresh.commit(deposit(7))
+    fresh.redact(b"default/a", 2, "balance")
+    assert [record.key_ for record in fresh.topics[SNAPSHOTS]] == [MARK_KEY, b"default/a"]
+
+
+def test_a_redaction_says_what_it_did_and_may_only_ask() -> None:
+    """The reply names the event and what takes the place of its values; twice is the same as once."""
+    log = Log()
+    log.commit(deposit(7, 0, str(uuid.UUID(int=1))))
+    dry = log.redact(b"default/a", 2, "balance", "sent_at", dry_run=True)
+    done = log.redact(b"default/a", 2, "balance", "sent_at")
+    (asked,), (told,) = ([log.bench.codec.decode(raw)[1] for raw in part.answers] for part in (dry, done))
+    assert asked["reply"] == told["reply"]
+    assert (asked["first_version"], told["first_version"]) == (0, 2)
+    assert '"type":"Deposited","fields":{"balance":0}' in told["reply"]
+    assert dry.events == 0
+    first, redacted, said = log.topics[EVENTS]
+    assert (redacted.key_, dict(redacted.headers_)[REDACTED]) == (first.key_, b"ada: asked for")
+    event = log.bench.codec.decode(said.value_ or b"")[1]
+    assert (event["version"], event["fields"], event["reason"]) == (1, ["balance"], "asked for")
+    assert event["envelope"]["actor"] == "ada"
+    assert log.redact(b"default/a", 2, "balance").events == 0
+
+
+@pytest.mark.parametrize(
+    ("sequence", "fields", "more", "reason", "detail"),
+    [
+        (9, ["balance"], {}, "not_found", "account a has no event with sequence 9"),
+        (
+            2,
+            ["amount"],
+            {},
+            "invalid",
+            "field amount cannot be redacted; of Deposited these may: balance, sent_at",
+        ),
+        (4, ["reason"], {}, "invalid", "field reason cannot be redacted; no field of EventRedacted may"),
+        (2, [], {}, "invalid", "fields names nothing to redact; of Deposited these may: balance, sent_at"),
+        (
+            2,
+            ["balance"],
+            {"reason": " "},
+            "invalid",
+            "reason is empty: say why; it is kept, so name nobody in it",
+        ),
+    ],
+)
+def test_a_redaction_that_cannot_be_is_refused(
+    sequence: int, fields: list[str], more: dict[str, Any], reason: str, detail: str
+) -> None:
+    """It names the field and what may be redacted instead."""
+    log = Log()
+    log.commit(deposit(7))
+    log.redact(b"default/a", 2, "balance")
+    (answer,) = (
+        log.bench.codec.decode(raw)[1] for raw in log.redact(b"default/a", sequence, *fields, **more).answers
+    )
+    assert (answer["status"], answer["reason"], answer["detail"]) == ("rejected", reason, detail)

@@ -39,6 +39,7 @@ from streams.domain.run.events import (
 from streams.domain.run.state import Run
 from streams.domain.run.timing import LEASE_MS, LOST_MAX, WAKE_MS
 from tests.support.pipeline_files import command, pipeline, text_and_hash
+from tests.support.redacting import same_but_for_texts
 from tests.support.run_judging import findings_of_run
 from tests.support.run_spec import AGGREGATE
 
@@ -307,8 +308,10 @@ class RunMachine(RuleBasedStateMachine):
                 assert step.lease_until <= self.now + LEASE_MS
 
     def teardown(self) -> None:
-        """Whoever reads the log alone finds nothing wrong with the history either."""
+        """Whoever reads the log alone finds nothing wrong with the history either, nor with one that was redacted."""
         assert findings_of_run(self.log) == []
+        if self.state.ended:
+            same_but_for_texts(AGGREGATE, self.log, self.state)
 
 
 def settled(run: Run) -> Run:
