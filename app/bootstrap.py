@@ -45,7 +45,6 @@ from schemas.codec import Codec
 from schemas.registry import HttpRegistry, SchemaRegistry
 from schemas.topics import NODES, SCHEMAS, Topics
 from streams.agents.projection_rebuild import RebuildRefused
-from streams.aggregates import builtin
 from streams.provision import provision
 from streams.reactors import REACTORS
 from streams.translation import subjects, vocabulary
@@ -90,7 +89,7 @@ class _Composition:
         self._name = name
         self._roles: tuple[str, ...] = config.get("ROLES")
         self._topics = Topics(config.get("TOPIC_PREFIX"))
-        self._aggregates = builtin()
+        self._aggregates = config.aggregates()
         self._catalogue = Catalogue.load()
         self._settings = config.worker_settings(name)
         self._registry: SchemaRegistry
@@ -258,7 +257,8 @@ class _Composition:
     def _quarantine(self, store: ViewStore) -> KafkaQuarantine:
         bytes_max, codec = self._settings.command_bytes_max, self._codec
         decoders = {one.name: Decoder(one, self._catalogue, codec, bytes_max) for one in self._aggregates}
-        return KafkaQuarantine(self._config.kafka, self._topics, self._config.get("SHARDS"), store, decoders)
+        where = (self._config.kafka, self._topics, self._config.get("SHARDS"))
+        return KafkaQuarantine(*where, store, decoders, {one.name for one in self._aggregates if one.parks})
 
     async def _open_store(self) -> None:
         self._live.store = ViewStore(self._config.get("POSTGRES_URL"), self._config.get("POSTGRES_SCHEMA"))

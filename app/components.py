@@ -73,6 +73,7 @@ def component_schemas() -> dict[str, Schema]:
         "id": _TEXT,
         "sample": _TEXT,
         "sample_hex": _TEXT,
+        "behind": {"type": ["string", "null"], "description": "Id of the record that this one waits for"},
         "command": {**_object({"type": _TEXT, "data": {"type": "object"}}), "type": ["object", "null"]},
     }
     found["Quarantined"]["properties"] |= shown

@@ -15,6 +15,7 @@ from typing import Any
 
 from app.settings import SETTINGS, Setting
 from connectors.runners.settings import RunnerSettings
+from streams.domain.aggregate import Aggregate
 from streams.settings import ProjectorSettings, WorkerSettings
 
 PREFIX = "FLEXCORE_"
@@ -97,6 +98,16 @@ class Config:
                 "FLEXCORE_POSTGRES_URL is not set, and the role api answers from it; start a local stack with "
                 "`flexcore dev up`, set it, or leave api out of FLEXCORE_ROLES."
             )
+
+    def aggregates(self) -> tuple[Aggregate, ...]:
+        """Return the product's aggregates. Raises :class:`ConfigError` when one that shall park is none of them."""
+        from streams.aggregates import builtin, parking  # noqa: PLC0415 - the command line starts without the rules
+
+        known, kinds = builtin(), self.get("PARKS")
+        if unknown := sorted(set(kinds) - {aggregate.name for aggregate in known}):
+            names = ", ".join(aggregate.name for aggregate in known)
+            raise ConfigError(f"FLEXCORE_PARKS names {', '.join(unknown)}; it must be some of {names}.")
+        return parking(known, kinds)
 
     def worker_settings(self, node: str) -> WorkerSettings:
         """Return what ``streams.worker`` must be told."""

@@ -174,6 +174,12 @@ SETTINGS: tuple[Setting, ...] = (
         "STANDBYS", "0", _whole(0, 1_000), "how many other nodes follow each shard, to take it over at once"
     ),
     Setting(
+        "PARKS",
+        "",
+        _names,
+        "kinds of aggregates (limit,schedule) whose later commands wait behind one in quarantine; the same on all nodes",
+    ),
+    Setting(
         "SESSION_TIMEOUT_MS",
         "6000",
         _whole(1_000, 1_800_000),

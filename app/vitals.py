@@ -125,6 +125,9 @@ class Vitals:
                 str(n): float(phase == "ready") for n, phase in worker.engine.ownership.phases().items()
             }
             gauges["aggregate_paused"] = lambda: dict.fromkeys(worker.engine.breakers.paused(), 1.0)
+            gauges["aggregates_parked"] = lambda: {
+                name: float(count) for name, count in worker.engine.ownership.parked().items()
+            }
             gauges["worker_buffered"] = lambda: {
                 unit: float(count)
                 for unit, count in zip(("records", "bytes"), worker.engine.ownership.buffered, strict=True)

@@ -2,7 +2,8 @@
 
 import inspect
 import pkgutil
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 from importlib import import_module
 from typing import Any
 
@@ -31,3 +32,8 @@ def builtin() -> tuple[Aggregate, ...]:
         elif (make := getattr(source, "aggregate", None)) is not None:
             found.append(make(**{name: OUTSIDE[name] for name in inspect.signature(make).parameters}))
     return tuple(redactable(each) for each in sorted(found, key=lambda aggregate: aggregate.name))
+
+
+def parking(aggregates: Sequence[Aggregate], kinds: Collection[str]) -> tuple[Aggregate, ...]:
+    """Return the aggregates; of the named ones, those that declare it too, later commands wait behind one in quarantine."""
+    return tuple(replace(one, parks=one.parks or one.name in kinds) for one in aggregates)

@@ -8,7 +8,14 @@ import traceback
 from typing import Literal
 
 Cause = Literal[
-    "undecodable", "unknown_type", "unknown_schema", "too_large", "no_key", "handler_error", "misrouted"
+    "undecodable",
+    "unknown_type",
+    "unknown_schema",
+    "too_large",
+    "no_key",
+    "handler_error",
+    "misrouted",
+    "parked",
 ]
 
 

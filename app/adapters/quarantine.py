@@ -3,7 +3,7 @@
 import asyncio
 import threading
 import uuid
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from itertools import groupby
@@ -21,7 +21,7 @@ from schemas.errors import RegistryUnavailable
 from schemas.partitioning import partition_of
 from schemas.topics import Topics
 from streams.failures import Poison
-from streams.projections.quarantine import ALIKE_HEADER, ATTEMPTS_HEADER, FAILURE_HEADER, failure
+from streams.projections.quarantine import ALIKE_HEADER, ATTEMPTS_HEADER, FAILURE_HEADER, failure, place_of
 from streams.translation import to_record
 from streams.writer.decoding import Decoder
 
@@ -81,18 +81,22 @@ class KafkaQuarantine:
         shards: int,
         store: ViewStore,
         decoders: Mapping[str, Decoder],
+        parks: Collection[str] = (),
     ) -> None:
+        """``parks``: the kinds of aggregates whose commands wait; of others none does any more."""
         self._kafka = dict(kafka)
         self._topics = topics
         self._shards = shards
         self._store = store
         self._decoders = decoders
+        self._parks = parks
         self._producer: Producer | None = None
         self._sending = threading.Lock()
 
     async def find(self, tenant: str, places: Sequence[Place]) -> list[Row]:
         """Return the rows as the port says."""
-        return await self._store.quarantined(tenant, places)
+        rows = await self._store.quarantined(tenant, places)
+        return [row if row["aggregate"] in self._parks else {**row, "parked": None} for row in rows]
 
     async def command(self, row: Row) -> Row | None:
         """Return ``type`` and ``data`` of the command in a row, or None when it cannot be decoded from what is there."""
@@ -114,10 +118,21 @@ class KafkaQuarantine:
         return sent
 
     async def drop(self, rows: Sequence[Row], actor: str, reason: str) -> None:
-        """Note as the port says."""
+        """Note as the port says; those that wait before those they wait for, which let them go."""
         at = now_text().encode()
         headers = [("dropped-by", actor.encode()), ("reason", reason.encode()), ("at", at)]
-        await asyncio.to_thread(self._produce, [self._note(row, b"", headers) for row in rows])
+        first = [row for row in rows if row["parked"] == "first"]
+        others = [self._note(row, b"", headers) for row in rows if row["parked"] != "first"]
+        await asyncio.to_thread(self._produce, others)
+        # The owner first: a note that it has not heard of would hide what still holds others up.
+        await asyncio.to_thread(self._produce, [self._drop(row, actor) for row in first])
+        await asyncio.to_thread(self._produce, [self._note(row, b"", headers) for row in first])
+
+    def _drop(self, row: Row, actor: str) -> Outgoing:
+        """Return the record that tells the owner: what waits behind this one goes on."""
+        key = row["original_key"].encode()
+        headers = [(names.DROP_OF, place_of(row).encode()), (names.ACTOR, actor.encode())]
+        return self._topics.commands(row["aggregate"]), partition_of(key, self._shards), key, b"", headers
 
     def _redrive(self, rows: Sequence[Row], actor: str, edit: Edit | None) -> list[str | None]:
         try:
@@ -158,6 +173,7 @@ class KafkaQuarantine:
             names.COMMAND_ID: fresh,
             names.CAUSATION_ID: _old_id(row),
             names.ACTOR: actor,
+            names.REDRIVE_OF: place_of(row),
             ATTEMPTS_HEADER: str(row["attempts"]),
             FAILURE_HEADER: failure(row["cause"], row["fingerprint"]),
             ALIKE_HEADER: str(row["failed_alike"]),
@@ -203,9 +219,8 @@ class KafkaQuarantine:
         return edited
 
     def _note(self, row: Row, value: bytes, headers: Headers) -> Outgoing:
-        place = f"{row['source_topic']}/{row['source_partition']}/{row['source_offset']}"
         topic, partition, _ = _spot(row, self._topics)
-        return topic, partition, place.encode(), value, headers
+        return topic, partition, place_of(row).encode(), value, headers
 
     # ---------------------------------------------------------------- Kafka; blocking
     def _read(self, rows: Sequence[Row]) -> dict[Place, Message]:
@@ -287,8 +302,7 @@ def redrive_id(row: Row) -> str:
 
 
 def _old_id(row: Row) -> str:
-    place = f"{row['source_topic']}/{row['source_partition']}/{row['source_offset']}"
-    return row["command_id"] or str(uuid.uuid5(_NO_ID, place))
+    return row["command_id"] or str(uuid.uuid5(_NO_ID, place_of(row)))
 
 
 def _records(consumer: Consumer, topic: str, partition: int, offsets: Iterable[int]) -> Iterable[Message]:

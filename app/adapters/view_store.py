@@ -121,7 +121,28 @@ class ViewStore:
         table = quarantine.TABLE
         place = tuple_(table.c.source_topic, table.c.source_partition, table.c.source_offset)
         mine = table.c.tenant.in_([tenant, ""])
-        return await self._database.rows(select(table).where(place.in_(places), mine))
+        return await self._behind(await self._database.rows(select(table).where(place.in_(places), mine)))
+
+    async def _behind(self, rows: list[Row]) -> list[Row]:
+        """Return quarantined rows, each with the id of the record that it waits ``behind`` now, or None."""
+        columns = quarantine.TABLE.c
+        keys = {(row["aggregate"], row["original_key"]) for row in rows if row["parked"] == "behind"}
+        firsts: dict[tuple[str, str], str] = {}
+        if keys:
+            held_up = tuple_(columns.aggregate, columns.original_key).in_(sorted(keys))
+            found = await self._database.rows(
+                select(quarantine.TABLE).where(held_up, columns.parked == "first")
+            )
+            firsts = {(one["aggregate"], one["original_key"]): quarantine.place_of(one) for one in found}
+        return [
+            {
+                **row,
+                "behind": firsts.get((row["aggregate"], row["original_key"]))
+                if row["parked"] == "behind"
+                else None,
+            }
+            for row in rows
+        ]
 
     # ---------------------------------------------------------------- lists
     async def pipelines(self, tenant: str, status: str | None, limit: int, cursor: str | None) -> Page:
@@ -187,7 +208,8 @@ class ViewStore:
             if value is not None:
                 where.append(columns.at >= value if name == "since" else columns[name] == value)
         order = ("at", "source_topic", "source_partition", "source_offset")
-        return await self._page(quarantine.VIEW, where, order, limit, cursor, newest_first=True)
+        rows, more = await self._page(quarantine.VIEW, where, order, limit, cursor, newest_first=True)
+        return await self._behind(rows), more
 
     async def events(
         self,

@@ -18,7 +18,7 @@ quarantine = noun("quarantine", "Records nobody could handle; look, mend, send a
 _FIELDS = (
     "id", "aggregate", "status", "cause", "detail", "fingerprint", "attempts", "failed_alike", "original_key",
     "command_id", "size", "at", "node", "headers", "command.type", "command.data", "sample", "redrives", "redriven_by",
-    "redrive_command_id", "redriven_at", "edited", "dropped_by", "dropped_at", "drop_reason",
+    "redrive_command_id", "redriven_at", "edited", "dropped_by", "dropped_at", "drop_reason", "parked", "behind",
 )  # fmt: skip
 _PLACE = "TOPIC/PARTITION/OFFSET"
 _FILTERS = (
@@ -45,7 +45,7 @@ def filtered(verb: Callable[..., Any]) -> Callable[..., Any]:
 def list_(session: Session, /, status: str | None, limit: int, **filters: str | None) -> None:
     """List quarantined records, the newest first."""
     items = session.api.items("/v1/quarantine", {**_query(filters), "status": status}, limit)
-    columns = ("id", "status", "cause", "attempts", "detail", "at")
+    columns = ("id", "status", "cause", "attempts", "behind", "detail", "at")
     show_list(session.output, items, columns, ("fingerprint", "command_id", "original_key", "node"), "id")
 
 
@@ -99,12 +99,19 @@ def redrive(
     rate: str,
     **filters: str | None,
 ) -> int:
-    """Send records again, the oldest first, each under a new command id whose cause is the old one."""
+    """Send records again, the oldest first, each under a new command id whose cause is the old one.
+
+    What waits behind a record of the same aggregate goes by itself, in order, once that one is through.
+    """
     if len(records) == 1 and not dry_run and not everything and not any(filters.values()):
         path = f"{_path(records[0])}/redrive"
         _show_sent(session, session.api.call("POST", path, {}, timeout_s=_patience(session)))
         return EXIT_OK
     chosen = _choose(session, records, everything, filters)
+    follow = [name for name, row in chosen.items() if row.get("parked") == "behind"]
+    if follow:
+        say(f"{len(follow):,} wait behind others of their aggregate, and go by themselves after those")
+    chosen = {name: row for name, row in chosen.items() if name not in set(follow)}
     return _do(session, chosen, "redrive", {"force": force, "dry_run": dry_run}, per_second(rate))
 
 
@@ -130,6 +137,8 @@ def drop(
 ) -> int:
     """Note that nobody will send these records again; their bytes stay until their time is over."""
     chosen = _choose(session, records, everything, filters)
+    # Those that wait first: else those they wait for would let them go.
+    chosen = dict(sorted(chosen.items(), key=lambda item: item[1].get("parked") != "behind"))
     return _do(session, chosen, "drop", {"reason": reason, "dry_run": dry_run}, None)
 
 

@@ -14,6 +14,7 @@ from app.errors import not_found, problem
 from app.ports import Edit, Place, Row, WriteDependencies
 from app.routes import Route
 from app.security import principal
+from streams.projections.quarantine import place_of
 
 RECORDS_MAX = 500
 REDRIVES_ALIKE_MAX = 3
@@ -142,11 +143,6 @@ class QuarantineCommands:
         return [rows[name] for name in places if name not in reasons], reasons
 
 
-def place_of(row: Row) -> str:
-    """Return the id of a record: the place it came from."""
-    return f"{row['source_topic']}/{row['source_partition']}/{row['source_offset']}"
-
-
 def parse_place(name: str) -> Place | None:
     """Return the place that an id names, or None when it is none."""
     found = re.fullmatch(r"(.{1,249})/(\d{1,9})/(\d{1,18})", name)
@@ -154,7 +150,9 @@ def parse_place(name: str) -> Place | None:
 
 
 def unsendable(row: Row) -> str:
-    """Return why a record cannot be sent to any aggregate, or nothing."""
+    """Return why a record cannot be sent to any aggregate, or not now, or nothing."""
+    if row["parked"] == "behind":
+        return f"it waits ({row['detail']}) and goes by itself once the first of its aggregate is redriven or dropped"
     if "/" in row["original_key"]:
         return ""
     return "its key is not `tenant/aggregate-id`, so no aggregate is meant; its sender must send it anew"

@@ -11,6 +11,7 @@ from app.routes import Query, Route
 from app.security import principal
 from app.views.answers import LISTING, complete, listing, many, moment, one
 from app.views.ports import ViewDependencies
+from streams.projections.quarantine import place_of
 
 STATUSES = ("open", "redriven", "dropped")
 _LISTED_BYTES = 1024  # of each record in a list; one by itself is shown with more
@@ -89,6 +90,10 @@ def _written(at_ms: int) -> str:
 
 
 def _shown(row: Row, sample_bytes: int = _LISTED_BYTES) -> Row:
-    place = f"{row['source_topic']}/{row['source_partition']}/{row['source_offset']}"
     sample = row["sample"][:sample_bytes]
-    return {"id": place, **row, "sample": sample.decode("utf-8", "replace"), "sample_hex": sample[:256].hex()}
+    return {
+        "id": place_of(row),
+        **row,
+        "sample": sample.decode("utf-8", "replace"),
+        "sample_hex": sample[:256].hex(),
+    }

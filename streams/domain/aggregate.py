@@ -115,6 +115,8 @@ class Aggregate:
       while the state holds what no event tells.
     - ``unindexed``: commands idempotent by their own nature (lease, timer): they take no entry in the index of
       command ids.
+    - ``parks``: while a command of an aggregate is in quarantine, its later ones wait behind it in order, its timer too.
+      For rules that would take a later command wrongly when an earlier one is missing.
     """
 
     name: str
@@ -132,3 +134,4 @@ class Aggregate:
     settled: Callable[[Any], bool] = always
     unindexed: tuple[type, ...] = ()
     fold: int = 1
+    parks: bool = False

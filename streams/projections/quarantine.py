@@ -3,6 +3,9 @@
 A deed is a record of the same topic under the same key, told by a header of its own: ``redriven-by`` or ``dropped-by``.
 A command that is sent again carries in headers what became of it before; if it fails again, its new place in
 quarantine knows how often it was tried, and how often in a row it failed alike.
+
+``parked`` is ``first`` for a record that holds its aggregate up, ``behind`` for one that waits for it; the owner says with
+``released`` that it no longer does.
 """
 
 from collections.abc import Mapping
@@ -43,6 +46,7 @@ TABLE = versioned(
         Column("dropped_by", Text),
         Column("dropped_at", Text),
         Column("drop_reason", Text),
+        Column("parked", Text),
     ],
     {
         "time": ("at", "source_topic", "source_partition", "source_offset"),
@@ -73,6 +77,11 @@ def source(entry: Entry) -> tuple[str, int, int]:
     return topic, int(partition), int(offset)
 
 
+def place_of(row: Row) -> str:
+    """Return the id of a record: the place it came from."""
+    return f"{row['source_topic']}/{row['source_partition']}/{row['source_offset']}"
+
+
 def key(entry: Entry, _meta: object) -> tuple[str, str, int, int]:
     """Return the aggregate and the place the record came from."""
     return (entry.aggregate, *source(entry))
@@ -86,6 +95,10 @@ def failure(cause: str, fingerprint: str) -> str:
 def fold(row: Row | None, entry: Entry, _meta: object) -> Row | None:
     """Return the entry, or the entry with what was done about it; a deed without its record leaves nothing."""
     headers = entry.headers
+    if row is not None and headers.get("parked") == "released":
+        row = {**row, "parked": None}
+        if "redriven-by" not in headers:
+            return row
     if "redriven-by" in headers:
         return None if row is None else {**row, **_redriven(row, headers)}
     if "dropped-by" in headers:
@@ -95,6 +108,8 @@ def fold(row: Row | None, entry: Entry, _meta: object) -> Row | None:
 
 def _redriven(row: Row, headers: Mapping[str, str]) -> Row:
     again = headers.get("redrive-command-id")
+    if again is not None and again == row["command_id"]:
+        return {}  # it has failed again already, and is here under this id
     return {
         "status": "redriven",
         # The same command twice is one attempt: who was not told that it was sent may have sent it again.
@@ -119,6 +134,7 @@ def _set_aside(entry: Entry) -> Row:
     headers = entry.headers
     cause, fingerprint = headers.get("cause", "undecodable"), headers.get("fingerprint", "")
     alike = headers.get(f"original-{FAILURE_HEADER}") == failure(cause, fingerprint)
+    tried = cause != "parked"
     topic, partition, offset = source(entry)
     original_key = headers.get("original-key", "")
     return {
@@ -143,8 +159,8 @@ def _set_aside(entry: Entry) -> Row:
         "command_id": headers.get("command-id", ""),
         "at": headers.get("at", ""),
         "node": headers.get("node", ""),
-        "attempts": 1 + _count(headers.get(f"original-{ATTEMPTS_HEADER}")),
-        "failed_alike": 1 + _count(headers.get(f"original-{ALIKE_HEADER}")) if alike else 1,
+        "attempts": tried + _count(headers.get(f"original-{ATTEMPTS_HEADER}")),
+        "failed_alike": tried + (_count(headers.get(f"original-{ALIKE_HEADER}")) if alike else 0),
         "log_partition": entry.partition,
         "log_offset": entry.offset,
         "redrives": 0,
@@ -155,6 +171,7 @@ def _set_aside(entry: Entry) -> Row:
         "dropped_by": None,
         "dropped_at": None,
         "drop_reason": None,
+        "parked": headers.get("parked"),
     }
 
 

@@ -15,6 +15,7 @@ from streams.recovery.history import Histories, refold
 from streams.recovery.offsets import Committed, sequence_in
 from streams.recovery.snapshots import MARK_KEY, StateCodec, Unusable, chunk_number
 from streams.shards.command_ids import COMMAND_ID_BYTES
+from streams.shards.parked import fold as fold_parked
 from streams.shards.record import Record
 from streams.shards.saved import ANSWERS_KEPT, Chunk, Mark, Named, Remembered
 from streams.shards.shard import Entry, Slice
@@ -97,6 +98,7 @@ class Fold:
         self.events_at = (topics.events(aggregate.name), shard)
         self.outcomes_at = (topics.outcomes(aggregate.name), shard)
         self.snapshots_at = (topics.snapshots(aggregate.name), shard)
+        self.quarantine_at = (topics.quarantine(aggregate.name), shard)
         self.mark = Mark()
         self._kinds = {fullname(aggregate.name, kind): kind for kind in aggregate.events}
         self._codec = codec
@@ -122,6 +124,14 @@ class Fold:
             self.outcomes(records)
         elif topic == self.snapshots_at[0]:
             self.snapshots(records)
+        elif topic == self.quarantine_at[0]:
+            self.quarantine(records)
+
+    @property
+    def parts(self) -> list[Partition]:
+        """The partitions to be read. Of quarantine only who is parked is taken."""
+        found = [self.events_at, self.outcomes_at, self.snapshots_at]
+        return [*found, self.quarantine_at] if self.slice.aggregate.parks else found
 
     # ---------------------------------------------------------------- 1. what was snapshotted
     def snapshots(self, records: Sequence[Record]) -> None:
@@ -157,7 +167,8 @@ class Fold:
         self._snapshotted = dict(self._covered)
         if found and self.slice.saved.mark is None:
             _log.info("%s/%d cannot be used: folding from the first event", *self.snapshots_at)
-        return {self.events_at: self.mark.events, self.outcomes_at: self.mark.outcomes}
+        begin = {self.events_at: self.mark.events, self.outcomes_at: self.mark.outcomes}
+        return begin | ({self.quarantine_at: 0} if self.slice.aggregate.parks else {})
 
     def _use(self, mark: Mark | None, found: Mapping[bytes, bytes]) -> None:
         """Take over what this fold has written. Leftovers of others are there until they are overwritten."""
@@ -312,6 +323,12 @@ class Fold:
             remember(index, body, value)
         told = dict(records[-1].headers() or ()) if records else {}  # offsets only rise
         self._source_offset = max(self._source_offset, int(told.get("source-offset") or -1))
+
+    def quarantine(self, records: Sequence[Record]) -> None:
+        """Note who is parked."""
+        for record in records:
+            fold_parked(self.slice.parked, record)
+            self.slice.quarantined = record.offset() + 1
 
     def _broken(self, record: Record, name: str, version: int, sequence: int, known: int) -> BrokenLog:
         return BrokenLog(

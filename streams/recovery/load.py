@@ -26,6 +26,7 @@ from streams.recovery.history import Histories, History
 from streams.recovery.offsets import Broker, Committed, vouched_in
 from streams.recovery.snapshots import StateCodec, fold_hash
 from streams.recovery.standby import Followed
+from streams.shards.parked import Queue, Waiting
 from streams.shards.record import Record
 from streams.shards.saved import Remembered
 from streams.shards.shard import Slice
@@ -34,6 +35,8 @@ from streams.shards.trail import Vouched
 _log = logging.getLogger(__name__)
 _BATCH_RECORDS = 10_000
 _POLL_S = 0.05
+_RELEASED_RECORDS = 2_000  # of those that waited, at one go
+_RELEASED_BYTES = 8 << 20
 # What a fold does not look at: decoding the rest is most of its work.
 UNREAD = {
     "flexcore.common.Envelope": frozenset(
@@ -181,7 +184,7 @@ class Loader:
             return {}
         followed = self.take_followed(shard) or Followed({}, {})
         folds = [followed.folds.get(name) or self._fold(name, shard) for name in names]
-        parts = [part for fold in folds for part in (fold.events_at, fold.outcomes_at, fold.snapshots_at)]
+        parts = [part for fold in folds for part in fold.parts]
         ends = self._broker.ends([*parts, (self._topics.named(AUDIT), shard)])
         if not self._broker.settled(ends, commands, wanted):
             return {}
@@ -243,7 +246,7 @@ class Loader:
     def follow(self, shard: int) -> Followed | None:
         """Return the folds of a shard that somebody else owns, with their snapshots read. Blocking."""
         folds = [self._fold(name, shard) for name in self._aggregates]
-        parts = [part for fold in folds for part in (fold.events_at, fold.outcomes_at, fold.snapshots_at)]
+        parts = [part for fold in folds for part in fold.parts]
         ends = self._broker.ends(parts, committed=True)
         sinks: dict[Partition, Sink] = {fold.snapshots_at: fold.snapshots for fold in folds}
         self._read(sinks, dict.fromkeys(sinks, 0), ends, lambda: True, Loading())
@@ -275,6 +278,8 @@ class Loader:
             starts |= followed if fold.opened else fold.open(ends)
             loading.slices[fold.slice.aggregate.name] = fold.slice
             sinks[fold.events_at], sinks[fold.outcomes_at] = fold.events, fold.outcomes
+            if fold.quarantine_at in fold.parts:
+                sinks[fold.quarantine_at] = fold.quarantine
         return self._read(sinks, starts, ends, wanted, loading)
 
     def _refold(
@@ -309,6 +314,21 @@ class Loader:
         ends = self._broker.ends([part], committed=True)
         self._read({part: picked.outcomes}, {part: chunk.outcomes}, ends, lambda: picked.missing, Loading())
         return picked.found
+
+    def waiting(self, piece: Slice, wanted: Callable[[], bool]) -> tuple[list[Waiting], int]:
+        """Return the next commands that wait no more, in order, and the end of their quarantine. Blocking.
+
+        Everything that was decided of the slice must be committed. Nothing is returned once it is no longer wanted.
+        """
+        key = piece.released()
+        assert key is not None, "somebody waits"
+        part, parked = (self._topics.quarantine(piece.aggregate.name), piece.shard), piece.parked[key]
+        queue = Queue(key, parked, _RELEASED_RECORDS, _RELEASED_BYTES)
+        ends = self._broker.ends([part], committed=True)
+        if not self._read({part: queue.take}, {part: parked.at}, ends, wanted, Loading()):
+            return [], 0
+        topic = self._topics.commands(piece.aggregate.name)
+        return queue.waiting(topic, piece.shard, piece.next - 1), ends[part]
 
     def _read(
         self,

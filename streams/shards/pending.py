@@ -39,6 +39,12 @@ class Pending:
         self._records.extendleft(reversed(records))
         self.bytes += sum(map(len, records))
 
+    def drop(self, kind: type) -> None:
+        """Drop the records of a kind of their own."""
+        kept = [record for record in self._records if not isinstance(record, kind)]
+        self.clear()
+        self.extend(kept)
+
     def clear(self) -> None:
         """Drop everything; it is fetched again."""
         self._records.clear()

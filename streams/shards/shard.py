@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from streams.domain.aggregate import Aggregate
+from streams.shards.parked import Parked
 from streams.shards.pending import Pending
 from streams.shards.record import Record
 from streams.shards.saved import Remembered, Saved
@@ -30,8 +31,10 @@ class Slice:
     ``next`` is the committed offset that ``states`` belong to, ``metadata`` what was committed with it: while the
     broker's offset and metadata are both equal, nobody has written since. ``sequence`` counts the events and outcomes
     written, ``position`` is the sequence of the last event. ``saved`` says what of it is snapshotted, ``trail`` what of it
-    no checkpoint vouches for; ``recalling``: answers, or an aggregate's events, are being read back, and no command is decided
-    until they are there. ``history`` are the events read back last, whose and by version, up to the next commit.
+    no checkpoint vouches for; ``recalling``: answers, an aggregate's events or commands that waited are being read back, and no
+    command is decided until they are there. ``history`` are the events read back last, whose and by version, up to the next
+    commit. ``parked`` are the aggregates that wait for one of their commands in quarantine; what is parked from now on stands
+    there at or after the offset ``quarantined``.
     """
 
     aggregate: Aggregate
@@ -51,6 +54,8 @@ class Slice:
     trail: Trail = field(default_factory=Trail)
     recalling: bool = False
     history: tuple[bytes, Mapping[int, Record]] | None = None
+    parked: dict[bytes, Parked] = field(default_factory=dict)
+    quarantined: int = 0
 
     def caught_up(self, decided: int) -> bool:
         """Tell whether every command up to the end seen at the take-over (trailing markers included) is decided;
@@ -69,6 +74,19 @@ class Slice:
             for key, entry in states.items():
                 if (at := due(entry.state)) is not None:
                     heapq.heappush(self.timers, (at, key))
+
+    def park(self, parked: dict[bytes, Parked]) -> None:
+        """Take over who waits after a committed transaction; timers of those that wait no more count again."""
+        over, self.parked = self.parked.keys() - parked.keys(), parked
+        if self.armed and self.aggregate.tick is not None:
+            for key in over:
+                entry = self.states.get(key)
+                if entry is not None and (at := self.aggregate.due(entry.state)) is not None:
+                    heapq.heappush(self.timers, (at, key))
+
+    def released(self) -> bytes | None:
+        """Return an aggregate of which those that waited are to be decided now, or None."""
+        return next((key for key, parked in self.parked.items() if not parked.first), None)
 
     def arm(self, now_ms: int, overlays: Sequence[Mapping[bytes, Entry]] = ()) -> None:
         """Let time count for the states, and for those decided on top of them but not yet committed (oldest first),

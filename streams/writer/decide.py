@@ -34,6 +34,7 @@ from streams.writer.command import Command, of_timer
 from streams.writer.decoding import Decoder
 from streams.writer.draft import Draft
 from streams.writer.encoding import Cause, EffectEncoder, Encoder
+from streams.writer.parking import Parking
 from streams.writer.quarantine import Quarantine
 from streams.writer.redaction import Redaction, Redactor
 from streams.writer.staged import Staged
@@ -71,8 +72,8 @@ class Decider:
         self._decoder = decoder
         self._encoder = encoder
         self._effects = effects
-        self._quarantine = quarantine
         self._redactor = redactor
+        self._parking = Parking(quarantine, parks=aggregate.parks)
         self._reactors = {kind: react for kind, react in reactors.items() if kind in aggregate.events}
         self._effectless = aggregate.effects is no_effects and not self._reactors
         self._reply = None if aggregate.reply is no_reply else aggregate.reply
@@ -83,7 +84,7 @@ class Decider:
         """Decide ``records`` in order, a hundred or so. Offsets in ``condemned`` broke a transaction alone: they fail undecided.
 
         Returns how many were decided: fewer than all, if the next one needs what is to be read back first
-        (``staged.missing``, ``staged.unread``).
+        (``staged.missing``, ``staged.unread``), or if those that waited behind a parked one come first (``staged.releasing``).
         """
         read = self._read(staged, records)
         try:
@@ -142,6 +143,8 @@ class Decider:
                     return number
             except _Unwritable as error:
                 self._alone(staged, one, error.cause)
+            if staged.releasing:
+                return number + 1
         return len(read)
 
     def _alone(self, staged: Staged, one: _Read, error: Exception) -> None:
@@ -150,7 +153,7 @@ class Decider:
         assert command is not None, "a record that is none can always be written"
         assert cause is not None, "the same"
         draft = Draft(staged, self._index_entries_max)
-        self._failed(draft, record, command, cause, key + command.command_id, error)
+        self._failed(draft, record, key, command, cause, error)
         draft.write(self._encoder, self._effects)
         draft.part.next, draft.part.commands = record.offset() + 1, 1
         staged.absorb(draft.part)
@@ -179,42 +182,60 @@ class Decider:
         part = draft.part
         saved = part.slice.saved
         for number, (record, key, command, cause, poison) in enumerate(read):
-            offset = record.offset()
             if command is None or cause is None:
                 self._set_aside(part, record, key, poison)
-                part.next = offset + 1
-                continue
-            index_key = key + command.command_id
-            remembered = part.remembered(index_key)
-            if remembered is None and cause.command_uuid in saved.older:
-                if missing := saved.missing(cause.command_uuid):
-                    staged.missing = missing
-                    return number
-                remembered = saved.answer(index_key, cause.command_uuid)
-            if remembered is not None:
-                self._repeat(draft, command, cause, remembered, offset)
-                part.next = offset + 1
-                continue
-            try:
-                if offset in condemned:
-                    raise ValueError(
-                        "this command alone makes its transaction fail: what it writes is too large"
-                    )
-                entry = part.entry(key) or Entry(0, self._aggregate.initial, START)
-                decision = self._judge(draft, command, key, entry)
-                if decision is None:
+            else:
+                index_key = key + command.command_id
+                remembered = part.remembered(index_key)
+                if remembered is None and cause.command_uuid in saved.older:
+                    if missing := saved.missing(cause.command_uuid):
+                        staged.missing = missing
+                        return number
+                    remembered = saved.answer(index_key, cause.command_uuid)
+                if remembered is not None:
+                    self._repeat(draft, command, cause, remembered, record.offset())
+                    if part.parked:
+                        self._parking.repeated(part, record, key, command.command_id)
+                elif part.parked and self._waits(draft, record, key, command, cause):
+                    pass
+                elif not self._rule(draft, record, key, command, cause, condemned):
                     staged.unread = key
                     return number
-                if isinstance(decision, Rejected):
-                    self._refuse(draft, command, cause, decision, index_key)
-                elif isinstance(decision, Redaction):
-                    self._redact(draft, command, cause, key, entry, decision, index_key)
-                else:
-                    self._accept(draft, command, cause, key, entry, decision, index_key)
-            except Exception as error:  # noqa: BLE001  # a rule of somebody's own
-                self._failed(draft, record, command, cause, index_key, error)
-            part.next = offset + 1
+            part.next = record.offset() + 1
+            if part.parked and part.releasing:
+                return number + 1
         return len(read)
+
+    def _rule(
+        self,
+        draft: Draft,
+        record: Record,
+        key: bytes,
+        command: Command,
+        cause: Cause,
+        condemned: frozenset[int],
+    ) -> bool:
+        """Ask the rules about one command; False: the aggregate's events are to be read back first."""
+        part, index_key = draft.part, key + command.command_id
+        try:
+            if record.offset() in condemned:
+                raise ValueError("this command alone makes its transaction fail: what it writes is too large")
+            entry = part.entry(key) or Entry(0, self._aggregate.initial, START)
+            decision = self._judge(draft, command, key, entry)
+            if decision is None:
+                return False
+            if isinstance(decision, Rejected):
+                self._refuse(draft, command, cause, decision, index_key)
+            elif isinstance(decision, Redaction):
+                self._redact(draft, command, cause, key, entry, decision, index_key)
+            else:
+                self._accept(draft, command, cause, key, entry, decision, index_key)
+        except Exception as error:  # noqa: BLE001  # a rule of somebody's own
+            self._failed(draft, record, key, command, cause, error)
+            return True
+        if part.parked:
+            self._parking.through(part, record, key, command.command_id)
+        return True
 
     def _judge(self, draft: Draft, command: Command, key: bytes, entry: Entry) -> Decision | Redaction | None:
         """Return what the rules say; None: the aggregate's events are to be read back first."""
@@ -250,6 +271,14 @@ class Decider:
             after = _after(entry, redaction.state, (redaction.event,))
             draft.keep((command, cause, key, entry, after, (redaction.event,), [], own))
         draft.tell(command, cause, Answer("accepted", None, None, redaction.reply), index_key, versions, own)
+
+    def _waits(self, draft: Draft, record: Record, key: bytes, command: Command, cause: Cause) -> bool:
+        """Let a command wait in quarantine while its aggregate is parked; it is told so, as one that failed is."""
+        detail = self._parking.waits(draft.part, record, key)
+        if detail:
+            index_key = key + command.command_id
+            draft.tell(command, cause, Answer("failed", "parked", detail), index_key)
+        return detail is not None
 
     def _accept(
         self,
@@ -318,19 +347,18 @@ class Decider:
         self,
         draft: Draft,
         record: Record,
+        key: bytes,
         command: Command,
         cause: Cause,
-        index_key: bytes,
         error: Exception,
     ) -> None:
         """A bug in a rule must not stop the shard: the command fails, and can be redriven after the fix."""
         _log.error("%s %s failed", command.kind, command.message.command_id, exc_info=error)
-        draft.part.quarantined += 1
         draft.part.failed += 1
         detail, mark = f"{type(error).__name__}: {error}", fingerprint(error)
         draft.part.failure = f"{type(error).__name__} (fingerprint {mark})"
-        entry = self._quarantine.entry(record, "handler_error", detail, mark)
-        draft.part.out.append(entry)
+        self._parking.set_aside(draft.part, record, key, "handler_error", detail, mark)
+        index_key = key + command.command_id
         draft.tell(command, cause, Answer("failed", "handler_error", detail), index_key)
 
     def _set_aside(self, part: Staged, record: Record, key: bytes, poison: Poison | None) -> None:
@@ -341,8 +369,8 @@ class Decider:
             where = f"forwarded to partition {record.partition()}, where its key does not belong"
             poison = Poison("misrouted", where)
         if poison is not None:
-            part.quarantined += 1
-            part.out.append(self._quarantine.entry(record, poison.cause, poison.detail, ""))
+            if self._parking.waits(part, record, key, f"{poison.cause}: {poison.detail}") is None:
+                self._parking.set_aside(part, record, key, poison.cause, poison.detail, "")
             return
         if names.COMMAND_ID not in carried:
             text = f"{record.topic()}/{record.partition()}/{record.offset()}"

@@ -145,6 +145,8 @@ class Engine:
             self._stage(part, records)
         for part, timers in chunk.timers:
             for due, key in timers:
+                if part.parked and key in part.parked:
+                    continue
                 self._deciders[part.slice.aggregate.name].tick(part, key, due, self._now_ms)
         self.ownership.rest(self.breakers.paused())
         return bool(chunk.records or chunk.timers or len(work.claims) > claims)
@@ -162,6 +164,9 @@ class Engine:
             judged, failed = part.judged, part.failed
             count = decider.stage(part, some, condemned)
             self.breakers.note(name, part.judged - judged, part.failed - failed, part.failure, self._now_ms)
+            if part.releasing:
+                self.ownership.hold(part.slice, records[begin + count :])
+                return
             if count < len(some):
                 self.ownership.recall(part.slice, part.missing, part.unread, records[begin + count :])
                 part.missing, part.unread = (), None
@@ -221,6 +226,10 @@ class Engine:
             piece = part.slice
             piece.next, piece.sequence, piece.position = part.next, part.sequence, part.position
             piece.merge(part.states, part.index)
+            if part.parked is not piece.parked:
+                piece.park(part.parked)
+            if part.releasing:
+                self.ownership.release_parked(piece)
             self._snapshots.committed(part)
             self._checkpoints.committed(part, self._now_ms)
             self._count(part)

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import threading
+from collections import Counter
 from collections.abc import Awaitable, Callable, Collection, Coroutine, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from streams.metrics import Counters
 from streams.recovery.fold import BrokenLog
 from streams.recovery.load import Loader, Loading
 from streams.recovery.offsets import written_by
+from streams.shards.parked import Waiting
 from streams.shards.record import Record
 from streams.shards.shard import Shard, Slice
 from streams.writer.transaction import Membership
@@ -219,6 +221,14 @@ class Ownership:
                         if piece.trail.since:
                             work.part(shard, piece)
 
+    def parked(self) -> dict[str, int]:
+        """Return how many aggregates of each kind are parked; kinds without any are left out."""
+        found = Counter[str]()
+        for shard in list(self._shards.values()):
+            for name, piece in list(shard.slices.items()):
+                found[name] += len(piece.parked)
+        return {name: count for name, count in sorted(found.items()) if count}
+
     def next_timer(self) -> int | None:
         """Return when the next timer is due (ms), or None."""
         return next_timer(list(self._shards.values()), self._resting)
@@ -227,7 +237,9 @@ class Ownership:
         """The shard is this worker's: let its commands flow, from the committed offsets on."""
         shard.phase = "ready"
         for piece in shard.slices.values():
-            piece.reached = -1
+            piece.reached, piece.recalling = -1, False
+            if piece.parked:
+                self.release_parked(piece)
         if self._flow is not None:
             offsets = {self._topics.commands(name): piece.next for name, piece in shard.slices.items()}
             self._flow.flow(shard.number, offsets, shard.epoch)
@@ -239,6 +251,17 @@ class Ownership:
         piece.pending.put_back(rest)
         piece.recalling = True
         self._run(self._recall(piece, numbers, key))
+
+    def hold(self, piece: Slice, rest: list[Record]) -> None:
+        """Put records back, and decide nothing of the slice until those that waited behind a parked one are read back."""
+        piece.pending.put_back(rest)
+        piece.recalling = True
+
+    def release_parked(self, piece: Slice) -> None:
+        """Read back those that are to wait no more, once what let them go is committed; they are decided first."""
+        if piece.released() is not None:
+            piece.recalling = True
+            self._run(self._release_parked(piece))
 
     def reload(self, shards: Mapping[int, Shard]) -> None:
         """Load shards again, as far as they are still owned: what the log says is true. Kept, if nobody wrote since."""
@@ -291,6 +314,31 @@ class Ownership:
             await asyncio.sleep(0.5)
         piece.recalling = False  # if it went wrong, the same command asks again
         self.more.set()
+
+    async def _release_parked(self, piece: Slice) -> None:
+        name, loop, shard = piece.aggregate.name, asyncio.get_running_loop(), self._shards.get(piece.shard)
+        epoch = -1 if shard is None else shard.epoch
+
+        def wanted() -> bool:
+            shard = self._shards.get(piece.shard)
+            return shard is not None and shard.epoch == epoch and not self._closing
+
+        while wanted():
+            try:
+                found, end = await loop.run_in_executor(
+                    self._load_threads, self._loader.waiting, piece, wanted
+                )
+            except KafkaException as error:
+                self.problem = f"what waits in quarantine of {name}/{piece.shard} cannot be read: {error}"
+                _log.warning("%s; trying again", self.problem)
+                await asyncio.sleep(0.5)
+                continue
+            if found and wanted():
+                piece.pending.drop(Waiting)  # of an earlier time
+                piece.pending.put_back(found)
+                piece.quarantined, piece.recalling = end, False
+                self.more.set()
+            return
 
     async def _take_over(self, shard: Shard, epoch: int) -> None:
         def wanted() -> bool:

@@ -3,7 +3,7 @@
 from datetime import UTC, datetime
 
 from streams.shards.record import Record
-from streams.writer.encoding import Produced
+from streams.writer.encoding import Headers, Produced
 
 _HEADER_BYTES_MAX = 4096
 
@@ -15,23 +15,55 @@ class Quarantine:
         self._topic = topic
         self._node = node.encode()
 
-    def entry(self, record: Record, cause: str, detail: str, fingerprint: str) -> Produced:
-        """Return the quarantine record: same partition, key ``topic/partition/offset``, original value unchanged."""
-        topic, partition, offset = record.topic(), record.partition(), record.offset()
+    def entry(
+        self,
+        record: Record,
+        cause: str,
+        detail: str,
+        fingerprint: str,
+        place: bytes = b"",
+        parked: Headers | None = None,
+    ) -> Produced:
+        """Return the quarantine record: same partition, key ``topic/partition/offset``, original value unchanged.
+
+        ``place`` is the key of a record that was there before; ``parked`` says what waits with it.
+        """
+        place = place or place_of(record)
+        topic, partition, offset = place.rsplit(b"/", 2)
         original = [(f"original-{name}", raw or b"") for name, raw in record.headers() or ()]
-        at = datetime.fromtimestamp(record.timestamp()[1] / 1000, UTC).isoformat(timespec="milliseconds")
         headers = [
             ("cause", cause.encode()),
             ("detail", detail.encode()[:_HEADER_BYTES_MAX]),
             ("fingerprint", fingerprint.encode()),
-            ("source-topic", topic.encode()),
-            ("source-partition", b"%d" % partition),
-            ("source-offset", b"%d" % offset),
+            ("source-topic", topic),
+            ("source-partition", partition),
+            ("source-offset", offset),
             ("original-key", record.key() or b""),
             ("command-id", dict(record.headers() or ()).get("command-id") or b""),
-            ("at", at.encode()),
+            ("at", time_of(record)),
             ("node", self._node),
+            *(parked or ()),
             *original,
         ]
-        key = f"{topic}/{partition}/{offset}".encode()
-        return (self._topic, record.value() or b"", key, partition, headers)
+        return (self._topic, record.value() or b"", place, record.partition(), headers)
+
+    def release(self, record: Record, place: bytes, parked: Headers, deed: Headers) -> Produced:
+        """Return the note that the record from ``place`` no longer waits, or holds up others; and what was done."""
+        return (
+            self._topic,
+            b"",
+            place,
+            record.partition(),
+            [("original-key", record.key() or b""), *parked, *deed],
+        )
+
+
+def place_of(record: Record) -> bytes:
+    """Return where a record came from: its id in quarantine."""
+    return f"{record.topic()}/{record.partition()}/{record.offset()}".encode()
+
+
+def time_of(record: Record) -> bytes:
+    """Return when a record was written (RFC 3339)."""
+    at = datetime.fromtimestamp(record.timestamp()[1] / 1000, UTC)
+    return at.isoformat(timespec="milliseconds").encode()

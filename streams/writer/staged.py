@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 
+from streams.shards.parked import Parked
 from streams.shards.saved import Remembered, Written
 from streams.shards.shard import Entry, Slice
 from streams.shards.trail import Vouched
@@ -18,6 +19,10 @@ class Staged:
     last one and where it was raised. ``missing`` are the chunks of old answers, ``unread`` is the
     aggregate whose events must be read back before the next command can be decided. ``redacted`` are aggregates whose
     states were folded anew.
+
+    ``parked`` are the aggregates that wait, never changed in place: what is below may be the same object. ``releasing``:
+    those that waited behind a record are to be decided before anything else. ``passed`` counts records that were no
+    commands to be decided.
     """
 
     slice: Slice
@@ -44,17 +49,29 @@ class Staged:
     missing: tuple[int, ...] = ()
     unread: bytes | None = None
     redacted: list[bytes] = field(default_factory=list)
+    parked: dict[bytes, Parked] = field(default_factory=dict)
+    releasing: bool = False
+    passed: int = 0
 
     @classmethod
     def on(cls, piece: Slice, under: "Staged | None") -> "Staged":
         """Return an empty overlay on a slice, or on what is being committed of it."""
         base = under or piece
-        return cls(piece, base.next, base.sequence, base.position, under)
+        return cls(piece, base.next, base.sequence, base.position, under, parked=base.parked)
 
     @property
     def judged(self) -> int:
         """How many commands the rules have looked at."""
-        return self.commands - self.duplicates - self.forwarded - self.quarantined + self.failed
+        return self.commands - self.duplicates - self.forwarded - self.passed - self.quarantined + self.failed
+
+    def park(self, key: bytes, parked: Parked) -> None:
+        """Note how it is now with a parked aggregate."""
+        if self.parked is (self.under or self.slice).parked:
+            self.parked = dict(self.parked)
+        if parked.over:
+            self.parked.pop(key, None)
+        else:
+            self.parked[key] = parked
 
     def entry(self, key: bytes) -> Entry | None:
         """Return the newest state of an aggregate, decided or committed."""
@@ -88,3 +105,6 @@ class Staged:
         self.failed += draft.failed
         self.failure = draft.failure or self.failure
         self.redacted += draft.redacted
+        self.parked = draft.parked
+        self.releasing = self.releasing or draft.releasing
+        self.passed += draft.passed

@@ -31,6 +31,7 @@ def settings(kafka: KafkaService, postgres: PostgresService, project: Path) -> d
         "FLEXCORE_NODE": "one",
         "FLEXCORE_HTTP_PORT": "0",
         "FLEXCORE_PROJECT": str(project),
+        "FLEXCORE_PARKS": "limit",
     }
 
 

@@ -113,6 +113,7 @@ class Bench:
         piece = self.slice
         piece.next, piece.sequence, piece.position = staged.next, staged.sequence, staged.position
         piece.merge(staged.states, staged.index)
+        piece.park(staged.parked)
         return staged
 
     def on(self, staged: Staged, topic: str) -> list[dict[str, Any]]:

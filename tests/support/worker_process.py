@@ -83,6 +83,7 @@ def build(options: dict[str, Any]) -> Worker:
         snapshot_tail_records=options.get("tail", 20_000),
     )
     aggregate = _breakable(Path(options["broken"])) if options.get("broken") else AGGREGATE
+    aggregate = replace(aggregate, parks=options.get("parks", False))
     provision(settings, [aggregate])
     worker = create_worker(
         settings, MemoryRegistry(), Catalogue.load().merged(Catalogue.load(SCHEMAS)), [aggregate], {}

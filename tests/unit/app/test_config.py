@@ -150,3 +150,12 @@ def test_packages_get_the_settings_they_declare(tmp_path: Path) -> None:
 def test_every_setting_says_what_it_means() -> None:
     """`flexcore config -o wide` is the reference."""
     assert all(setting.meaning for setting in SETTINGS)
+
+
+def test_kinds_that_park_are_kinds_of_the_product(tmp_path: Path) -> None:
+    """The named ones park, no other does; a wrong name is told, with the right ones."""
+    parks = [one.name for one in load({"FLEXCORE_PARKS": "limit"}, tmp_path).aggregates() if one.parks]
+    assert parks == ["limit"]
+    assert not any(one.parks for one in load({}, tmp_path).aggregates())
+    with pytest.raises(ConfigError, match="names account; it must be some of alert, bookmark"):
+        load({"FLEXCORE_PARKS": "account"}, tmp_path).aggregates()

@@ -58,6 +58,20 @@ async def test_one_record_is_sent_though_it_keeps_failing() -> None:
         assert (await client.post(f"/v1/quarantine/{name(7)}/redrive")).status == 202
 
 
+async def test_what_waits_is_not_sent_by_itself() -> None:
+    """It would overtake those before it: the answer says what it waits for, also among many; it may be dropped."""
+    waits = record(8, parked="behind", detail="parked behind run.commands/3/7", cause="parked")
+    quarantine = MemoryQuarantine([record(7, parked="first"), waits])
+    async with serving(quarantine=quarantine) as (client, _platform):
+        refused = await client.post(f"/v1/quarantine/{name(8)}/redrive")
+        assert refused.status == 422
+        assert "parked behind run.commands/3/7" in (await refused.json())["detail"]
+        many = await client.post("/v1/quarantine/redrive", json={"records": [name(7), name(8)]})
+        assert [item["done"] for item in (await many.json())["items"]] == [True, False]
+        assert (await client.post(f"/v1/quarantine/{name(8)}/drop", json={"reason": "x"})).status == 200
+    assert [deed[0] for deed in quarantine.deeds] == ["redrive", "drop"]
+
+
 async def test_an_edit_says_what_the_command_shall_be() -> None:
     """The new body goes to Kafka's side, with who edited it."""
     quarantine = MemoryQuarantine([record(7)])

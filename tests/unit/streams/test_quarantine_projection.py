@@ -86,3 +86,17 @@ def test_a_command_that_fails_again_knows_how_often(
     said |= {} if counted is None else {"original_redrive_failed_alike": counted}
     row = folded(entry(b"x", cause="handler_error", fingerprint="f1", **said))
     assert (row["attempts"], row["failed_alike"]) == expected
+
+
+def test_one_that_waits_was_not_tried() -> None:
+    """It counts no attempt; when its owner has decided it, it waits no more and is redriven."""
+    waits = entry(b"x", cause="parked", parked="behind", original_key="default/r1")
+    row = folded(waits)
+    assert (row["parked"], row["attempts"], row["failed_alike"]) == ("behind", 0, 0)
+    decided = entry(
+        b"", parked="released", redriven_by="ada", redrive_command_id="c2", original_key="default/r1"
+    )
+    row = folded(waits, decided)
+    assert (row["parked"], row["status"], row["redriven_by"]) == (None, "redriven", "ada")
+    let_go = folded(entry(b"x", cause="handler_error", parked="first"), entry(b"", parked="released"))
+    assert (let_go["parked"], let_go["status"]) == (None, "open")

@@ -14,6 +14,7 @@ from streams.recovery.history import Histories
 from streams.recovery.load import UNREAD
 from streams.recovery.offsets import Committed
 from streams.recovery.snapshots import StateCodec, fold_hash
+from streams.shards.parked import Waiting
 from streams.shards.saved import Remembered
 from streams.shards.shard import Slice
 from streams.writer.checkpoints import Checkpoints
@@ -67,15 +68,16 @@ class Log:
             self.ends.get("account.outcomes", 0),
         )
 
-    def commit(self, *records: FakeRecord, now_ms: int = NOW_MS, closing: bool = False) -> Staged:
+    def commit(self, *records: FakeRecord | Waiting, now_ms: int = NOW_MS, closing: bool = False) -> Staged:
         """Decide the records in one transaction, and commit it."""
         piece = self.bench.slice
         for record in records:
-            record.offset_, self.next = self.next, self.next + 1
+            if isinstance(record, FakeRecord):
+                record.offset_, self.next = self.next, self.next + 1
         staged = Staged.on(piece, None)
         decided = self.bench.decider.stage(staged, list(records))
-        if decided < len(records):
-            self.next = records[decided].offset()  # the rest waits until something is read back
+        if rest := [record for record in records[decided:] if isinstance(record, FakeRecord)]:
+            self.next = rest[0].offset()  # the rest waits until something is read back
         self.snapshots.stage(staged, now_ms)
         self.checkpoints.stage(staged, now_ms, closing=closing)
         for topic, value, key, _, headers in staged.out:
@@ -87,6 +89,7 @@ class Log:
             self.ends[topic] += 1  # the marker
         piece.next, piece.sequence, piece.position = staged.next, staged.sequence, staged.position
         piece.merge(staged.states, staged.index)
+        piece.park(staged.parked)
         self.snapshots.committed(staged)
         self.checkpoints.committed(staged, now_ms)
         return staged
@@ -150,7 +153,7 @@ class Follower:
 
     def finish(self) -> Slice:
         """Take the slice over."""
-        for topic in ("account.snapshots", *TAIL):
+        for topic in ("account.snapshots", *TAIL, "account.quarantine"):
             self.read(topic)
         if self.fold.stale:
             found = Histories(self.fold.stale)

@@ -1,0 +1,195 @@
+"""Aggregates that wait because one of their commands is in quarantine, and the commands that wait with them.
+
+What waits stands in the quarantine topic, not in memory. Every record that changes who waits says in headers how it is
+afterwards, so the last one of an aggregate tells a new owner everything.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+from schemas import topics as names
+from streams.shards.identity import derived, uuid_bytes
+from streams.shards.record import Record
+
+ROLE = "parked"  # what the record is: FIRST, BEHIND or RELEASED
+FIRST, BEHIND, RELEASED = b"first", b"behind", b"released"
+KEY = "original-key"
+_FIRST_NOW, _WAITING_NOW, _BY, _AT = "parked-first", "parked-waiting", "parked-by", "parked-at"
+_ORIGINAL = "original-"
+_STREAM_NAMESPACE = uuid_bytes("flexcore")
+
+Headers = list[tuple[str, bytes]]
+
+
+@dataclass(frozen=True, slots=True)
+class Parked:
+    """One aggregate that is parked.
+
+    ``first`` is the place (topic/partition/offset) of the record that holds it up, empty once that one is through or
+    dropped: then the ``waiting`` ones are decided, in the name of ``by``, who released them. All of them stand in the
+    quarantine partition at or after the offset ``at``.
+    """
+
+    first: bytes
+    waiting: int = 0
+    by: bytes = b""
+    at: int = 0
+
+    @property
+    def over(self) -> bool:
+        """Tell whether nothing is left to wait for."""
+        return not (self.first or self.waiting)
+
+    def headers(self, role: bytes) -> Headers:
+        """Return what a record of this role says of the aggregate."""
+        return [
+            (ROLE, role),
+            (_FIRST_NOW, self.first),
+            (_WAITING_NOW, b"%d" % self.waiting),
+            (_BY, self.by),
+            (_AT, b"%d" % self.at),
+        ]
+
+
+def fold(parked: dict[bytes, Parked], record: Record) -> None:
+    """Take a record of the quarantine topic into the parked aggregates of its slice."""
+    told = dict(record.headers() or ())
+    if ROLE not in told:
+        return
+    key, before = told.get(KEY) or b"", parked.pop(told.get(KEY) or b"", None)
+    now = Parked(
+        told.get(_FIRST_NOW) or b"",
+        int(told.get(_WAITING_NOW) or 0),
+        told.get(_BY) or b"",
+        # What is decided of those that waited is before this, so a chunk of them is never read in vain.
+        max(int(told.get(_AT) or 0), record.offset() if before is None else before.at),
+    )
+    if not now.over:
+        parked[key] = now
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """A command that waited, as a record to be decided now: under a new id that follows from its old one.
+
+    ``offset`` is that of the command decided last: deciding this one leaves the slice's offset where it is.
+    ``dropped``: it is only to be passed over. ``gone``: Kafka keeps none of those any more that should still wait.
+    ``last``: what comes after it, if anything, has to be read first.
+    """
+
+    topic_: str
+    partition_: int
+    offset_: int
+    key_: bytes
+    value_: bytes
+    headers_: tuple[tuple[str, bytes], ...]
+    now: int
+    place: bytes = b""
+    log_offset: int = -1
+    dropped: bool = False
+    gone: bool = False
+    last: bool = False
+
+    def topic(self) -> str:
+        """Return the commands topic."""
+        return self.topic_
+
+    def partition(self) -> int:
+        """Return the shard."""
+        return self.partition_
+
+    def offset(self) -> int:
+        """Return the offset of the command decided last."""
+        return self.offset_
+
+    def key(self) -> bytes:
+        """Return the aggregate's key."""
+        return self.key_
+
+    def value(self) -> bytes:
+        """Return what was sent."""
+        return self.value_
+
+    def headers(self) -> list[tuple[str, bytes | None]]:
+        """Return what was sent, with the new command id."""
+        return [*self.headers_]
+
+    def timestamp(self) -> tuple[int, int]:
+        """Return kind and time (ms) at which it was let go: time does not go back within an aggregate."""
+        return (1, self.now)
+
+    def error(self) -> None:
+        """Return None."""
+
+    def __len__(self) -> int:
+        return len(self.value_)
+
+
+@dataclass(slots=True)
+class Queue:
+    """Picks those that wait of one aggregate out of its quarantine partition, read from ``parked.at`` to the end."""
+
+    key: bytes
+    parked: Parked
+    records_max: int
+    bytes_max: int
+    _found: dict[bytes, Record] = field(default_factory=dict)
+    _dropped: set[bytes] = field(default_factory=set)
+    _bytes: int = 0
+    _now: int = 0
+
+    def take(self, records: Sequence[Record]) -> None:
+        """Take records, in order."""
+        for record in records:
+            told, place = dict(record.headers() or ()), record.key() or b""
+            role = told.get(ROLE)
+            if role is not None and told.get(KEY) == self.key:
+                self._now = max(self._now, record.timestamp()[1])
+                if role != BEHIND:
+                    self._found.pop(place, None)  # decided meanwhile
+                elif len(self._found) < self.records_max and self._bytes < self.bytes_max:
+                    self._found[place] = record
+                    self._bytes += len(record)
+            elif "dropped-by" in told and place in self._found:
+                self._dropped.add(place)
+
+    def waiting(self, topic: str, partition: int, offset: int) -> list[Waiting]:
+        """Return what is to be decided next, in order: never nothing."""
+        plain = Waiting(topic, partition, offset, self.key, b"", (), self._now)
+        if not self._found:
+            return [replace(plain, gone=True, last=True)]
+        found = [
+            replace(
+                plain,
+                value_=record.value() or b"",
+                headers_=_again(place, record.headers() or [], self.parked.by),
+                place=place,
+                log_offset=record.offset(),
+                dropped=place in self._dropped,
+            )
+            for place, record in self._found.items()
+        ]
+        found[-1] = replace(found[-1], last=True)
+        return found
+
+
+def _again(
+    place: bytes, headers: Sequence[tuple[str, bytes | None]], by: bytes
+) -> tuple[tuple[str, bytes], ...]:
+    """Return the headers of a command that waited: those it came with, a new id, and the old one as its cause."""
+    told = dict(headers)
+    old = told.get(names.COMMAND_ID) or derived(_STREAM_NAMESPACE, place.decode("utf-8", "replace")).encode()
+    stated = {
+        names.COMMAND_ID: derived(uuid_bytes(old.decode("utf-8", "replace")), "1").encode(),
+        names.CAUSATION_ID: old,
+        names.ACTOR: by or b"anonymous",
+    }
+    original = [
+        (name.removeprefix(_ORIGINAL), value or b"")
+        for name, value in headers
+        if name.startswith(_ORIGINAL) and name != KEY
+    ]
+    if names.CORRELATION_ID not in dict(original):
+        stated[names.CORRELATION_ID] = old
+    kept = [(name, value) for name, value in original if name not in stated and name != "forwarded"]
+    return (*stated.items(), *kept)
