@@ -96,14 +96,17 @@ def _said(step: Mapping[str, Any]) -> str:
         return (
             f"turn {items['ended'] + 1:,} of {items['total']:,}{f', at {local_time(until)}' if until else ''}"
         )
-    if step["status"] == "queued" and step.get("waits_for"):
-        return f"for {step['waits_for']}"
-    if step["status"] == "waiting":
+    if step["status"] == "waiting" or (step["status"] == "queued" and _awaited(step)):
         until = step.get("waits_until")
-        return f"for {step.get('waits_for')}{f', until {local_time(until)}' if until else ''}"
+        return f"for {step.get('waits_for') or 'a runner'}{f', until {local_time(until)}' if until else ''}"
     if step.get("error") and step["status"] != "succeeded":
         return " ".join(str(step["error"]).split())
     return " · ".join((*_progress(step), *_counts(step)))
+
+
+def _awaited(step: Mapping[str, Any]) -> bool:
+    """Return whether there is more to say of a step on offer than that it is."""
+    return bool(step.get("waits_for") or step.get("waits_until"))
 
 
 def _progress(step: Mapping[str, Any]) -> Iterable[str]:

@@ -46,7 +46,8 @@ class StepDefinition:
     """One step: ``spec`` is its kind's block of the file, as plain JSON data (do not change it).
 
     ``dynamic``: there are expressions in it. ``when`` is the expression that decides whether it is done at all.
-    ``last``: it is one of the file's ``finally`` steps. ``runs_on`` are the labels of the runners that may take it.
+    ``last``: it is one of the file's ``finally`` steps. ``runs_on`` are the labels of the runners that may take it;
+    ``start_timeout_ms`` is how long an attempt is on offer to them.
     """
 
     name: str
@@ -59,6 +60,7 @@ class StepDefinition:
     when: str | None = None
     last: bool = False
     runs_on: tuple[str, ...] = (ANY,)
+    start_timeout_ms: int | None = None
 
     @property
     def signal(self) -> str:
@@ -186,11 +188,12 @@ def _step(item: Mapping[str, Any], last: bool) -> StepDefinition:
         when=whole(item["when"]) if "when" in item else None,
         last=last,
         runs_on=tuple(item.get("runs_on", (ANY,))),
+        start_timeout_ms=_duration(item.get("start_timeout")),
     )
 
 
 def _item(plan: StepDefinition) -> StepDefinition:
-    """Return what is done for each item of a map step, or in each turn of a repeat; retry and timeout are each one's."""
+    """Return what is done for each item of a map step, or in each turn of a repeat; retry and timeouts are each one's."""
     spec = plan.spec["command"]
     timeout_ms = _duration(spec.get("timeout")) if plan.timeout_ms is None else plan.timeout_ms
     return replace(plan, kind="command", spec=spec, timeout_ms=timeout_ms, dynamic=any(texts(spec)))
@@ -201,7 +204,8 @@ def _compensation(item: Mapping[str, Any]) -> StepDefinition:
     block = item["compensate"]
     undoing = {"name": compensation_of(item["name"]), "after": [item["name"]], "command": block["command"]}
     undoing |= {"runs_on": item["runs_on"]} if "runs_on" in item else {}
-    return _step({**undoing, **{key: block[key] for key in ("retry", "timeout") if key in block}}, False)
+    own = ("retry", "start_timeout", "timeout")
+    return _step({**undoing, **{key: block[key] for key in own if key in block}}, False)
 
 
 def _retry(block: Mapping[str, Any] | None) -> Retry:

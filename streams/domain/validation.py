@@ -11,6 +11,7 @@ from streams.domain.kinds import (
     KINDS,
     NAME,
     NAME_FIX,
+    NO_RUNNER_KINDS,
     OWN_KINDS,
     STEP_KINDS,
     YEAR_MS,
@@ -24,7 +25,7 @@ from streams.domain.priority import LANES
 STEPS_MAX = 2_000
 ATTEMPTS_MAX = 100
 MULTIPLIER_MAX = 100
-_KEYS = ("name", "after", "when", "runs_on", *STEP_KINDS, "retry", "timeout", "compensate")
+_KEYS = ("name", "after", "when", "runs_on", *STEP_KINDS, "retry", "start_timeout", "timeout", "compensate")
 API_VERSION = "flexcore/v1"
 
 
@@ -210,6 +211,8 @@ def _step(found: Findings, path: str, step: dict[str, Any]) -> str:
         condition(found, f"{path}.when", step["when"])
     if "runs_on" in step:
         runs_on(found, f"{path}.runs_on", step["runs_on"], kinds[0] if kinds else "")
+    if "start_timeout" in step:
+        _start_timeout(found, f"{path}.start_timeout", step["start_timeout"], kinds[0] if kinds else "")
     if "timeout" in step:
         found.duration(f"{path}.timeout", step["timeout"], 1_000, YEAR_MS)
         block = step.get("command")
@@ -223,6 +226,12 @@ def _step(found: Findings, path: str, step: dict[str, Any]) -> str:
                 f"{path}.{key}", f"means nothing for a {kinds[0]}: nothing is tried", _INSTEAD[kinds[0]]
             )
     return kinds[0] if len(kinds) == 1 else ""
+
+
+def _start_timeout(found: Findings, path: str, value: object, kind: str) -> None:
+    found.duration(path, value, 1_000, YEAR_MS)
+    if kind in NO_RUNNER_KINDS:
+        found.add(path, f"means nothing for a {kind}: no runner takes it", "remove it")
 
 
 _INSTEAD = {
@@ -239,12 +248,14 @@ def _compensate(found: Findings, path: str, value: object, kind: str, place: str
         found.add(path, "means nothing here: finally steps are done however the run ends", "remove it")
     elif kind in ("wait", "switch"):
         found.add(path, f"means nothing for a {kind}: there is nothing to undo", "remove it")
-    block = found.mapping(path, value, ("command", "retry", "timeout"))
+    block = found.mapping(path, value, ("command", "retry", "start_timeout", "timeout"))
     if block is None:
         return
     command(found, f"{path}.command", block.get("command"))
     if "retry" in block:
         _retry(found, f"{path}.retry", block["retry"])
+    if "start_timeout" in block:
+        _start_timeout(found, f"{path}.start_timeout", block["start_timeout"], "command")
     if "timeout" in block:
         found.duration(f"{path}.timeout", block["timeout"], 1_000, YEAR_MS)
         if isinstance(block.get("command"), dict) and "timeout" in block["command"]:

@@ -239,10 +239,9 @@ def _with_step(row: Row, name: str, changes: Row) -> list[Row]:
 
 def _counted(step: Row, changes: Row) -> Row:
     """Count what became of an item or a turn; there is no row of its own for each of thousands."""
-    items = step["items"]
+    items, status = step["items"], changes.get("status")
     if step["kind"] == "repeat":
-        step = {**step, "waits_until": changes.get("waits_until")}
-    status = changes.get("status")
+        step = {**step, "waits_until": changes["waits_until"] if status == "waiting" else None}
     if items is None or status not in ("succeeded", "failed", "timed_out", "skipped", "cancelled"):
         return step
     failed = items["failed"] + (status in ("failed", "timed_out"))
@@ -253,6 +252,7 @@ def _step_changes(event: StepEvent) -> Row:
     match event:
         case StepOffered():
             changes: Row = {"status": "queued", "attempt": event.attempt, "retry_at": None}
+            changes["waits_until"] = event.until
         case StepClaimed():
             changes = {
                 "status": "running",
@@ -262,6 +262,7 @@ def _step_changes(event: StepEvent) -> Row:
             }
             # What an earlier attempt left is history now: it is in the events.
             changes |= {"ended_at": None, "error": None, "tail": None, "percent": None, "progress": None}
+            changes["waits_until"] = None
         case StepWaiting() | StepMapped() | StepCalled():
             changes = _begun_changes(event)
         case StepDecided() | ChildEnded() | StepCheckpointed():

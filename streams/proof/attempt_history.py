@@ -29,6 +29,12 @@ class Attempts:
         self._see("I7", not lacking,
                   lambda: f"{name} was claimed by {body['runner']}, which is not labelled {', '.join(lacking)}")  # fmt: skip
 
+    def offered(self, body: Mapping[str, Any], name: str) -> None:
+        """Judge how long an attempt is on offer."""
+        wanted, until = self._plan.step(name).start_timeout_ms, body.get("until")
+        given = None if until is None else until - body["at"]
+        self._see("I9", given == wanted, lambda: f"{name} is on offer for {given} ms, not for {wanted}")
+
     def lost(self, body: Mapping[str, Any], name: str, step: StepHistory) -> None:
         """Judge a loss: the lease had ended, and not too many were lost before."""
         self.holds(body, name, step, "the loss")

@@ -136,7 +136,8 @@ class RunHistory:
         if step.status == "retrying" or waited:
             due, verb = step.due or 0, "begins" if waited else "was tried again"
             self._see("I9", at >= due, lambda: f"{name} {verb} {due - at} ms before its time")
-        step.status, step.attempt, step.due, step.again = "queued", attempt, None, False
+        self._attempts.offered(body, name)
+        step.status, step.attempt, step.due, step.again = "queued", attempt, body.get("until"), False
 
     def _item_begins(self, name: str) -> None:
         base, _, index = name.partition("[")
@@ -243,6 +244,9 @@ class RunHistory:
             self._attempts.child_failed(at, name, step)
         elif step.status == "waiting" and step.decision != "rejected":
             self._attempts.due(at, name, step, "failed")
+        elif step.status == "queued" and body["status"] == "timed_out":
+            self._attempts.due(at, name, step, "was given up")
+            self._see("I9", not self._paused, lambda: f"{name} was given up while the run was paused")
         elif step.status == "running":
             self._attempts.holds(body, name, step, "the failure")
             if body["status"] == "timed_out":

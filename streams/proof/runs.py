@@ -11,7 +11,7 @@
 | I7 | run events: attempts count up, have one holder, labelled as the step asks, stay within the retry; a result is the holder's | the token inside a result \
 is in no event: tests/unit/streams/domain/run/test_run_attempts.py |
 | I8 | limit events: holders within the limit, none whose run has ended; run events: no step before its limits | |
-| I9 | run events: no retry, lease, timeout or wait ends before its time, or twice | heartbeats are no events: a lease \
+| I9 | run events: no retry, lease, timeout, offer or wait ends before its time, or twice | heartbeats are no events: a lease \
 is held to its first length only |
 | I10 | run events: after a cancel, or while paused, nothing is offered or claimed | |
 | I11 | run events: what was done is undone in reverse, one after the other, when the run fails or times out | after a \

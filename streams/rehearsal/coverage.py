@@ -18,6 +18,7 @@ RUN = "(run)"
 SKIPPED = "skipped after a failure"
 NOT_CHOSEN = "not chosen"
 AGAIN, USED_UP = "another turn", "turns used up"
+NOT_TAKEN = "not taken in time"
 COMPENSATED, NOT_COMPENSATED = "compensated", "compensation failed"
 Way = tuple[str, str]
 """Step and branch."""
@@ -100,6 +101,8 @@ def _branches(plan: Definition, step: StepDefinition) -> Iterator[str]:
             yield "retried"
         if (plan.items[step.name] if step.kind in FAN_KINDS else step).timeout_ms is not None:
             yield "timed out"
+        if step.start_timeout_ms is not None:
+            yield NOT_TAKEN
 
 
 def _case(step: StepDefinition, index: int) -> str:
@@ -157,6 +160,8 @@ class _Walk:
         self.before = event
 
     def _branches(self, event: happened.Event, plan: StepDefinition, *, is_item: bool) -> Iterator[str]:
+        if isinstance(event, happened.StepOffered):
+            self.claimed.pop(event.step, None)
         match event:
             case happened.StepOffered() | happened.StepWaiting() if plan.kind == "repeat":
                 yield from self._turned(event.step)
@@ -224,10 +229,16 @@ class _Walk:
         return len(plan.spec["cases"])
 
     def _late(self, event: happened.StepRetryScheduled | happened.StepFailed) -> Iterator[str]:
-        limit_ms = self.run.plan.step(event.step).timeout_ms
-        begun = self.claimed.get(event.step)
+        plan, begun = self.run.plan.step(event.step), self.claimed.get(event.step)
+        limit_ms = plan.timeout_ms
+        if begun is None and plan.start_timeout_ms is not None and _timed_out(event):
+            yield NOT_TAKEN
         if limit_ms is not None and begun is not None and event.at - begun >= limit_ms:
             yield "timed out"
+
+
+def _timed_out(event: happened.Event) -> bool:
+    return isinstance(event, happened.StepFailed) and event.status == "timed_out"
 
 
 def _item_failed(plan: StepDefinition) -> Iterator[str]:

@@ -13,6 +13,15 @@ README = Path(__file__).parents[2] / "connectors" / "README.md"
 LABEL = "warehouse-eu"
 
 
+def example(folder: Path, name: str) -> Path:
+    """Write the README's pipeline of this name into the folder, and return the file."""
+    blocks = re.findall(r"```yaml\n(.*?)```", README.read_text(encoding="utf-8"), re.DOTALL)
+    (text,) = [block for block in blocks if f"name: {name}}}" in block]
+    file = folder / "pipeline.yaml"
+    file.write_text(text)
+    return file
+
+
 @pytest.fixture
 def europe(node: NodeProcess, tmp_path: Path) -> Iterator[tuple[NodeProcess, NodeProcess]]:
     """Two runners of the node's cluster with the README's label and one more, and no other; not started."""
@@ -39,10 +48,7 @@ def test_a_step_is_done_by_a_runner_with_its_labels_and_by_another_when_that_one
     node: NodeProcess, europe: tuple[NodeProcess, NodeProcess], tmp_path: Path
 ) -> None:
     """While nobody has the label it says so, and holds nobody up; the log proves who did it."""
-    blocks = re.findall(r"```yaml\n(.*?)```", README.read_text(encoding="utf-8"), re.DOTALL)
-    (text,) = [block for block in blocks if "name: near-the-data}" in block]
-    (tmp_path / "pipeline.yaml").write_text(text)
-    node.cli("pipeline", "apply", "-f", str(tmp_path / "pipeline.yaml"))
+    node.cli("pipeline", "apply", "-f", str(example(tmp_path, "near-the-data")))
     waiting = [node.run("near-the-data") for _ in range(3)]
     nobody = f"a runner labelled {LABEL}: none is alive"
     node.until(waiting[-1], lambda run: run["steps"][0]["waits_for"] == nobody)
@@ -80,14 +86,23 @@ def test_a_step_is_done_by_a_runner_with_its_labels_and_by_another_when_that_one
     assert (judged["whole"], judged["findings"]) == (True, [])
 
 
+def test_a_step_that_no_runner_takes_fails_in_time(node: NodeProcess, tmp_path: Path) -> None:
+    """As the README shows it: nobody has the label; not early, and the log proves it."""
+    node.cli("pipeline", "apply", "-f", str(example(tmp_path, "near-the-data-or-not-at-all")))
+    run = node.ended(node.run("near-the-data-or-not-at-all"))
+    step = run["steps"][0]
+    assert (run["status"], step["status"], step["attempt"]) == ("failed", "timed_out", 1)
+    assert step["error"] == "no runner took it within 2s"
+    assert 2_000 <= step["ended_at"] - run["created_at"] < 10_000
+    judged = json.loads(node.cli("event", "verify", "--runs", "-o", "json"))
+    assert (judged["whole"], judged["findings"]) == (True, [])
+
+
 def test_urgent_steps_are_taken_first_and_the_others_have_their_turn(
     node: NodeProcess, tmp_path: Path
 ) -> None:
     """As the README shows it: the file says low, the start says otherwise; one runner comes when all wait already."""
-    blocks = re.findall(r"```yaml\n(.*?)```", README.read_text(encoding="utf-8"), re.DOTALL)
-    (text,) = [block for block in blocks if "name: fill-history}" in block]
-    (tmp_path / "pipeline.yaml").write_text(text)
-    node.cli("pipeline", "apply", "-f", str(tmp_path / "pipeline.yaml"))
+    node.cli("pipeline", "apply", "-f", str(example(tmp_path, "fill-history")))
     runs = {node.run("fill-history"): "low" for _ in range(2)}
     runs |= {node.run("fill-history", priority="normal"): "normal" for _ in range(4)}
     runs |= {node.run("fill-history", priority="high"): "high" for _ in range(18)}

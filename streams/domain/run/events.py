@@ -30,7 +30,8 @@ class RunCreated:
 class StepOffered:
     """The step's attempt is on ``tasks.<queue>``, in the lane of the run's ``priority``.
 
-    ``settings`` (JSON text): its block, where expressions had to be evaluated.
+    ``settings`` (JSON text): its block, where expressions had to be evaluated. ``until`` (ms) is when no runner may have
+    taken it for too long.
     """
 
     step: str
@@ -39,6 +40,7 @@ class StepOffered:
     at: int
     settings: str | None = None
     priority: str = NORMAL
+    until: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -104,7 +104,7 @@ def _step_after(step: Step, event: happened.StepEvent) -> Step:
     match event:
         case happened.StepOffered():
             offered = replace(step, status="queued", attempt=event.attempt, token="", runner="")
-            return replace(offered, retry_at=None, until=None)
+            return replace(offered, retry_at=None, until=event.until)
         case happened.StepCheckpointed():
             return replace(progressed(step, event, event.at), checkpoint=event.checkpoint)
         case happened.StepRetryScheduled():
@@ -180,6 +180,7 @@ def _claimed(run: Run, event: happened.StepClaimed) -> Run:
         progress="",
         error=None,
         tail="",
+        until=None,
     )
     return _begun(run.with_step(step), event.at)
 

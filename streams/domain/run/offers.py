@@ -30,7 +30,9 @@ def offer_attempt(story: Story, step: Step, attempt: int) -> None:
         _call(story, step, attempt, block)
         return
     text = compact(block) if plan.dynamic else None
-    story.tell(happened.StepOffered(step.name, attempt, plan.queue, story.now, text, story.run.priority))
+    until = None if plan.start_timeout_ms is None else story.now + plan.start_timeout_ms
+    priority = story.run.priority
+    story.tell(happened.StepOffered(step.name, attempt, plan.queue, story.now, text, priority, until))
 
 
 def _call(story: Story, step: Step, attempt: int, block: Mapping[str, Any]) -> None:

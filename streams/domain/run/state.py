@@ -69,8 +69,8 @@ class Fan(Struct, frozen=True, omit_defaults=True):
 
 
 class Step(Struct, frozen=True, omit_defaults=True):
-    """One step of one run. ``until`` is when a waiting one stops waiting by itself. ``skipped``:
-    why it was, by failure, condition or hand. ``child``: the run it has called last; ``calls``: that has not ended.
+    """One step of one run. ``until`` is when a waiting one stops waiting by itself, or one on offer must have been
+    taken. ``skipped``: why it was, by failure, condition or hand. ``child``: the run it has called last; ``calls``: that has not ended.
 
     ``attempt`` counts offers from 1; ``failures`` and ``lost`` say how the earlier ones went. ``lease_until`` and,
     while it runs, the counts, ``percent`` and ``progress`` (its own words) are volatile: heartbeats are not events.

@@ -13,9 +13,9 @@ from streams.domain.run.story import Story
 from streams.domain.run.timing import LOST_MAX, TIMEOUT_GRACE_MS, WAKE_MS
 from streams.domain.run.waits import silence
 
-# An offer that nobody claims needs no timer: the record on the task topic was written in the transaction of its
-# StepOffered, so it cannot be missing; it waits there until a runner is free, whose claim takes it off the topic in
-# one transaction with the claim itself.
+# An offer that nobody claims needs no timer of its own accord: the record on the task topic was written in the
+# transaction of its StepOffered, so it cannot be missing; it waits there until a runner is free, whose claim takes it off
+# the topic in one transaction with the claim itself. Only the file may say for how long.
 
 
 def due(run: Run) -> int | None:
@@ -31,7 +31,8 @@ def due(run: Run) -> int | None:
 def _step_due(run: Run, step: Step) -> int | None:
     if step.status == "retrying":
         return None if run.status == "paused" else step.retry_at
-    if step.status == "waiting" and item_of(step.name):
+    # What is paused nobody may take; it is offered anew, for as long as at first, when the run goes on.
+    if step.status == "queued" or (step.status == "waiting" and item_of(step.name)):
         return None if run.status == "paused" else step.until
     if step.status == "waiting":
         return step.until
@@ -66,10 +67,18 @@ def tick(story: Story) -> None:
             offer(story, step)
         elif step.status == "waiting":
             silence(story, step)
+        elif step.status == "queued":
+            _not_taken(story, step)
         else:
             _give_up(story, step)
     fan_on(story)
     end_if_done(story)
+
+
+def _not_taken(story: Story, step: Step) -> None:
+    """Fail a step that no runner has taken. It is not tried again: it would wait in the same place."""
+    limit = duration.render(story.run.plan.step(step.name).start_timeout_ms or 0)
+    fail_step(story, step, f"no runner took it within {limit}", "", "timed_out")
 
 
 def _give_up(story: Story, step: Step) -> None:

@@ -150,6 +150,15 @@ def test_a_step_whose_label_no_runner_has_waits() -> None:
     assert (waiting.differences, waiting.waits) == ((), "step a waits for a runner labelled eu")
 
 
+def test_a_step_whose_label_no_runner_has_waits_no_longer_than_its_start_timeout() -> None:
+    """Coverage tells it from an attempt that was at work for too long."""
+    document = pipeline(command("a", runs_on=["eu"], start_timeout="10m", timeout="1h"))
+    assert play(document).differences == ()
+    came = play(document, labels=["default"], expect={"status": "failed", "steps": {"a": "timed_out"}, "duration": "10m"})  # fmt: skip
+    assert came.differences == ()
+    assert taken(document, came, "a") == {"succeeded": 0, "failed": 1, "timed out": 0, "not taken in time": 1}
+
+
 def test_coverage_knows_every_branch_and_how_often_it_was_taken() -> None:
     """Cases of a switch, conditions, and what comes after steps that were left out."""
     document = pipeline(

@@ -30,6 +30,7 @@ from streams.domain.run.events import (
     RunEnded,
     StepCalled,
     StepClaimed,
+    StepFailed,
     StepLost,
     StepOffered,
     StepRetryScheduled,
@@ -65,7 +66,9 @@ WAITS: st.SearchStrategy[dict[str, Any]] = st.sampled_from(
     ]
 )
 
-UNDO = st.sampled_from([{}, {"retry": {"attempts": 2, "initial": "1s"}, "timeout": "3s"}])
+UNDO: st.SearchStrategy[dict[str, Any]] = st.sampled_from(
+    [{}, {"start_timeout": "4s"}, {"retry": {"attempts": 2, "initial": "1s"}, "timeout": "3s"}]
+)
 
 
 @st.composite
@@ -82,6 +85,8 @@ def creations(draw: st.DrawFn) -> CreateRun:
             more["retry"] = retry
         if draw(st.booleans()):
             more["timeout"] = draw(st.sampled_from(["3s", "20s"]))
+        if draw(st.booleans()):
+            more["start_timeout"] = draw(st.sampled_from(["2s", "30s"]))
         if draw(st.booleans()):
             more["compensate"] = {"command": {"argv": ["undo"]}, **draw(UNDO)}
         steps.append(command(NAMES[index], *after, **more))
@@ -150,6 +155,11 @@ class RunMachine(RuleBasedStateMachine):
                 assert (step, attempt) not in self.granted, "an attempt has one holder"
                 self.granted[step, attempt] = token
                 self.alive_at[step, attempt] = self.now
+            case StepFailed(step=step, status="timed_out") if before.steps[step].status == "queued":
+                offers = [e for e in self.log if isinstance(e, StepOffered) and e.step == step]
+                waited_ms = self.now - offers[-1].at
+                assert waited_ms >= (self.state.plan.step(step).start_timeout_ms or self.now + 1)
+                assert before.status != "paused"
             case StepLost(step=step, attempt=attempt):
                 silent = self.now - self.alive_at[step, attempt]
                 assert silent >= WAKE_MS, "a lease never ends early"
