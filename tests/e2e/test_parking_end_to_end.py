@@ -30,7 +30,7 @@ def parked(node: NodeProcess) -> list[str]:
 
 
 def test_commands_wait_in_order_behind_one_in_quarantine(node: NodeProcess, settings: dict[str, str]) -> None:
-    """The second of four is unreadable: the others wait behind it, say so, and follow it once it is mended."""
+    """The second of four is unreadable: the others wait behind it, say so, and follow it once it is mended, or dropped."""
     block = r"```sh\n(flexcore quarantine list.*)\n(flexcore quarantine edit.*)\n```"
     ((listing, mending),) = re.findall(block, README.read_text(encoding="utf-8"))
     bodies: list[object] = [
@@ -57,4 +57,17 @@ def test_commands_wait_in_order_behind_one_in_quarantine(node: NodeProcess, sett
     again = node.ok("GET", f"/v1/quarantine/{third['id']}")["redrive_command_id"]
     assert node.ok("GET", f"/v1/commands/{again}")["status"] == "accepted"
     assert parked(node) == []
+
+    for body in ({"run": "e"}, {"run_id": "f", "max": 1}):
+        acquire(settings, body)
+    mine = ("--aggregate", "limit/warehouse")
+    quarantined(node, "aggregate=limit/warehouse&status=open", 2)
+    would_go = json.loads(node.cli("quarantine", "redrive", *mine, "--dry-run", "-o", "json"))
+    assert [row["parked"] for row in would_go] == ["first"]
+    node.cli("quarantine", "drop", would_go[0]["id"], "--reason", "a test")
+    eventually(
+        lambda: node.ok("GET", "/v1/aggregates/limit/warehouse")["state"]["waiting"] == ["b", "c", "d", "f"],
+        20,
+        node.log,
+    )
     node.cli("event", "verify")

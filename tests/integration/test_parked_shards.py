@@ -1,7 +1,9 @@
 """Parked aggregates on real Kafka: whoever owns the shard next knows them, and lets them go in order."""
 
+import re
+import signal
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -12,54 +14,66 @@ from tests.support.services import KafkaService
 from tests.support.truth import read
 from tests.support.workers import SHARDS, Accounts, WorkerProcess, eventually
 
-KEY = b"default/parked"
-PART = partition_of(KEY, SHARDS)
+ACCOUNT = next(
+    name for name in map(str, range(99)) if partition_of(f"default/{name}".encode(), SHARDS) == SHARDS - 1
+)
+KEY = f"default/{ACCOUNT}".encode()  # on the shard that moves when a second node joins
 
 
 @pytest.fixture
-def nodes(kafka: KafkaService, tmp_path: Path) -> Iterator[list[WorkerProcess]]:
-    """Two nodes of accounts that park, of which each follows what the other one owns; the first is ready."""
+def nodes(kafka: KafkaService, tmp_path: Path) -> Iterator[Callable[[str, int], WorkerProcess]]:
+    """Starts nodes of accounts that park, by name and by how many follow a shard they do not own."""
     prefix = f"t{uuid.uuid4().hex[:8]}"
-    told = {"kafka": kafka.bootstrap, "prefix": prefix, "parks": True, "standbys": 1}
-    first = WorkerProcess(tmp_path, node="a", **told).ready()
-    started = [first, WorkerProcess(tmp_path, node="b", **told)]
-    yield started
+    told = {"kafka": kafka.bootstrap, "prefix": prefix, "parks": True, "session_ms": 2500}
+    started: list[WorkerProcess] = []
+
+    def start(name: str, standbys: int) -> WorkerProcess:
+        started.append(WorkerProcess(tmp_path, node=name, standbys=standbys, **told))
+        return started[-1].ready()
+
+    yield start
     for node in started:
         node.stop()
 
 
 def _amounts(accounts: Accounts) -> list[int]:
     records = read(accounts.bootstrap, f"{accounts.prefix}.account.events", SHARDS)
-    return [
-        accounts.codec.decode(record.value)[1]["amount"] for record in records if record.key.startswith(KEY)
-    ]
+    mine = [record.value for record in records if record.key.startswith(KEY + b"/")]
+    return [accounts.codec.decode(value)[1]["amount"] for value in mine]
 
 
-def test_the_next_owner_knows_who_is_parked_and_keeps_their_order(nodes: list[WorkerProcess]) -> None:
-    """Garbage parks an account; both nodes in turn are killed; sent again and mended, it is decided, then what waited."""
-    accounts = Accounts(str(nodes[0].options["kafka"]), str(nodes[0].options["prefix"]))
+def test_the_next_owner_knows_who_is_parked_and_keeps_their_order(
+    nodes: Callable[[str, int], WorkerProcess],
+) -> None:
+    """Garbage parks an account; its shard moves to a node that reads the log, and, by SIGKILL, to one that followed it."""
+    first = nodes("a", 1)
+    accounts = Accounts(str(first.options["kafka"]), str(first.options["prefix"]))
     kind = [("command-type", b"Deposit")]
-    accounts.deposit("parked", 1)
+    accounts.deposit(ACCOUNT, 1)
     accounts.flush()
-    accounts.raw(b"garbage", KEY, kind, PART)
-    waiting = [accounts.deposit("parked", amount) for amount in range(3, 3003)]
+    accounts.raw(b"garbage", KEY, kind, SHARDS - 1)
+    waiting = [accounts.deposit(ACCOUNT, amount) for amount in range(3, 3003)]
     accounts.flush()
     last = accounts.outcome(waiting[-1])
     assert (last["status"], last["reason"]) == ("failed", "parked")
 
-    nodes[1].ready()
-    nodes[0].signal(9)
-    accounts.deposit("parked", 3003)
-    other = accounts.deposit("other", 1)
-    accounts.flush()
-    accounts.outcome(other, 30)
-    place = next(
-        record.key
-        for record in read(accounts.bootstrap, f"{accounts.prefix}.account.quarantine", SHARDS)
-        if record.headers.get("parked") == b"first"
+    second = nodes("b", 0)
+    eventually(
+        lambda: re.search(rf"shard {SHARDS - 1}: 1 slices folded from \d{{4}}", second.log.read_text())
     )
-    accounts.raw(b'{"amount": 2}', KEY, [*kind, (names.REDRIVE_OF, place)], PART)
-    accounts.deposit("parked", 3004)
+    assert accounts.outcome(_sent(accounts, 3003))["reason"] == "parked"
+    second.signal(signal.SIGKILL)
+    assert accounts.outcome(_sent(accounts, 3004), 30)["reason"] == "parked"
+
+    quarantined = read(accounts.bootstrap, f"{accounts.prefix}.account.quarantine", SHARDS)
+    (place,) = [record.key for record in quarantined if record.headers.get("parked") == b"first"]
+    accounts.raw(b'{"amount": 2}', KEY, [*kind, (names.REDRIVE_OF, place)], SHARDS - 1)
+    _sent(accounts, 3005)
+    eventually(lambda: len(_amounts(accounts)) >= 3005, 30, 0.3)
+    assert _amounts(accounts) == list(range(1, 3006))
+
+
+def _sent(accounts: Accounts, amount: int) -> str:
+    command_id = accounts.deposit(ACCOUNT, amount)
     accounts.flush()
-    eventually(lambda: len(_amounts(accounts)) == 3004, 30, 0.3)
-    assert _amounts(accounts) == list(range(1, 3005))
+    return command_id
