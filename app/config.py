@@ -103,7 +103,7 @@ class Config:
         """Return the product's aggregates. Raises :class:`ConfigError` when one that shall park is none of them."""
         from streams.aggregates import builtin, parking  # noqa: PLC0415 - the command line starts without the rules
 
-        known, kinds = builtin(), self.get("PARKS")
+        known, kinds = builtin(self.get("TENANT_RUNS_MAX")), self.get("PARKS")
         if unknown := sorted(set(kinds) - {aggregate.name for aggregate in known}):
             names = ", ".join(aggregate.name for aggregate in known)
             raise ConfigError(f"FLEXCORE_PARKS names {', '.join(unknown)}; it must be some of {names}.")

@@ -174,6 +174,12 @@ SETTINGS: tuple[Setting, ...] = (
         "STANDBYS", "0", _whole(0, 1_000), "how many other nodes follow each shard, to take it over at once"
     ),
     Setting(
+        "TENANT_RUNS_MAX",
+        "0",
+        _whole(0, 1_000_000),
+        "how many runs of a tenant may be at work at once, the others wait; 0: any number; the same on all nodes",
+    ),
+    Setting(
         "PARKS",
         "",
         _names,

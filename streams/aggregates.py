@@ -17,12 +17,13 @@ OUTSIDE: Mapping[str, Any] = {"next_slot": next_slot, "language": LANGUAGE}
 """What rules may ask of the world outside, by the name they ask for it: pure functions."""
 
 
-def builtin() -> tuple[Aggregate, ...]:
-    """Return the product's aggregates by name.
+def builtin(tenant_runs_max: int = 0) -> tuple[Aggregate, ...]:
+    """Return the product's aggregates by name. ``tenant_runs_max`` is the node's setting; 0: no such limit.
 
-    A module of ``streams.domain`` declares one as ``AGGREGATE``, or, when it needs something of ``OUTSIDE``, as a
-    function ``aggregate`` of it. So a new aggregate is a new module and nothing else.
+    A module of ``streams.domain`` declares one as ``AGGREGATE``, or, when it needs something of ``OUTSIDE`` or the
+    setting, as a function ``aggregate`` of it. So a new aggregate is a new module and nothing else.
     """
+    given = {**OUTSIDE, "tenant_runs_max": tenant_runs_max}
     found: list[Aggregate] = []
     for module in pkgutil.iter_modules(streams.domain.__path__):
         package = f"streams.domain.{module.name}"
@@ -30,7 +31,7 @@ def builtin() -> tuple[Aggregate, ...]:
         if (declared := getattr(source, "AGGREGATE", None)) is not None:
             found.append(declared)
         elif (make := getattr(source, "aggregate", None)) is not None:
-            found.append(make(**{name: OUTSIDE[name] for name in inspect.signature(make).parameters}))
+            found.append(make(**{name: given[name] for name in inspect.signature(make).parameters}))
     return tuple(redactable(each) for each in sorted(found, key=lambda aggregate: aggregate.name))
 
 

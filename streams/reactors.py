@@ -132,7 +132,7 @@ def _limit_acquired(_tenant: str, name: str, event: limit.LimitAcquired, _state:
 
 def _run_ended(_tenant: str, run_id: str, event: RunEnded, run: Run) -> tuple[Send, ...]:
     """Tell the schedule, the alerts and who called it; free the limits, and the bookmarks of all steps that a runner ever took."""
-    sends = [Send("limit", name, limit.ReleaseLimit(run_id)) for name in run.plan.limits]
+    sends = [Send("limit", name, limit.ReleaseLimit(run_id)) for name in run.needs]
     if run.plan.alerts:
         sends.append(Send("alert", event.pipeline, _measured(run_id, event, run)))
     if event.trigger == "schedule":

@@ -11,6 +11,9 @@ from msgspec.structs import replace
 
 from streams.domain.aggregate import Aggregate, Message
 
+TENANT_RUNS = "tenant:runs"
+"""The limit on all runs of a tenant. No file can name it: names have no colon."""
+
 
 # ---------------------------------------------------------------- commands
 @dataclass(frozen=True, slots=True)

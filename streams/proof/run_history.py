@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 
 from streams.domain.definition import Definition, StepDefinition
 from streams.domain.kinds import FAN_KINDS, undone_by
+from streams.domain.limit import TENANT_RUNS
 from streams.domain.priority import NORMAL
 from streams.proof.attempt_history import Attempts
 from streams.proof.step_history import ENDED, MOVING, Limits, See, StepHistory, Undoing
@@ -44,7 +45,8 @@ class RunHistory:
         self._closing: str | None = None
         self._undoing = Undoing(self._plan, see)
         self._attempts = Attempts(self._plan, see)
-        self._limits = Limits(self._plan, see)
+        quota = [TENANT_RUNS] if body.get("tenant_runs_max") else []
+        self._limits = Limits([*self._plan.limits, *quota], see)
         self._turns = Turns(self._plan, body, see)
 
     @property

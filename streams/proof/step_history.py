@@ -1,11 +1,12 @@
 """The steps of one run as its events tell them, what was undone in reverse, and the limits that let it in."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from streams.domain.definition import Definition, Retry
 from streams.domain.kinds import compensation_of, undone_by
+from streams.domain.limit import TENANT_RUNS
 
 See = Callable[[str, bool, Callable[[], str]], bool]
 """``(invariant, holds, sentence)`` -> holds; the sentence is asked only for what does not hold."""
@@ -82,23 +83,23 @@ class Undoing:
 class Limits:
     """The limits that let one run in, one after the other. ``asked``: those that were ever asked for."""
 
-    def __init__(self, plan: Definition, see: See) -> None:
-        """``plan`` says which there are."""
+    def __init__(self, wanted: Iterable[str], see: See) -> None:
+        """``wanted`` are those that the run needs."""
         self.asked: set[str] = set()
         self.awaited: str | None = None
         self._granted: set[str] = set()
-        self._plan = plan
+        self._wanted = frozenset(wanted)
         self._see = see
 
     @property
     def missing(self) -> list[str]:
-        """Those that have not let the run in."""
-        return sorted(self._plan.limits.keys() - self._granted)
+        """Those that have not let the run in, in the order in which it asks."""
+        return sorted(self._wanted - self._granted, key=lambda name: (name != TENANT_RUNS, name))
 
     def asks(self, body: Mapping[str, Any]) -> None:
         """Judge that a limit is asked for."""
         limit = body["limit"]
-        self._see("I8", limit in self._plan.limits and limit not in self._granted and self.awaited is None,
+        self._see("I8", self.missing[:1] == [limit] and self.awaited is None,
                   lambda: f"limit {limit} was asked for out of turn")  # fmt: skip
         self.asked.add(limit)
         self.awaited = limit

@@ -25,12 +25,13 @@ class World:
     tasks: list[dict[str, Any]] = field(default_factory=list)
     rejected: list[Rejected] = field(default_factory=list)
     commands: int = 0
+    tenant_runs_max: int = 0
 
     def __post_init__(self) -> None:
         declared = (
             pipeline.aggregate(next_slot, LANGUAGE),
             schedule.aggregate(next_slot),
-            declaration.aggregate(LANGUAGE),
+            declaration.aggregate(LANGUAGE, self.tenant_runs_max),
             bookmark.AGGREGATE,
             ALERT,
             limit.AGGREGATE,

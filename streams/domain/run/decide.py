@@ -18,11 +18,14 @@ from streams.domain.run.timers import tick
 from streams.domain.run.waits import decide_people
 
 
-def decide(message: Message, run: Run, language: Language) -> Decision:
-    """Return what the command causes: nothing, when it is already so."""
+def decide(message: Message, run: Run, language: Language, tenant_runs_max: int = 0) -> Decision:
+    """Return what the command causes: nothing, when it is already so.
+
+    ``tenant_runs_max``: so many runs of a tenant may be at work at once; 0: any number.
+    """
     command: asked.Command = message.body
     if isinstance(command, asked.CreateRun):
-        return _create(message, command, run, language)
+        return _create(message, command, run, language, tenant_runs_max)
     if not run.exists:
         return Rejected("not_found", f"there is no run {message.aggregate_id}")
     story = Story(message.aggregate_id, run, message.now, language)
@@ -57,7 +60,9 @@ def _standing(command: asked.CancelRun | asked.PauseRun | asked.ResumeRun, story
 
 
 # ---------------------------------------------------------------- the run as a whole
-def _create(message: Message, command: asked.CreateRun, run: Run, language: Language) -> Decision:
+def _create(
+    message: Message, command: asked.CreateRun, run: Run, language: Language, tenant_runs_max: int
+) -> Decision:
     if run.exists:
         same = (command.pipeline, command.key, command.rerun_of) == (run.pipeline, run.key, run.rerun_of)
         taken = f"run {message.aggregate_id} exists already, of pipeline {run.pipeline}: choose another id"
@@ -74,7 +79,7 @@ def _create(message: Message, command: asked.CreateRun, run: Run, language: Lang
     if reused is None or not all(isinstance(result, dict) for result in reused.values()):
         return Rejected("invalid", "reused must be a JSON object, as text: step name -> its result")
     story = Story(message.aggregate_id, run, message.now, language)
-    story.tell(_created(command, message.now))
+    story.tell(_created(command, message.now, tenant_runs_max))
     if strangers := sorted(reused.keys() - story.run.steps.keys()):
         return Rejected("invalid", f"reused names steps that the definition has not: {', '.join(strangers)}")
     for name in story.run.steps:
@@ -85,7 +90,7 @@ def _create(message: Message, command: asked.CreateRun, run: Run, language: Lang
     return tuple(story.events)
 
 
-def _created(command: asked.CreateRun, now: int) -> happened.RunCreated:
+def _created(command: asked.CreateRun, now: int, tenant_runs_max: int) -> happened.RunCreated:
     return happened.RunCreated(
         pipeline=command.pipeline,
         definition=command.definition,
@@ -101,6 +106,8 @@ def _created(command: asked.CreateRun, now: int) -> happened.RunCreated:
         parent=command.parent,
         depth=command.depth,
         priority=command.priority or Definition.parse(command.definition).priority,
+        # A parent holds its place while it waits for what it called: with one of its own each could wait for ever.
+        tenant_runs_max=0 if command.parent else tenant_runs_max,
     )
 
 

@@ -13,14 +13,17 @@ from streams.domain.run.state import Run
 from streams.domain.run.timers import due, touch, wake
 
 
-def aggregate(language: Language) -> Aggregate:
-    """Return the declaration; ``language`` evaluates the expressions of the pinned definition."""
+def aggregate(language: Language, tenant_runs_max: int = 0) -> Aggregate:
+    """Return the declaration; ``language`` evaluates the expressions of the pinned definition.
+
+    ``tenant_runs_max``: so many runs of a tenant may be at work at once; 0: any number.
+    """
     return Aggregate(
         name="run",
         commands=get_args(commands.Command),
         events=get_args(events.Event),
         initial=Run(),
-        decide=partial(decide, language=language),
+        decide=partial(decide, language=language, tenant_runs_max=tenant_runs_max),
         evolve=evolve,
         effects=effects,
         due=due,

@@ -8,7 +8,10 @@ from streams.domain.priority import NORMAL
 
 @dataclass(frozen=True, slots=True)
 class RunCreated:
-    """The run exists, with its definition pinned. ``parent``: the run whose step it is; ``depth`` runs are above it."""
+    """The run exists, with its definition pinned. ``parent``: the run whose step it is; ``depth`` runs are above it.
+
+    ``tenant_runs_max``: so many runs of its tenant may be at work at once; 0: any number, or its parent counts for it.
+    """
 
     pipeline: str
     definition: str
@@ -24,6 +27,7 @@ class RunCreated:
     parent: str | None = None
     depth: int = 0
     priority: str = NORMAL
+    tenant_runs_max: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -156,6 +156,7 @@ def _created(event: happened.RunCreated) -> Run:
         parent=event.parent,
         depth=event.depth,
         priority=event.priority,
+        tenant_runs_max=event.tenant_runs_max,
         created_at=event.at,
         steps={step.name: Step(step.name, step.kind) for step in definition.steps.values()},
         unended=sum(not step.last for step in definition.steps.values()),

@@ -49,12 +49,13 @@ def _waits(run: Run, name: str) -> bool:
 def begin(story: Story) -> None:
     """Ask the next limit to let the run in; start its first steps once all have.
 
-    One limit after the other, by name: two runs that need the same ones cannot wait for each other.
+    One limit after the other, in one order: two runs that need the same ones cannot wait for each other.
     """
     run = story.run
-    missing = sorted(name for name in run.plan.limits if name not in run.limits)
-    if missing and (run.unended or run.unended_last):
-        story.tell(happened.LimitAwaited(missing[0], run.plan.limits[missing[0]], story.now))
+    needs = run.needs
+    missing = next((name for name in needs if name not in run.limits), None)
+    if missing is not None and (run.unended or run.unended_last):
+        story.tell(happened.LimitAwaited(missing, needs[missing], story.now))
     else:
         proceed(story)
 

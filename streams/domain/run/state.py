@@ -9,6 +9,7 @@ from msgspec.structs import replace
 
 from streams.domain.definition import Definition, compact
 from streams.domain.kinds import undone_by
+from streams.domain.limit import TENANT_RUNS
 from streams.domain.priority import NORMAL
 
 # A step: pending ─▶ queued ─▶ running ─▶ succeeded | failed | timed_out
@@ -121,6 +122,7 @@ class Run(Struct, frozen=True, omit_defaults=True):
     the steps that can be, in the order of their success. ``reruns`` are the latest runs made from this one.
     ``limits`` have let it in, ``waiting_for`` is the one that has not yet. ``signals`` (name, payload) came before a
     step waited for them. ``parent`` is the run whose step this one is; ``depth`` runs are above it.
+    With ``tenant_runs_max`` it is one of so many of its tenant.
     """
 
     status: str = ""
@@ -136,6 +138,7 @@ class Run(Struct, frozen=True, omit_defaults=True):
     parent: str | None = None
     depth: int = 0
     priority: str = NORMAL
+    tenant_runs_max: int = 0
     created_at: int = 0
     started_at: int | None = None
     ended_at: int | None = None
@@ -170,6 +173,15 @@ class Run(Struct, frozen=True, omit_defaults=True):
     def plan(self) -> Definition:
         """The pinned definition of a run that exists; runs with the same text share it."""
         return Definition.parse(self.definition_text)
+
+    @property
+    def needs(self) -> dict[str, int]:
+        """The limits that must let it in, in the order in which it asks, with how many runs each lets in.
+
+        The tenant's comes first: who held another while waiting for that one would hold up the runs that others call.
+        """
+        named = {name: self.plan.limits[name] for name in sorted(self.plan.limits)}
+        return {TENANT_RUNS: self.tenant_runs_max, **named} if self.tenant_runs_max else named
 
     def step(self, name: str) -> Step:
         """Return a step of the file, or an item or turn of one, which need not have begun."""

@@ -1,0 +1,75 @@
+"""A tenant's quota of runs, as app/README.md shows it: on a node of its own, killed on the way, told another number."""
+
+import json
+import re
+import shlex
+from dataclasses import replace
+from pathlib import Path
+
+from tests.support.node_process import NodeProcess, eventually
+
+README = (Path(__file__).parents[2] / "app" / "README.md").read_text(encoding="utf-8")
+
+
+def test_a_tenants_runs_wait_for_their_turn_and_the_quota_is_free_at_the_end(
+    own: NodeProcess, tmp_path: Path
+) -> None:
+    """Other tenants and called runs are not held up; kill, cancel and rerun lose no place; the newest number counts."""
+    ((setting, most, shown),) = re.findall(
+        r"```sh\n(FLEXCORE_TENANT\w+)=(\d) flexcore node run\n(flexcore limit get .*)\n```", README
+    )
+    own.settings = {**own.settings, "FLEXCORE_NODE": "quota", setting: most}
+    own.start()
+    flag = tmp_path / "flag"
+    waits = ["sh", "-c", f"until test -e {flag}; do sleep 0.1; done"]
+    own.apply("work", [{"name": "work", "command": {"argv": waits}}])
+    own.apply("parent", [{"name": "call", "pipeline": {"name": "work"}}])
+    runs = [own.run(name) for name in ("parent", "work", "work", "work")]
+    for held in runs[2:]:
+        own.until(held, lambda run: run["waiting_for"] == "tenant:runs")
+        assert "tenant:runs" in own.cli("run", "get", held)
+    child = own.until(runs[0], lambda run: run["steps"][0]["child"] is not None)["steps"][0]["child"]
+    own.until(child, lambda run: run["steps"][0]["status"] == "running")
+
+    own.call("PUT", "/v1/pipelines/work", WORK, Flexcore_Tenant="other")
+    started = own.ok("POST", "/v1/pipelines/work/runs", {}, Flexcore_Tenant="other")
+
+    def there() -> bool:
+        run = own.ok("GET", f"/v1/runs/{started['id']}", Flexcore_Tenant="other")
+        return bool(run["status"] == "succeeded")
+
+    eventually(there, 20, own.log)
+
+    quota = json.loads(own.cli(*shlex.split(shown)[1:], "-o", "json"))
+    assert (quota["max"], quota["holders"], quota["waiting"]) == (2, runs[:2], runs[2:])
+    own.cli("run", "cancel", runs[2])
+    own.kill()
+    (own.folder / "data" / "node.json").unlink()
+    own = replace(own, settings={**own.settings, setting: "3"}, document={})
+    own.start()
+    again = own.run("work")
+    own.until(runs[3], lambda run: run["waiting_for"] is None)
+    own.until(again, lambda run: run["waiting_for"] == "tenant:runs")
+    flag.touch()
+    ended = [own.ended(run)["status"] for run in (*runs, child, again)]
+    assert ended == ["succeeded", "succeeded", "cancelled", "succeeded", "succeeded", "succeeded"]
+    rerun = json.loads(own.cli("run", "rerun", runs[2], "-o", "json"))["id"]
+    assert own.ended(rerun)["status"] == "succeeded"
+
+    def free() -> bool:
+        limit = own.ok("GET", "/v1/limits/tenant:runs")
+        return (limit["max"], limit["holders"], limit["waiting"]) == (3, [], [])
+
+    eventually(free, 10, own.log)
+    assert "tenant:runs" in own.cli("limit", "list")
+    judged = json.loads(own.cli("event", "verify", "--runs", "-o", "json"))
+    assert (judged["whole"], judged["findings"]) == (True, [])
+    assert own.stop() == 0
+
+
+WORK = {
+    "apiVersion": "flexcore/v1",
+    "kind": "Pipeline",
+    "metadata": {"name": "work"},
+    "spec": {"steps": [{"name": "work", "command": {"argv": ["true"]}}]},
+}
