@@ -1,7 +1,7 @@
 """Files that people write, read for a verb: what is wrong with one is said with its line, its place and the fix."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,6 +12,7 @@ from app.cli.failure import Failed
 from app.errors import EXIT_CONFLICT, EXIT_USAGE
 
 if TYPE_CHECKING:
+    from app.cli.session import Session
     from streams.domain.findings import Problem
 
 _LAST_PART = re.compile(r"(?:\.|^)[^.\[]*$|\[\d+\]$")
@@ -19,48 +20,49 @@ _LAST_PART = re.compile(r"(?:\.|^)[^.\[]*$|\[\d+\]$")
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """A file as it was read: its text, and the plain data in it."""
+    """What was read from a file: its text, the plain data in it, and for data made by Python the lines of the calls."""
 
     name: str
     text: str
     document: Any
+    calls: Mapping[str, str] | None = None
 
     def refuse(self, problems: "Sequence[Problem]") -> None:
         """Fail with every problem and the line it is in; do nothing without any."""
-        if not problems:
-            return
+        _refuse(self.name, self.told(problems))
+
+    def told(self, problems: "Sequence[Problem]") -> list[str]:
+        """Return every problem with the line it is in."""
         from app.documents import lines_of
 
-        lines = lines_of(self.text)
-        count = "one mistake" if len(problems) == 1 else f"{len(problems)} mistakes"
+        if not problems:
+            return []
+        lines = self.calls
+        if lines is None:
+            lines = {path: f"line {line}" for path, line in lines_of(self.text).items()}
+        return [f"{_line(lines, problem.path)}: {problem}" for problem in problems]
+
+
+def _refuse(name: str, told: Sequence[str]) -> None:
+    if told:
+        count = "one mistake" if len(told) == 1 else f"{len(told)} mistakes"
         raise Failed(
-            f"{self.name} has {count}",
-            hint="correct what is listed",
-            exit_code=EXIT_CONFLICT,
-            details=tuple(f"line {_line(lines, problem.path)}: {problem}" for problem in problems),
+            f"{name} has {count}", hint="correct what is listed", exit_code=EXIT_CONFLICT, details=tuple(told)
         )
 
 
-def _line(lines: dict[str, int], path: str) -> int:
+def _line(lines: Mapping[str, str], path: str) -> str:
     """Return the line of a place, or of the nearest one around it: what is missing has no line."""
     while path and path not in lines:
         path = _LAST_PART.sub("", path)
-    return lines.get(path, 1)
+    return lines.get(path, "line 1")
 
 
 def read_file(name: str) -> Written:
     """Read a YAML or JSON file; ``-`` is stdin."""
     from app.documents import Unreadable, read_yaml
 
-    try:
-        text = (
-            click.get_text_stream("stdin").read() if name == "-" else Path(name).read_text(encoding="utf-8")
-        )
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
-        raise Failed(
-            f"{name} cannot be read: {reason}", hint="name a file of YAML", exit_code=EXIT_USAGE
-        ) from None
+    text = _text(name)
     try:
         return Written(name, text, read_yaml(text))
     except Unreadable as error:
@@ -69,12 +71,58 @@ def read_file(name: str) -> Written:
         ) from None
 
 
-def read_pipeline(name: str) -> Any:
-    """Read a pipeline file that may be applied, and return what is in it; with any mistake the verb fails."""
+def _text(name: str) -> str:
+    try:
+        return (
+            click.get_text_stream("stdin").read() if name == "-" else Path(name).read_text(encoding="utf-8")
+        )
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
+        raise Failed(
+            f"{name} cannot be read: {reason}", hint="name a file of YAML", exit_code=EXIT_USAGE
+        ) from None
+
+
+def read_pipelines(name: str, session: "Session") -> list[Any]:
+    """Read the pipelines of a file that may be applied: one of YAML, all that a Python file makes.
+
+    With any mistake the verb fails. Blocks while a Python file is run.
+    """
     from streams.cron import mistake
     from streams.domain.definition import problems
+    from streams.domain.findings import Problem
     from streams.expressions import LANGUAGE
 
-    written = read_file(name)
-    written.refuse(problems(written.document, mistake, LANGUAGE))
-    return written.document
+    told: list[str] = []
+    found: dict[str, Any] = {}
+    for written in _made(name, session.project) if name.endswith(".py") else [read_file(name)]:
+        wrong = problems(written.document, mistake, LANGUAGE)
+        if not wrong and (own := written.document["metadata"]["name"]) in found:
+            wrong = [Problem("metadata.name", f"{own!r} names two pipelines", "give each a name of its own")]
+        told += written.told(wrong)
+        if not wrong:
+            found[own] = written.document
+    _refuse(name, told)
+    return list(found.values())
+
+
+def _made(name: str, project: Path | None) -> list[Written]:
+    from app.cli.builder import run_file
+
+    text = _text(name)
+    return [Written(name, text, made["document"], made["places"]) for made in run_file(name, project)]
+
+
+def read_pipeline(name: str, session: "Session", wanted: str | None = None) -> Any:
+    """Read one pipeline that may be applied: the only one in the file, or of several the one that is wanted."""
+    found = {document["metadata"]["name"]: document for document in read_pipelines(name, session)}
+    if len(found) == 1:
+        return next(iter(found.values()))
+    if wanted in found:
+        return found[wanted]
+    missing = f"; {wanted} is none of them" if wanted else ""
+    raise Failed(
+        f"{name} makes {len(found)} pipelines{missing}",
+        hint=f"name one of {', '.join(found)}",
+        exit_code=EXIT_USAGE,
+    )

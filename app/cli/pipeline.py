@@ -5,7 +5,7 @@ from typing import Any
 import click
 
 from app.cli.failure import Failed
-from app.cli.files import read_pipeline
+from app.cli.files import read_pipeline, read_pipelines
 from app.cli.output import show_data, show_list, show_one
 from app.cli.rehearsal import test
 from app.cli.session import Session, Verb, noun
@@ -25,7 +25,7 @@ _FIELDS = (
     "definition_hash",
 )
 _FILES = click.option(
-    "-f", "--file", "files", multiple=True, required=True, help="A pipeline file; - is stdin."
+    "-f", "--file", "files", multiple=True, required=True, help="A pipeline file, YAML or Python; - is stdin."
 )
 
 
@@ -34,7 +34,7 @@ _FILES = click.option(
 @click.pass_obj
 def apply(session: Session, files: tuple[str, ...]) -> None:
     """Create pipelines from files, or give them a new version."""
-    documents = [read_pipeline(name) for name in files]
+    documents = [document for name in files for document in read_pipelines(name, session)]
     rows = []
     for document in documents:
         path = f"/v1/pipelines/{document['metadata']['name']}"
@@ -50,8 +50,8 @@ def validate(session: Session, files: tuple[str, ...]) -> None:
     """Check pipeline files without a cluster; every mistake is listed with its place."""
     rows = []
     for name in files:
-        document = read_pipeline(name)
-        rows.append({"file": name, "name": document["metadata"]["name"], "result": "valid"})
+        for document in read_pipelines(name, session):
+            rows.append({"file": name, "name": document["metadata"]["name"], "result": "valid"})
     show_list(session.output, rows, ("file", "name", "result"))
 
 
@@ -77,12 +77,24 @@ def get(session: Session, name: str) -> None:
     show_one(session.output, session.api.get(f"/v1/pipelines/{name}").body, _FIELDS)
 
 
-@pipeline.command("graph", cls=Verb, example="flexcore pipeline graph copy")
-@click.argument("name")
+@pipeline.command(
+    "graph",
+    cls=Verb,
+    example="flexcore pipeline graph copy\nflexcore pipeline graph -f pipelines/copy.yaml",
+)
+@click.argument("name", required=False)
+@click.option("-f", "--file", help="Draw what a file says instead, without a cluster.")
 @click.pass_obj
-def graph(session: Session, name: str) -> None:
+def graph(session: Session, name: str | None, file: str | None) -> None:
     """Draw the steps in the order they can run, each with what it comes after."""
-    spec = session.api.get(f"/v1/pipelines/{name}").body["definition"]["spec"]
+    if file is not None:
+        spec = read_pipeline(file, session, name)["spec"]
+    elif name is not None:
+        spec = session.api.get(f"/v1/pipelines/{name}").body["definition"]["spec"]
+    else:
+        raise Failed(
+            "there is nothing to draw", hint="name a pipeline, or a file with -f", exit_code=EXIT_USAGE
+        )
     steps = [*spec["steps"], *({**step, "finally": True} for step in spec.get("finally", ()))]
     if session.output in ("json", "yaml", "jsonl"):
         edges = [{"from": before, "to": step["name"]} for step in steps for before in step.get("after", ())]
@@ -121,7 +133,7 @@ def diff(session: Session, name: str, old: int | None, new: int | None, file: st
     from app.cli.changes import changes
 
     if file is not None:
-        after = read_pipeline(file)
+        after = read_pipeline(file, session, name)
         before = session.api.get(f"/v1/pipelines/{name}").body["definition"]
     else:
         versions = _versions(session, name)

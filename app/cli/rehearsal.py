@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from app.cli.failure import Failed
-from app.cli.files import read_file, read_pipeline
+from app.cli.files import read_file, read_pipelines
 from app.cli.output import say, show_data, show_list
 from app.cli.session import Session, Verb
 from app.errors import EXIT_FAILED, EXIT_OK, EXIT_USAGE
@@ -38,12 +38,15 @@ class Piece:
     example="flexcore pipeline test\nflexcore pipeline test pipelines/copy.yaml --scenario copy-tests.yaml",
 )
 @click.argument("file", required=False)
+@click.option("-f", "--file", "named", help="The same file, named as other verbs take it.")
 @click.option(
     "--scenario", "files", multiple=True, help="A scenario file [all in tests/ beside the pipelines]."
 )
 @click.option("--junit", type=click.Path(dir_okay=False), help="Write the results as JUnit XML, too.")
 @click.pass_obj
-def test(session: Session, file: str | None, files: tuple[str, ...], junit: str | None) -> int:
+def test(
+    session: Session, file: str | None, named: str | None, files: tuple[str, ...], junit: str | None
+) -> int:
     """Play a pipeline file, or all of the project, in memory and in virtual time; nothing is executed.
 
     Steps do what a scenario says. A pipeline without one is played once: every step succeeds at once, and nobody sends
@@ -54,7 +57,7 @@ def test(session: Session, file: str | None, files: tuple[str, ...], junit: str 
     from streams.rehearsal.rehearsal import rehearse
     from streams.rehearsal.scenario import UNWRITTEN
 
-    pieces = _pieces(session.project, file, files)
+    pieces = _pieces(session, file or named, files)
     began = time.perf_counter()
     for name, piece in pieces.items():
         if not piece.scenarios:
@@ -77,21 +80,23 @@ def test(session: Session, file: str | None, files: tuple[str, ...], junit: str 
 
 
 # ---------------------------------------------------------------- what is to be played
-def _pieces(project: Path | None, file: str | None, files: Sequence[str]) -> dict[str, Piece]:
+def _pieces(session: Session, file: str | None, files: Sequence[str]) -> dict[str, Piece]:
     from streams.domain.definition import Definition, canonical
     from streams.domain.findings import Findings
     from streams.rehearsal.scenario_file import pipeline_of, scenarios_of
 
-    folder = Path(file).parent if file else _pipelines(project)
+    folder = Path(file).parent if file else _pipelines(session.project)
     pieces: dict[str, Piece] = {}
-    for path in [file] if file else _yaml(folder):
-        document = read_pipeline(path)
-        name = document["metadata"]["name"]
-        if name in pieces:
-            raise Failed(
-                f"{path}: another file is pipeline {name} already", hint="rename one", exit_code=EXIT_USAGE
-            )
-        pieces[name] = Piece(document)
+    for path in [file] if file else [*_yaml(folder), *_python(folder)]:
+        for document in read_pipelines(path, session):
+            name = document["metadata"]["name"]
+            if name in pieces:
+                raise Failed(
+                    f"{path}: another file is pipeline {name} already",
+                    hint="rename one",
+                    exit_code=EXIT_USAGE,
+                )
+            pieces[name] = Piece(document)
     for written in map(read_file, files or _yaml(folder / SCENARIOS)):
         name, problems = pipeline_of(written.document)
         if not problems and name not in pieces:
@@ -113,13 +118,18 @@ def _pipelines(project: Path | None) -> Path:
         hint = "name a pipeline file, or go into a folder with flexcore.toml"
         raise Failed("there is no project here", hint=hint, exit_code=EXIT_USAGE)
     folder = project / "pipelines"
-    if not _yaml(folder):
+    if not _yaml(folder) and not _python(folder):
         raise Failed(f"{folder} holds no pipeline file", hint="write one", exit_code=EXIT_USAGE)
     return folder
 
 
 def _yaml(folder: Path) -> list[str]:
     return sorted(str(path) for ending in ("yaml", "yml") for path in folder.glob(f"*.{ending}"))
+
+
+def _python(folder: Path) -> list[str]:
+    """Return the pipeline files in Python: others import what begins with an underscore."""
+    return sorted(str(path) for path in folder.glob("*.py") if not path.name.startswith("_"))
 
 
 # ---------------------------------------------------------------- what came of it

@@ -1,1 +1,1 @@
-"""The vocabulary of connectors: all that a third party may import."""
+"""The vocabulary of connectors and of pipelines in Python: all that a third party may import."""

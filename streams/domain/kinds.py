@@ -145,6 +145,10 @@ def _switch(found: Findings, path: str, value: object) -> None:
             condition(found, f"{path}.cases[{index}].when", case.get("when"))
             if "then" not in case:
                 found.add(f"{path}.cases[{index}].then", "is missing", _CASE)
+            else:
+                found.items(f"{path}.cases[{index}].then", case["then"])
+    if "default" in block:
+        found.items(f"{path}.default", block["default"])
 
 
 _CASE = 'write {when: "${{ … }}", then: [<steps>]}'

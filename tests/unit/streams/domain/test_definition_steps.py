@@ -263,6 +263,8 @@ WHEN = "${{ inputs.day == 'monday' }}"
         ({"name": "a", "switch": {"cases": [{"then": []}]}}, ".switch.cases[0].when", "is missing"),
         ({"name": "a", "switch": {"cases": [{"when": WHEN, "then": ["c"]}]}}, ".switch.cases[0].then[0]", "no step is named"),
         ({"name": "a", "switch": {"cases": [{"when": WHEN, "then": ["b"]}]}}, ".switch.cases[0].then[0]", "add a to the after list of b"),
+        ({"name": "a", "switch": {"cases": [{"when": WHEN, "then": "b"}]}}, ".switch.cases[0].then", "write [b]"),
+        ({"name": "a", "switch": {"cases": [], "default": "b"}}, ".switch.default", "write [b]"),
         ({"name": "a", "switch": {"cases": [], "default": ["b"]}}, ".switch.default[0]", "does not come after a"),
         ({"name": "a", "switch": {"cases": []}, "retry": {"attempts": 2}}, ".retry", "means nothing for a switch"),
     ],
