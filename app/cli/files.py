@@ -79,7 +79,9 @@ def _text(name: str) -> str:
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
         raise Failed(
-            f"{name} cannot be read: {reason}", hint="name a file of YAML", exit_code=EXIT_USAGE
+            f"{name} cannot be read: {reason}",
+            hint="name a file that is there, and text",
+            exit_code=EXIT_USAGE,
         ) from None
 
 

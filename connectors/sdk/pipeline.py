@@ -8,7 +8,6 @@ Nothing is checked or sent: ``flexcore pipeline`` does that, with the line of ea
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from contextvars import ContextVar
 from difflib import get_close_matches
 from types import FrameType
 from typing import Any, Literal, Required, TypedDict, Unpack
@@ -301,8 +300,8 @@ class Pipeline(Steps):
         self._head, self._spec = {"name": _plain("pipeline", name), **head}, spec
         self._call = _caller()
         self.finally_ = Steps()
-        if (made := _MADE.get()) is not None:
-            made.append(self)
+        for pipelines in _GATHERED:
+            pipelines.append(self)
 
     def document(self) -> dict[str, Any]:
         """Return what the pipeline file would hold, as plain data that is the caller's own."""
@@ -320,18 +319,18 @@ class Pipeline(Steps):
         return {"": self._call, **steps}
 
 
-_MADE: ContextVar[list[Pipeline] | None] = ContextVar("made", default=None)
+_GATHERED: list[list[Pipeline]] = []
 
 
 @contextmanager
 def made() -> Iterator[list[Pipeline]]:
-    """Gather every pipeline that is made inside, in order: a file need not keep those it makes in a loop."""
+    """Gather every pipeline that is made inside, in any thread: a file need not keep those it makes in a loop."""
     pipelines: list[Pipeline] = []
-    token = _MADE.set(pipelines)
+    _GATHERED.append(pipelines)
     try:
         yield pipelines
     finally:
-        _MADE.reset(token)
+        _GATHERED.pop()
 
 
 def _sorted(
