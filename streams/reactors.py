@@ -86,6 +86,7 @@ def _step_called(_tenant: str, run_id: str, event: StepCalled, run: Run) -> tupl
         trigger="run",
         parent=run_id,
         depth=run.depth + 1,
+        above=(*run.above, run_id),
         # Who waits for it is as urgent; a run of no urgency of its own leaves it to the file.
         priority=None if run.priority == NORMAL else run.priority,
     )
@@ -122,8 +123,8 @@ def _run_created(_tenant: str, run_id: str, event: RunCreated, run: Run) -> tupl
     return ()
 
 
-def _limit_awaited(_tenant: str, run_id: str, event: LimitAwaited, _run: Run) -> tuple[Send, ...]:
-    return (Send("limit", event.limit, limit.AcquireLimit(run_id, event.max)),)
+def _limit_awaited(_tenant: str, run_id: str, event: LimitAwaited, run: Run) -> tuple[Send, ...]:
+    return (Send("limit", event.limit, limit.AcquireLimit(run_id, event.max, run.above)),)
 
 
 def _limit_acquired(_tenant: str, name: str, event: limit.LimitAcquired, _state: object) -> tuple[Send, ...]:

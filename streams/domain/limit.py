@@ -1,8 +1,10 @@
 """Limit: how many runs may be at work at once. Aggregate id: the limit's name, which any pipeline may use.
 
-First come, first served. A run holds its place from being let in to its terminal event, whatever it does in between.
+First come, first served. A run holds its place from being let in to its terminal event, whatever it does in between. A run
+that another has called shares the place of any run above it: together they are at work once.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import assert_never, get_args
 
@@ -18,10 +20,11 @@ TENANT_RUNS = "tenant:runs"
 # ---------------------------------------------------------------- commands
 @dataclass(frozen=True, slots=True)
 class AcquireLimit:
-    """A run wants in. ``max`` is what its definition says; the newest word counts."""
+    """A run wants in. ``max`` is what its definition says; the newest word counts. ``above`` are the runs above it."""
 
     run_id: str
     max: int
+    above: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,11 +46,12 @@ class LimitQueued:
 
 @dataclass(frozen=True, slots=True)
 class LimitAcquired:
-    """The run is in."""
+    """The run is in; ``shares``: at the place of this one."""
 
     run_id: str
     max: int
     at: int
+    shares: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,11 +68,17 @@ Event = LimitQueued | LimitAcquired | LimitReleased
 
 # ---------------------------------------------------------------- state
 class Limit(Struct, frozen=True, omit_defaults=True):
-    """Who is in, and who waits, in the order of their coming."""
+    """Who is in, and who waits, in the order of their coming. ``guests`` are in at the place of another, which has one."""
 
     max: int = 0
     holders: tuple[str, ...] = ()
     waiting: tuple[str, ...] = ()
+    guests: Mapping[str, str] = {}
+
+    @property
+    def free(self) -> int:
+        """How many places there are for those who wait."""
+        return max(0, self.max - len(self.holders) + len(self.guests))
 
 
 # ---------------------------------------------------------------- decide
@@ -80,7 +90,12 @@ def decide(message: Message, limit: Limit) -> tuple[Event, ...]:
         case AcquireLimit():
             if command.run_id in (*limit.holders, *limit.waiting):
                 return ()
-            events.append(LimitQueued(command.run_id, command.max, message.now))
+            host = next((run for run in command.above if run in limit.holders), None)
+            events.append(
+                LimitQueued(command.run_id, command.max, message.now)
+                if host is None
+                else LimitAcquired(command.run_id, command.max, message.now, limit.guests.get(host, host))
+            )
         case ReleaseLimit():
             if command.run_id not in (*limit.holders, *limit.waiting):
                 return ()
@@ -88,9 +103,9 @@ def decide(message: Message, limit: Limit) -> tuple[Event, ...]:
         case _:
             assert_never(command)
     after = evolve(limit, events[0])
-    free = max(0, after.max - len(after.holders))
-    let_in = [LimitAcquired(run_id, after.max, message.now) for run_id in after.waiting[:free]]
-    if isinstance(command, AcquireLimit) and command.run_id in after.waiting[:free]:
+    next_in = after.waiting[: after.free]
+    let_in = [LimitAcquired(run_id, after.max, message.now) for run_id in next_in]
+    if isinstance(command, AcquireLimit) and command.run_id in next_in:
         events.clear()  # it need not wait
     return (*events, *let_in)
 
@@ -103,12 +118,22 @@ def evolve(limit: Limit, event: Event) -> Limit:
         case LimitQueued():
             return replace(limit, max=event.max, waiting=(*others, event.run_id))
         case LimitAcquired():
-            return replace(limit, max=event.max, holders=(*limit.holders, event.run_id), waiting=others)
+            guests = limit.guests if event.shares is None else {**limit.guests, event.run_id: event.shares}
+            holders = (*limit.holders, event.run_id)
+            return replace(limit, max=event.max, holders=holders, waiting=others, guests=guests)
         case LimitReleased():
             holders = tuple(run for run in limit.holders if run != event.run_id)
-            return replace(limit, holders=holders, waiting=others)
+            guests = limit.guests and _without(limit.guests, event.run_id)
+            return replace(limit, holders=holders, waiting=others, guests=guests)
         case _:
             assert_never(event)
+
+
+def _without(guests: Mapping[str, str], gone: str) -> Mapping[str, str]:
+    """Return who shares whose place, when one is out: its place is that of its first guest then."""
+    heir = next((guest for guest, host in guests.items() if host == gone), gone)
+    hosts = {guest: heir if host == gone else host for guest, host in guests.items()}
+    return {guest: host for guest, host in hosts.items() if guest not in (gone, heir)}
 
 
 # ---------------------------------------------------------------- declaration

@@ -49,8 +49,8 @@ class StartRun:
     """Start a run of the current version. Without ``run_id`` the id is derived from ``key``, else from the command id.
 
     ``input`` is JSON text. ``trigger`` is manual | schedule | api | run; ``slot`` the nominal time of a schedule (ms).
-    ``parent`` is the run that asks, by a step of its own; ``depth`` runs are above the new one. ``priority``: None is
-    the definition's.
+    ``parent`` is the run that asks, by a step of its own; ``depth`` runs are above the new one: ``above``, from the top.
+    ``priority``: None is the definition's.
     """
 
     run_id: str | None = None
@@ -62,6 +62,7 @@ class StartRun:
     parent: str | None = None
     depth: int = 0
     priority: str | None = None
+    above: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +124,7 @@ class RunRequested:
     parent: str | None = None
     depth: int = 0
     priority: str | None = None
+    above: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -268,6 +270,7 @@ def _start(message: Message, command: StartRun, pipeline: Pipeline, language: La
             parent=command.parent,
             depth=command.depth,
             priority=command.priority,
+            above=command.above,
         ),
     )
 
@@ -333,6 +336,7 @@ def effects(_tenant: str, pipeline_id: str, event: Event, pipeline: Pipeline) ->
         parent=event.parent,
         depth=event.depth,
         priority=event.priority,
+        above=event.above,
     )
     return (Send("run", event.run_id, body),)
 

@@ -37,6 +37,7 @@ from schemas.chain import REDACTED
 from streams.domain.identity import run_id, slot_key
 from streams.proof.record import Check, LogRecord
 from streams.proof.run_history import RunHistory, Unjudgeable
+from streams.proof.step_history import Holders
 
 INVARIANTS: Mapping[str, str] = {
     "I1": "each run ends once, and nothing follows but requests to run it again, and redactions",
@@ -119,7 +120,7 @@ class RunJudge:
         self._keys: dict[tuple[str, str, str], str] = {}
         self._promised: dict[Name, tuple[int, str]] = {}
         self._refused: set[Name] = set()
-        self._limits: dict[Name, set[str]] = {}
+        self._limits: dict[Name, Holders] = {}
         self._releases: dict[tuple[str, str, str], int] = {}
         self._slots: dict[Name, int] = {}
 
@@ -271,14 +272,21 @@ class RunJudge:
     # ---------------------------------------------------------------- limits and schedules
     def _limit(self, fact: Fact) -> None:
         body, run = fact.body, fact.body["run_id"]
-        holders = self._limits.setdefault((fact.tenant, fact.aggregate_id), set())
+        holders = self._limits.setdefault((fact.tenant, fact.aggregate_id), Holders())
         if fact.kind == "LimitReleased":
-            holders.discard(run)
+            holders.out(run)
             self._release((fact.tenant, fact.aggregate_id, run), -1)
         elif fact.kind == "LimitAcquired":
             self._see("I8", run not in holders, f"run {run} is let in twice")
-            holders.add(run)
-            self._see("I8", len(holders) <= body["max"], f"{len(holders)} runs are in, and {body['max']} may")
+            host = body.get("shares")
+            self._see(
+                "I8", host is None or host in holders, f"run {run} shares the place of {host}, which has none"
+            )
+            holders.let_in(run, host)
+            taken = holders.places
+            self._see(
+                "I8", host is not None or taken <= body["max"], f"{taken} runs are in, and {body['max']} may"
+            )
 
     def _schedule(self, fact: Fact) -> None:
         body, name = fact.body, (fact.tenant, fact.aggregate_id)

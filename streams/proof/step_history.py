@@ -1,6 +1,6 @@
 """The steps of one run as its events tell them, what was undone in reverse, and the limits that let it in."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -112,6 +112,33 @@ class Limits:
         )
         self._granted.add(limit)
         self.awaited = None
+
+
+class Holders:
+    """The runs that one limit has let in; some share a place."""
+
+    def __init__(self) -> None:
+        self._places: list[set[str]] = []
+
+    def __iter__(self) -> Iterator[str]:
+        return (run for place in self._places for run in place)
+
+    @property
+    def places(self) -> int:
+        """How many places are taken."""
+        return len(self._places)
+
+    def let_in(self, run: str, host: str | None) -> None:
+        """Note a run that is in, at the place of its host if that is in."""
+        shared = next((place for place in self._places if host in place), None)
+        if shared is None:
+            self._places.append({run})
+        else:
+            shared.add(run)
+
+    def out(self, run: str) -> None:
+        """Note that a run is out."""
+        self._places = [left for place in self._places if (left := place - {run})]
 
 
 def longest_ms(retry: Retry, failures: int) -> int:

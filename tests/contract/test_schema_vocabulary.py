@@ -41,7 +41,8 @@ def avro_fields(kind: Any) -> list[dict[str, Any]]:
         if isinstance(expected["type"], list):
             expected["default"] = None
         elif field.default is not dataclasses.MISSING:
-            expected["default"] = field.default
+            default = field.default
+            expected["default"] = list(default) if isinstance(default, tuple) else default
         elif field.default_factory is not dataclasses.MISSING:
             expected["default"] = field.default_factory()
         fields.append(expected)

@@ -31,7 +31,7 @@ def start_example(node: NodeProcess, folder: Path, name: str, **body: Any) -> st
 def plain(body: dict[str, Any]) -> dict[str, Any]:
     """Return an event's body without what differs from run to run: times, ids, who."""
     return {
-        name: value
+        name: list(value) if isinstance(value, tuple) else value
         for name, value in body.items()
         if name not in {"at", "key", "token", "runner", "trigger", "retry_at"}
     }

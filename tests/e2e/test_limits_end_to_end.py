@@ -9,13 +9,15 @@ from tests.support.node_process import NodeProcess, eventually
 def test_runs_under_one_limit_never_overlap_and_the_limit_is_free_at_the_end(
     node: NodeProcess, tmp_path: Path
 ) -> None:
-    """Two pipelines, four runs, one place: a run that waits says for what; nothing is left over."""
+    """Three pipelines, one place, which a called run shares: a run that waits says for what; nothing is left over."""
     diary = tmp_path / "diary"
     script = f"echo in >> {diary}; sleep 0.5; echo out >> {diary}"
     for name in ("left", "right"):
         limits = [{"name": "crm-database", "max": 1}]
         node.apply(name, [{"name": "work", "command": {"argv": ["sh", "-c", script]}}], limits=limits)
-    runs = [node.run(name) for name in ("left", "right", "left", "right")]
+    called = [{"name": "call", "pipeline": {"name": "left"}}]
+    node.apply("family", called, limits=[{"name": "crm-database", "max": 1}])
+    runs = [node.run(name) for name in ("left", "family", "left", "right")]
     assert node.ok("GET", f"/v1/runs/{runs[-1]}")["waiting_for"] == "crm-database"
     assert "crm-database" in node.cli("limit", "list")
     assert [node.ended(run)["status"] for run in runs] == ["succeeded"] * 4

@@ -27,7 +27,7 @@ def test_a_tenants_runs_wait_for_their_turn_and_the_quota_is_free_at_the_end(
     runs = [own.run(name) for name in ("parent", "work", "work", "work")]
     for held in runs[2:]:
         own.until(held, lambda run: run["waiting_for"] == "tenant:runs")
-        assert "tenant:runs" in own.cli("run", "get", held)
+    assert "tenant:runs" in own.cli("run", "get", runs[2])
     child = own.until(runs[0], lambda run: run["steps"][0]["child"] is not None)["steps"][0]["child"]
     own.until(child, lambda run: run["steps"][0]["status"] == "running")
 
@@ -42,7 +42,7 @@ def test_a_tenants_runs_wait_for_their_turn_and_the_quota_is_free_at_the_end(
 
     quota = json.loads(own.cli(*shlex.split(shown)[1:], "-o", "json"))
     assert (quota["max"], quota["holders"], quota["waiting"]) == (2, runs[:2], runs[2:])
-    own.cli("run", "cancel", runs[2])
+    own.ok("POST", f"/v1/runs/{runs[2]}/cancel", {})
     own.kill()
     (own.folder / "data" / "node.json").unlink()
     own = replace(own, settings={**own.settings, setting: "3"}, document={})
@@ -53,7 +53,7 @@ def test_a_tenants_runs_wait_for_their_turn_and_the_quota_is_free_at_the_end(
     flag.touch()
     ended = [own.ended(run)["status"] for run in (*runs, child, again)]
     assert ended == ["succeeded", "succeeded", "cancelled", "succeeded", "succeeded", "succeeded"]
-    rerun = json.loads(own.cli("run", "rerun", runs[2], "-o", "json"))["id"]
+    rerun = own.ok("POST", f"/v1/runs/{runs[2]}/rerun", {})["id"]
     assert own.ended(rerun)["status"] == "succeeded"
 
     def free() -> bool:

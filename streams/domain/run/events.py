@@ -10,7 +10,7 @@ from streams.domain.priority import NORMAL
 class RunCreated:
     """The run exists, with its definition pinned. ``parent``: the run whose step it is; ``depth`` runs are above it.
 
-    ``tenant_runs_max``: so many runs of its tenant may be at work at once; 0: any number, or its parent counts for it.
+    ``above`` are these, from the top. ``tenant_runs_max``: so many runs of its tenant may be at work at once; 0: any number, or its parent counts for it.
     """
 
     pipeline: str
@@ -28,6 +28,7 @@ class RunCreated:
     depth: int = 0
     priority: str = NORMAL
     tenant_runs_max: int = 0
+    above: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

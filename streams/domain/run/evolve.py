@@ -155,6 +155,7 @@ def _created(event: happened.RunCreated) -> Run:
         rerun_of=event.rerun_of,
         parent=event.parent,
         depth=event.depth,
+        above=tuple(event.above),
         priority=event.priority,
         tenant_runs_max=event.tenant_runs_max,
         created_at=event.at,

@@ -121,8 +121,8 @@ class Run(Struct, frozen=True, omit_defaults=True):
     (status, error) is how it will end when those are done, ``compensating`` how when what was done is undone: ``done`` are
     the steps that can be, in the order of their success. ``reruns`` are the latest runs made from this one.
     ``limits`` have let it in, ``waiting_for`` is the one that has not yet. ``signals`` (name, payload) came before a
-    step waited for them. ``parent`` is the run whose step this one is; ``depth`` runs are above it.
-    With ``tenant_runs_max`` it is one of so many of its tenant.
+    step waited for them. ``parent`` is the run whose step this one is; ``depth`` runs are above it, ``above`` are
+    these, from the top. With ``tenant_runs_max`` it is one of so many of its tenant.
     """
 
     status: str = ""
@@ -137,6 +137,7 @@ class Run(Struct, frozen=True, omit_defaults=True):
     rerun_of: str | None = None
     parent: str | None = None
     depth: int = 0
+    above: tuple[str, ...] = ()
     priority: str = NORMAL
     tenant_runs_max: int = 0
     created_at: int = 0

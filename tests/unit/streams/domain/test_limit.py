@@ -49,14 +49,53 @@ def test_a_stranger_releases_nothing() -> None:
     spec().when(ReleaseLimit("x")).then()
 
 
-@given(st.lists(st.tuples(st.booleans(), st.sampled_from("abcdef"), st.integers(1, 3)), max_size=60))
-def test_nobody_is_let_in_beyond_the_limit_and_no_place_is_lost(steps: list[tuple[bool, str, int]]) -> None:
+def test_a_called_run_shares_the_place_of_a_run_above_it_until_the_last_of_them_is_out() -> None:
+    """It goes before those who wait: they wait for its caller, which waits for it."""
+    told = spec()
+    for run in "px":
+        told.do(AcquireLimit(run, 1))
+    told.when(AcquireLimit("c", 1, ("p",))).then(LimitAcquired("c", 1, 1_000, "p"))
+    told.when(AcquireLimit("d", 1, ("p", "q", "c"))).then(LimitAcquired("d", 1, 1_000, "p"))
+    told.when(AcquireLimit("e", 1, ("q", "c"))).then(LimitAcquired("e", 1, 1_000, "p"))
+    told.when(ReleaseLimit("p")).then(LimitReleased("p", 1_000))
+    told.when(AcquireLimit("f", 1, ("e",))).then(LimitAcquired("f", 1, 1_000, "c"))
+    for run in "cfd":
+        told.when(ReleaseLimit(run)).then(LimitReleased(run, 1_000))
+    told.when(ReleaseLimit("e")).then(LimitReleased("e", 1_000), LimitAcquired("x", 1, 1_000))
+    told.do(ReleaseLimit("x"))
+    assert told.state == Limit(max=1)
+
+
+def test_who_is_called_by_a_run_that_is_not_in_waits_as_anybody() -> None:
+    """It may be the first of its family that needs this limit."""
+    told = spec()
+    told.do(AcquireLimit("a", 1))
+    told.when(AcquireLimit("c", 1, ("p",))).then(LimitQueued("c", 1, 1_000))
+    told.when(AcquireLimit("g", 2, ("a",))).then(
+        LimitAcquired("g", 2, 1_000, "a"), LimitAcquired("c", 2, 1_000)
+    )
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.booleans(), st.sampled_from("abcdef"), st.integers(1, 3), st.sampled_from(["", "ab", "c"])
+        ),
+        max_size=60,
+    )
+)
+def test_nobody_is_let_in_beyond_the_limit_and_no_place_is_lost(
+    steps: list[tuple[bool, str, int, str]],
+) -> None:
     """Whatever comes in whatever order: holders fit, and nobody waits while there is room."""
     told = spec()
-    for acquire, run, most in steps:
+    for acquire, run, most, above in steps:
         before: Limit = told.state
-        told.do(AcquireLimit(run, most) if acquire else ReleaseLimit(run))
+        told.do(AcquireLimit(run, most, tuple(above)) if acquire else ReleaseLimit(run))
         after: Limit = told.state
-        assert len(after.holders) <= max(after.max, len(before.holders))
-        assert not after.waiting or len(after.holders) >= after.max
+        taken = len(after.holders) - len(after.guests)
+        assert taken <= max(after.max, len(before.holders) - len(before.guests))
+        assert not after.waiting or taken >= after.max
+        assert {*after.guests, *after.guests.values()} <= {*after.holders}
+        assert not after.guests.keys() & {*after.guests.values()}
         assert len({*after.holders, *after.waiting}) == len(after.holders) + len(after.waiting)

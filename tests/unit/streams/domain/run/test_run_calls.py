@@ -1,10 +1,12 @@
 """Steps that are runs of other pipelines: asked for, waited for, given up."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from streams.domain.identity import child_run_id
+from streams.domain.limit import LimitAcquired
 from streams.domain.pipeline import ApplyPipeline, PausePipeline, RecallRun, RunRecalled, RunRefused, StartRun
 from streams.domain.run.commands import (
     CancelRun,
@@ -24,6 +26,7 @@ from streams.domain.run.events import (
     StepRetryScheduled,
 )
 from streams.domain.run.state import Run, document
+from streams.rehearsal.world import Happened
 from tests.support.pipeline_files import command, pipeline, step_problems, text_and_hash
 from tests.support.reacting import World
 from tests.support.run_judging import findings
@@ -220,3 +223,51 @@ def test_the_file_is_checked() -> None:
     named = step_problems(call(to="${{ inputs.which }}"))
     assert "expressions stand in" in named["spec.steps[0].pipeline.name"]
     assert step_problems(call(input="${{ inputs }}", retry={"attempts": 2}, timeout="1h")) == {}
+
+
+def test_a_called_run_goes_in_with_its_caller_and_nobody_waits_for_ever() -> None:
+    """Three deep, the one in the middle without the limit; another run has its turn when the family has ended."""
+    limits = [{"name": "crm", "max": 1}]
+    made = World()
+    for name, steps, spec in (
+        ("low", (command("count"),), {"limits": limits}),
+        ("mid", (call(to="low"),), {}),
+        ("top", (call(to="mid"),), {"limits": limits}),
+    ):
+        text, _ = text_and_hash(pipeline(*steps, name=name, **spec))
+        made.send("pipeline", name, ApplyPipeline(text))
+    made.send("pipeline", "top", StartRun(run_id=RUN))
+    made.send("pipeline", "low", StartRun(run_id="other"))
+    lowest = child_run_id(CHILD, "call", 1)
+    assert (run(made, lowest).above, run(made, lowest).depth) == ((RUN, CHILD), 2)
+    assert [task["run"] for task in made.tasks] == [lowest]
+    assert made.states["limit", "crm"].waiting == ("other",)
+    work(made, lowest, "count")
+    assert run(made).status == "succeeded"
+    work(made, "other", "count")
+    assert (made.states["limit", "crm"].holders, made.states["limit", "crm"].guests) == ((), {})
+    assert findings(made.happened) == []
+
+    stranger = [
+        Happened(one.aggregate, one.aggregate_id, replace(one.body, shares="other"), 0)
+        if isinstance(one.body, LimitAcquired) and one.body.shares
+        else one
+        for one in made.happened
+    ]
+    assert "shares the place of other, which has none" in findings(stranger)[0].said
+
+
+def test_a_called_run_that_outlives_its_caller_keeps_the_place() -> None:
+    """The limit is about the work, whoever has asked for it."""
+    limits = [{"name": "crm", "max": 1}]
+    made = World()
+    for name, steps in (("load", (command("count"),)), ("main", (call(on_parent_close="leave"),))):
+        text, _ = text_and_hash(pipeline(*steps, name=name, limits=limits))
+        made.send("pipeline", name, ApplyPipeline(text))
+    made.send("pipeline", "main", StartRun(run_id=RUN))
+    made.send("pipeline", "load", StartRun(run_id="other"))
+    made.send("run", RUN, CancelRun())
+    assert [task["run"] for task in made.tasks] == [CHILD]
+    work(made, CHILD, "count")
+    assert [task["run"] for task in made.tasks] == [CHILD, "other"]
+    assert findings(made.happened) == []
