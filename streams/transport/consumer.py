@@ -240,7 +240,9 @@ class BatchConsumer(FaustConsumer):
         await app.topics.on_partitions_assigned(set(self._owned))
         if new:
             await app.on_partitions_assigned.send(set(self._owned))
-            app.flow_control.resume()
+            # Not each time: it empties the agent's queue, also of what the shards that stay have fetched already.
+            if not app.flow_control.is_active():
+                app.flow_control.resume()
             await app._fetcher.maybe_start()  # noqa: SLF001  # the same
         if gone:
             await app.on_partitions_revoked.send(gone)

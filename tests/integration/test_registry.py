@@ -225,7 +225,7 @@ def test_the_products_own_client_and_codec_work_over_http(hosts: Hosts) -> None:
     """What one process encodes, another decodes, each with its own host of the registry."""
     catalogue = Catalogue.load()
     schema = catalogue.schema("flexcore.run.ClaimStep")
-    claim = {"step": "load", "attempt": 1, "token": "t", "runner": "n1"}
+    claim = {"step": "load", "attempt": 1, "token": "t", "runner": "n1", "labels": "default"}
     with served(hosts.start()) as one, served(hosts.start()) as other:
         data = Codec(HttpRegistry(one)).encoder("run.commands-flexcore.run.ClaimStep", schema)(claim)
         reader = Codec(HttpRegistry(other), catalogue)
