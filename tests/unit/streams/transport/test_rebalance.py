@@ -31,7 +31,9 @@ def _consumer() -> tuple[BatchConsumer, FlowControlQueue[str]]:
     )
     consumer: Any = object.__new__(BatchConsumer)
     consumer.app, consumer._owned = app, {STAYS}
-    return consumer, FlowControlQueue(flow_control=flow_control)
+    queue = FlowControlQueue[str](flow_control=flow_control)
+    flow_control.manage_queue(queue)  # as Faust does for the queue of each agent
+    return consumer, queue
 
 
 def test_a_batch_on_its_way_to_the_agent_survives_that_other_shards_come_and_go() -> None:
