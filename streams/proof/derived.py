@@ -1,6 +1,7 @@
 """What is made from the events of runs, compared with them: snapshots (I12) and the rows of the read store (I16).
 
-Each run is folded by today's rules up to the version that was written down, and must be the same there. Memory: the states of
+Each run is folded by today's rules up to the version that was written down, and must be the same there, but for leases and
+progress, which are no events. Memory: the states of
 runs that are not there yet, and some 300 bytes for each snapshot or row. A run with a redacted event, or with events that do
 not follow each other, is left out: others judge that.
 """
@@ -13,6 +14,7 @@ from typing import Any
 
 from schemas.chain import CHAIN, REDACTED
 from streams.domain.aggregate import Aggregate
+from streams.domain.run.state import as_told
 from streams.projections import run as view
 from streams.projections.view import Row, meta_of
 from streams.proof.record import LogRecord
@@ -98,8 +100,8 @@ class Snapshots:
             return
         name, state = found
         value, place = self._kept.pop(name)
-        version, kept, chain = self._states.read_state(value) or (0, None, b"")
-        same = kept == state and chain == record.headers.get(CHAIN)
+        version, kept, chain = self._states.read_state(value) or (0, state, b"")
+        same = as_told(kept) == as_told(state) and chain == record.headers.get(CHAIN)
         said = f"its snapshot is not what its first {version} events make of it"
         self._see((*name, version), "I12", same, place, said)
 

@@ -215,6 +215,21 @@ class Run(Struct, frozen=True, omit_defaults=True):
         return replace(self, steps={**steps, owner.name: replace(owner, fan=fan, until=until)})
 
 
+def as_told(run: Run) -> Run:
+    """Return the run as its events tell it, without what only its owner's memory holds: leases, and counts and words of
+    heartbeats, which outlast an attempt that failed.
+    """
+    steps = {}
+    for name, step in run.steps.items():
+        told = replace(step, lease_until=None)
+        if step.status != "succeeded":
+            told = replace(
+                told, records_in=0, records_out=0, records_rejected=0, bytes=0, percent=None, progress=""
+            )
+        steps[name] = told
+    return replace(run, steps=steps)
+
+
 def item_of(name: str) -> str:
     """Return the step that an item or a turn belongs to; "" for a step of the file."""
     base, item, _index = name.partition("[")

@@ -5,6 +5,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from msgspec.structs import replace as replace_fields
 
 from schemas.chain import CHAIN, REDACTED
 from streams.aggregates import builtin
@@ -105,6 +106,16 @@ def test_what_the_rules_make_is_what_they_made(version: int) -> None:
         rows(row(version), RECORDS, version + 1),
     ):
         assert (seen.examined, seen.wrong) == (1, [])
+
+
+def test_leases_and_progress_are_no_events() -> None:
+    """Given a step at work that has sent a heartbeat, when its run is snapshotted, then the fold of its events is the same."""
+    version = next(number for number, event in enumerate(EVENTS, 1) if isinstance(event, StepClaimed))
+    run = state(version)
+    busy = replace_fields(run.steps["a"], lease_until=99_000, records_out=7, progress="seven")
+    kept = replace_fields(run, steps={**run.steps, "a": busy})
+    seen = snapshots(STATES.state(version, kept, b"chain %d" % version), RECORDS)
+    assert (seen.examined, seen.wrong) == (1, [])
 
 
 LAST = len(EVENTS)
