@@ -167,14 +167,18 @@ def _under_fire(
 
 
 def _await_all(desk: RunDesk, runs: int, say: Callable[[str], None]) -> None:
-    """Wait until all have ended, for as long as any of them does."""
+    """Wait until all have ended, for as long as anything happens: first come, first served, so the first steps of all come
+    before the last step of any.
+    """
     say(f"{desk.ended} of {runs} runs have ended, no more kills")
     last, deadline = -1, 0.0
-    while (ended := desk.ended) < runs:
-        if ended != last:
-            last, deadline = ended, time.monotonic() + _STILL_S
+    while desk.ended < runs:
+        if (events := desk.events) != last:
+            last, deadline = events, time.monotonic() + _STILL_S
         elif time.monotonic() > deadline:
-            raise RuntimeError(f"{runs - ended} runs do not end: for {_STILL_S:g} s none has")
+            raise RuntimeError(
+                f"{runs - desk.ended} runs do not end: nothing has happened for {_STILL_S:g} s"
+            )
         time.sleep(0.1)
 
 

@@ -38,6 +38,7 @@ class RunDesk:
     registry: str
     seen: dict[str, list[Seen]] = field(default_factory=dict)
     ended: int = 0
+    events: int = 0
 
     def __post_init__(self) -> None:
         self._topics = Topics(self.prefix)
@@ -144,6 +145,7 @@ class RunDesk:
                 until = (waiting["until"] or 0) / 1000 if waiting else 0.0
                 self.seen.setdefault(run, []).append(Seen(kind, at, until))
                 self.ended += kind == "RunEnded"
+                self.events += 1
         consumer.close()
 
 
