@@ -1,6 +1,9 @@
 """The names of topics and headers: promises to every program that speaks to the platform by Kafka alone."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from typing import TypeVar
+
+_Value = TypeVar("_Value")
 
 COMMAND_ID = "command-id"
 COMMAND_TYPE = "command-type"
@@ -13,6 +16,10 @@ REDRIVE_OF = "redrive-of"
 """On a command sent again from quarantine: the place it came from first."""
 DROP_OF = "drop-of"
 """On an empty record of a commands topic: the record from this place is dropped, what waits behind it goes on."""
+
+ORIGINAL_KEY = "original-key"
+"""On a record in quarantine: the key that it came with."""
+_ORIGINAL = "original-"
 
 NODES = "nodes"
 RUN_LOGS = "run.logs"
@@ -81,6 +88,20 @@ class Topics:
     def named(self, name: str) -> str:
         """A topic that exists once: NODES, RUN_LOGS, MANIFEST, AUDIT, SCHEMAS."""
         return f"{self.prefix}{name}"
+
+
+def as_original(name: str) -> str:
+    """The name that a record's header has once the record is in quarantine."""
+    return _ORIGINAL + name
+
+
+def original(headers: Iterable[tuple[str, _Value]]) -> list[tuple[str, _Value]]:
+    """The headers that a record in quarantine came with, in order, out of those that it has there."""
+    return [
+        (name.removeprefix(_ORIGINAL), value)
+        for name, value in headers
+        if name.startswith(_ORIGINAL) and name != ORIGINAL_KEY
+    ]
 
 
 def key_of(tenant: str, aggregate_id: str) -> bytes:

@@ -5,7 +5,6 @@ import threading
 import uuid
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
 
@@ -22,6 +21,7 @@ from schemas.partitioning import partition_of
 from schemas.topics import Topics
 from streams.failures import Poison
 from streams.projections.quarantine import ALIKE_HEADER, ATTEMPTS_HEADER, FAILURE_HEADER, failure, place_of
+from streams.shards.record import Made
 from streams.translation import to_record
 from streams.writer.decoding import Decoder
 
@@ -31,44 +31,6 @@ _BYTES_MAX = 16 << 20
 _NEAR = 500  # reading on over so many records is cheaper than asking for another place
 Headers = list[tuple[str, bytes]]
 Outgoing = tuple[str, int, bytes, bytes, Headers]  # topic, partition, key, value, headers
-
-
-@dataclass(frozen=True, slots=True)
-class _Command:
-    """A command as its owner will meet it, so that the owner's decoder can be asked about it beforehand."""
-
-    topic_: str
-    partition_: int
-    key_: bytes
-    value_: bytes
-    headers_: Headers
-
-    def topic(self) -> str:
-        return self.topic_
-
-    def partition(self) -> int:
-        return self.partition_
-
-    def offset(self) -> int:
-        return 0
-
-    def key(self) -> bytes:
-        return self.key_
-
-    def value(self) -> bytes:
-        return self.value_
-
-    def headers(self) -> list[tuple[str, bytes | None]]:
-        return [*self.headers_]
-
-    def timestamp(self) -> tuple[int, int]:
-        return (0, 0)
-
-    def error(self) -> None:
-        return None
-
-    def __len__(self) -> int:
-        return len(self.value_)
 
 
 class KafkaQuarantine:
@@ -103,7 +65,7 @@ class KafkaQuarantine:
         if row["size"] > len(row["sample"]):
             return None
         headers = [(name, text.encode()) for name, text in row["headers"].items()]
-        found = _Command(row["source_topic"], 0, row["original_key"].encode(), row["sample"], headers)
+        found = Made(row["source_topic"], 0, row["original_key"].encode(), row["sample"], headers)
         try:
             command = await asyncio.to_thread(self._decoders[row["aggregate"]].decode, found)
         except (Poison, RegistryUnavailable):
@@ -153,7 +115,7 @@ class KafkaQuarantine:
             if edit is not None:
                 command = self._edited(row["aggregate"], command, edit)
             commands.append(
-                (command.topic_, command.partition_, command.key_, command.value_, command.headers_)
+                (command.topic_, command.partition_, command.key_, command.value_, [*command.headers_])
             )
             note = [("redriven-by", actor.encode()), ("redrive-command-id", fresh.encode()), ("at", at)]
             # What somebody wrote in place of it is kept as long as what was there before.
@@ -165,10 +127,10 @@ class KafkaQuarantine:
         self._produce(notes)
         return sent
 
-    def _command(self, row: Row, record: Message, fresh: str, actor: str) -> _Command:
+    def _command(self, row: Row, record: Message, fresh: str, actor: str) -> Made:
         """Return the record as it came, with a new id, caused by the old one, and with what became of it so far."""
         headers = _headers(record)
-        key = dict(headers)["original-key"]
+        key = dict(headers)[names.ORIGINAL_KEY]
         replaced = {
             names.COMMAND_ID: fresh,
             names.CAUSATION_ID: _old_id(row),
@@ -178,20 +140,19 @@ class KafkaQuarantine:
             FAILURE_HEADER: failure(row["cause"], row["fingerprint"]),
             ALIKE_HEADER: str(row["failed_alike"]),
         }
-        original = [
-            (name.removeprefix("original-"), value)
-            for name, value in headers
-            if name.startswith("original-") and name != "original-key"
-        ]
         # Where it was forwarded to no longer counts.
-        kept = [(name, value) for name, value in original if name not in replaced and name != "forwarded"]
+        kept = [
+            (name, value)
+            for name, value in names.original(headers)
+            if name not in replaced and name != "forwarded"
+        ]
         stated = [(name, text.encode()) for name, text in replaced.items()]
         if names.CORRELATION_ID not in dict(kept):  # without one, a command is the first of its own
             stated.append((names.CORRELATION_ID, _old_id(row).encode()))
         topic, partition = self._topics.commands(row["aggregate"]), partition_of(key, self._shards)
-        return _Command(topic, partition, key, record.value() or b"", [*stated, *kept])
+        return Made(topic, partition, key, record.value() or b"", [*stated, *kept])
 
-    def _edited(self, aggregate: str, command: _Command, edit: Edit) -> _Command:
+    def _edited(self, aggregate: str, command: Made, edit: Edit) -> Made:
         """Return the command with other data; raises ``invalid`` with what its owner would say to it."""
         decoder = self._decoders[aggregate]
         kind = edit.type or dict(command.headers_).get(names.COMMAND_TYPE, b"").decode("utf-8", "replace")
@@ -203,7 +164,7 @@ class KafkaQuarantine:
                 fault = {"pointer": "/type", "detail": detail, "fix": "say in `type` which command it is"}
                 raise problem("invalid", f"The record cannot be edited: {detail}.", [fault]) from None
         others = [(name, value) for name, value in command.headers_ if name != names.COMMAND_TYPE]
-        edited = _Command(
+        edited = Made(
             command.topic_,
             command.partition_,
             command.key_,

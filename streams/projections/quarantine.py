@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from sqlalchemy import JSON, BigInteger, Boolean, Column, Integer, LargeBinary, Text
 
+from schemas import topics as names
 from streams.projections.view import Row, View, versioned
 
 TABLE = versioned(
@@ -133,10 +134,10 @@ def _dropped(headers: Mapping[str, str]) -> Row:
 def _set_aside(entry: Entry) -> Row:
     headers = entry.headers
     cause, fingerprint = headers.get("cause", "undecodable"), headers.get("fingerprint", "")
-    alike = headers.get(f"original-{FAILURE_HEADER}") == failure(cause, fingerprint)
+    alike = headers.get(names.as_original(FAILURE_HEADER)) == failure(cause, fingerprint)
     tried = cause != "parked"
     topic, partition, offset = source(entry)
-    original_key = headers.get("original-key", "")
+    original_key = headers.get(names.ORIGINAL_KEY, "")
     return {
         "aggregate": entry.aggregate,
         "source_topic": topic,
@@ -149,18 +150,14 @@ def _set_aside(entry: Entry) -> Row:
         "detail": headers.get("detail", ""),
         "fingerprint": fingerprint,
         "original_key": original_key,
-        "headers": {
-            name.removeprefix("original-"): value
-            for name, value in headers.items()
-            if name.startswith("original-") and name != "original-key"
-        },
+        "headers": dict(names.original(headers.items())),
         "size": len(entry.value),
         "sample": entry.value[:SAMPLE_BYTES_MAX],
         "command_id": headers.get("command-id", ""),
         "at": headers.get("at", ""),
         "node": headers.get("node", ""),
-        "attempts": tried + _count(headers.get(f"original-{ATTEMPTS_HEADER}")),
-        "failed_alike": tried + (_count(headers.get(f"original-{ALIKE_HEADER}")) if alike else 0),
+        "attempts": tried + _count(headers.get(names.as_original(ATTEMPTS_HEADER))),
+        "failed_alike": tried + (_count(headers.get(names.as_original(ALIKE_HEADER))) if alike else 0),
         "log_partition": entry.partition,
         "log_offset": entry.offset,
         "redrives": 0,

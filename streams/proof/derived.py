@@ -1,9 +1,8 @@
 """What is made from the events of runs, compared with them: snapshots (I12) and the rows of the read store (I16).
 
-Each run is folded by today's rules up to the version that was written down, and must be the same there, but for leases and
-progress, which are no events. Memory: the states of
-runs that are not there yet, and some 300 bytes for each snapshot or row. A run with a redacted event, or with events that do
-not follow each other, is left out: others judge that.
+Each run is folded by today's rules up to the version that was written down, and must be the same there, but for leases
+and progress, which are no events. Memory: the states of runs that are not there yet, and some 300 bytes for each snapshot
+or row. A run with a redacted event, or with events that do not follow each other, is left out: others judge that.
 """
 
 import hashlib

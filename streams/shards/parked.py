@@ -9,13 +9,11 @@ from dataclasses import dataclass, field, replace
 
 from schemas import topics as names
 from streams.shards.identity import derived, uuid_bytes
-from streams.shards.record import Record
+from streams.shards.record import Made, Record
 
 ROLE = "parked"  # what the record is: FIRST, BEHIND or RELEASED
 FIRST, BEHIND, RELEASED = b"first", b"behind", b"released"
-KEY = "original-key"
 _FIRST_NOW, _WAITING_NOW, _BY, _AT = "parked-first", "parked-waiting", "parked-by", "parked-at"
-_ORIGINAL = "original-"
 _STREAM_NAMESPACE = uuid_bytes("flexcore")
 
 Headers = list[tuple[str, bytes]]
@@ -56,7 +54,7 @@ def fold(parked: dict[bytes, Parked], record: Record) -> None:
     told = dict(record.headers() or ())
     if ROLE not in told:
         return
-    key, before = told.get(KEY) or b"", parked.pop(told.get(KEY) or b"", None)
+    key, before = told.get(names.ORIGINAL_KEY) or b"", parked.pop(told.get(names.ORIGINAL_KEY) or b"", None)
     now = Parked(
         told.get(_FIRST_NOW) or b"",
         int(told.get(_WAITING_NOW) or 0),
@@ -69,7 +67,7 @@ def fold(parked: dict[bytes, Parked], record: Record) -> None:
 
 
 @dataclass(frozen=True, slots=True)
-class Waiting:
+class Waiting(Made):
     """A command that waited, as a record to be decided now: under a new id that follows from its old one.
 
     ``offset`` is that of the command decided last: deciding this one leaves the slice's offset where it is.
@@ -77,52 +75,21 @@ class Waiting:
     ``last``: what comes after it, if anything, has to be read first.
     """
 
-    topic_: str
-    partition_: int
-    offset_: int
-    key_: bytes
-    value_: bytes
-    headers_: tuple[tuple[str, bytes], ...]
-    now: int
+    offset_: int = 0
+    now: int = 0
     place: bytes = b""
     log_offset: int = -1
     dropped: bool = False
     gone: bool = False
     last: bool = False
 
-    def topic(self) -> str:
-        """Return the commands topic."""
-        return self.topic_
-
-    def partition(self) -> int:
-        """Return the shard."""
-        return self.partition_
-
     def offset(self) -> int:
         """Return the offset of the command decided last."""
         return self.offset_
 
-    def key(self) -> bytes:
-        """Return the aggregate's key."""
-        return self.key_
-
-    def value(self) -> bytes:
-        """Return what was sent."""
-        return self.value_
-
-    def headers(self) -> list[tuple[str, bytes | None]]:
-        """Return what was sent, with the new command id."""
-        return [*self.headers_]
-
     def timestamp(self) -> tuple[int, int]:
         """Return kind and time (ms) at which it was let go: time does not go back within an aggregate."""
         return (1, self.now)
-
-    def error(self) -> None:
-        """Return None."""
-
-    def __len__(self) -> int:
-        return len(self.value_)
 
 
 @dataclass(slots=True)
@@ -143,7 +110,7 @@ class Queue:
         for record in records:
             told, place = dict(record.headers() or ()), record.key() or b""
             role = told.get(ROLE)
-            if role is not None and told.get(KEY) == self.key:
+            if role is not None and told.get(names.ORIGINAL_KEY) == self.key:
                 self._now = max(self._now, record.timestamp()[1])
                 if role != BEHIND:
                     self._found.pop(place, None)  # decided meanwhile
@@ -155,7 +122,7 @@ class Queue:
 
     def waiting(self, topic: str, partition: int, offset: int) -> list[Waiting]:
         """Return what is to be decided next, in order: never nothing."""
-        plain = Waiting(topic, partition, offset, self.key, b"", (), self._now)
+        plain = Waiting(topic, partition, self.key, b"", (), offset, self._now)
         if not self._found:
             return [replace(plain, gone=True, last=True)]
         found = [
@@ -184,11 +151,7 @@ def _again(
         names.CAUSATION_ID: old,
         names.ACTOR: by or b"anonymous",
     }
-    original = [
-        (name.removeprefix(_ORIGINAL), value or b"")
-        for name, value in headers
-        if name.startswith(_ORIGINAL) and name != KEY
-    ]
+    original = [(name, value or b"") for name, value in names.original(headers)]
     if names.CORRELATION_ID not in dict(original):
         stated[names.CORRELATION_ID] = old
     kept = [(name, value) for name, value in original if name not in stated and name != "forwarded"]

@@ -2,6 +2,7 @@
 
 from datetime import UTC, datetime
 
+from schemas import topics as names
 from streams.shards.record import Record
 from streams.writer.encoding import Headers, Produced
 
@@ -30,7 +31,7 @@ class Quarantine:
         """
         place = place or place_of(record)
         topic, partition, offset = place.rsplit(b"/", 2)
-        original = [(f"original-{name}", raw or b"") for name, raw in record.headers() or ()]
+        original = [(names.as_original(name), raw or b"") for name, raw in record.headers() or ()]
         headers = [
             ("cause", cause.encode()),
             ("detail", detail.encode()[:_HEADER_BYTES_MAX]),
@@ -38,7 +39,7 @@ class Quarantine:
             ("source-topic", topic),
             ("source-partition", partition),
             ("source-offset", offset),
-            ("original-key", record.key() or b""),
+            (names.ORIGINAL_KEY, record.key() or b""),
             ("command-id", dict(record.headers() or ()).get("command-id") or b""),
             ("at", time_of(record)),
             ("node", self._node),
@@ -54,7 +55,7 @@ class Quarantine:
             b"",
             place,
             record.partition(),
-            [("original-key", record.key() or b""), *parked, *deed],
+            [(names.ORIGINAL_KEY, record.key() or b""), *parked, *deed],
         )
 
 

@@ -9,10 +9,10 @@ from pathlib import Path
 from tests.support.node_process import NodeProcess, eventually
 
 README = (Path(__file__).parents[2] / "app" / "README.md").read_text(encoding="utf-8")
-WORK = {
+JOB = {
     "apiVersion": "flexcore/v1",
     "kind": "Pipeline",
-    "metadata": {"name": "work"},
+    "metadata": {"name": "job"},
     "spec": {"steps": [{"name": "go", "signal": {}}]},
 }
 
@@ -24,17 +24,17 @@ def test_a_tenants_runs_wait_for_their_turn_and_the_quota_is_free_at_the_end(own
     )
     own.settings = {**own.settings, "FLEXCORE_NODE": "quota", setting: most}
     own.start()
-    own.ok("PUT", "/v1/pipelines/work", WORK)
-    own.apply("parent", [{"name": "call", "pipeline": {"name": "work"}}])
-    runs = [own.run(name) for name in ("parent", "work", "work", "work")]
+    own.ok("PUT", "/v1/pipelines/job", JOB)
+    own.apply("parent", [{"name": "call", "pipeline": {"name": "job"}}])
+    runs = [own.run(name) for name in ("parent", "job", "job", "job")]
     for held in runs[2:]:
         own.until(held, lambda run: run["waiting_for"] == "tenant:runs")
     assert "tenant:runs" in own.cli("run", "get", runs[2])
     child = own.until(runs[0], lambda run: run["steps"][0]["child"] is not None)["steps"][0]["child"]
     own.until(child, lambda run: run["steps"][0]["status"] == "waiting")
 
-    own.ok("PUT", "/v1/pipelines/work", WORK, Flexcore_Tenant="other")
-    started = own.ok("POST", "/v1/pipelines/work/runs", {}, Flexcore_Tenant="other")
+    own.ok("PUT", "/v1/pipelines/job", JOB, Flexcore_Tenant="other")
+    started = own.ok("POST", "/v1/pipelines/job/runs", {}, Flexcore_Tenant="other")
 
     def at_work() -> bool:
         run = own.ok("GET", f"/v1/runs/{started['id']}", Flexcore_Tenant="other")
@@ -49,7 +49,7 @@ def test_a_tenants_runs_wait_for_their_turn_and_the_quota_is_free_at_the_end(own
     (own.folder / "data" / "node.json").unlink()
     own = replace(own, settings={**own.settings, setting: "3"}, document={})
     own.start()
-    last = own.run("work")
+    last = own.run("job")
     own.until(runs[3], lambda run: run["waiting_for"] is None)
     own.until(last, lambda run: run["waiting_for"] == "tenant:runs")
     own.ended(runs[2])
