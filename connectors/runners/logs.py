@@ -47,6 +47,7 @@ class RunLog:
             self._thread.join()
         if self._producer is not None:
             self._producer.flush(3.0)
+            self._producer = None  # its last reference: one that lives on looks for brokers for ever
 
     def write(self, tenant: str, run: str, step: str, attempt: int, stream: str, line: str) -> None:
         """Append one line. Dropped when too much is waiting."""
