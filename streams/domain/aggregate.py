@@ -90,6 +90,11 @@ def always(_state: Any) -> bool:
     return True
 
 
+def never(_state: Any) -> bool:
+    """Return False."""
+    return False
+
+
 def unchanged(state: Any, _now: int) -> Any:
     """Return the state unchanged."""
     return state
@@ -113,6 +118,8 @@ class Aggregate:
       state's types tell: snapshots are then made anew.
     - ``settled(state)``: whether events may be redacted now. False while rules may still need the texts that would go, or
       while the state holds what no event tells.
+    - ``rests(state)``: whether it is at its end and will hardly be asked for again: its owner keeps it packed, and opens it
+      anew each time. A state at rest is not ``due``, and ``wake`` changes nothing of it.
     - ``unindexed``: commands idempotent by their own nature (lease, timer): they take no entry in the index of
       command ids.
     - ``parks``: while a command of an aggregate is in quarantine, its later ones wait behind it in order, its timer too.
@@ -132,6 +139,7 @@ class Aggregate:
     touch: Callable[[Message, Any], Any] = nothing_volatile
     wake: Callable[[Any, int], Any] = unchanged
     settled: Callable[[Any], bool] = always
+    rests: Callable[[Any], bool] = never
     unindexed: tuple[type, ...] = ()
     fold: int = 1
     parks: bool = False

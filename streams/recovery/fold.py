@@ -15,10 +15,11 @@ from streams.recovery.history import Histories, refold
 from streams.recovery.offsets import Committed, sequence_in
 from streams.recovery.snapshots import MARK_KEY, StateCodec, Unusable, chunk_number
 from streams.shards.command_ids import COMMAND_ID_BYTES
+from streams.shards.entry import Entry
 from streams.shards.parked import fold as fold_parked
 from streams.shards.record import Record
 from streams.shards.saved import ANSWERS_KEPT, Chunk, Mark, Named, Remembered
-from streams.shards.shard import Entry, Slice
+from streams.shards.shard import Slice
 from streams.shards.trail import Tail, Vouched
 from streams.translation import from_record, fullname
 
@@ -176,9 +177,9 @@ class Fold:
         states = None if mark is None else self._states
         for key, value in found.items():
             if b"/" in key:
-                if states is not None and (read := states.read_state(value)) is not None:
-                    piece.states[key] = Entry(*read)
-                    self._covered[key] = read[0]
+                if states is not None and (entry := states.entry(value)) is not None:
+                    piece.states[key] = entry
+                    self._covered[key] = entry.version
             elif (number := chunk_number(key)) is not None:
                 chunks[number] = value
         piece.saved.older.reserve(sum(map(len, chunks.values())) // COMMAND_ID_BYTES)

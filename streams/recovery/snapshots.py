@@ -6,6 +6,7 @@ of the fold that made it: one made by other rules, or from another log, is as if
 """
 
 import inspect
+import zlib
 from dataclasses import astuple
 from hashlib import blake2b
 from typing import Any
@@ -15,12 +16,13 @@ import msgspec
 from schemas.catalogue import Catalogue
 from schemas.parsing import canonical, wordless
 from streams.domain.aggregate import Aggregate
+from streams.shards.entry import Entry, Packed
 from streams.shards.saved import Chunk, Mark, Named
 from streams.translation import fullname
 
 MARK_KEY = b"mark"
 _CHUNK_PREFIX = b"index-"
-_FORMAT = 3
+_FORMAT = 4
 
 
 class Unusable(ValueError):
@@ -28,12 +30,16 @@ class Unusable(ValueError):
 
 
 class State(msgspec.Struct, array_like=True, frozen=True):
-    """The state of one aggregate after its event number ``version``; ``chain`` is the hash of its events so far."""
+    """The state of one aggregate after its event number ``version``; ``chain`` is the hash of its events so far.
+
+    A state at rest is ``packed`` (zlib) instead: a reader with many of them need not open those that nobody asks for.
+    """
 
     fold: bytes
     version: int
     chain: bytes
     state: msgspec.Raw
+    packed: bytes = b""
 
 
 class _Mark(msgspec.Struct, array_like=True, frozen=True):
@@ -51,6 +57,8 @@ class _Chunk(msgspec.Struct, array_like=True, frozen=True):
     ids: bytes
 
 
+_NOTHING = msgspec.Raw(b"\xc0")
+_QUICK = 1  # of zlib's levels; more takes longer and gains little
 _encode = msgspec.msgpack.Encoder().encode
 _decode_state = msgspec.msgpack.Decoder(State).decode
 _decode_mark = msgspec.msgpack.Decoder(_Mark).decode
@@ -106,6 +114,7 @@ class StateCodec:
         """Raises ``TypeError`` when the state is of a type that cannot be read back."""
         self.fold = fold
         self._decode = msgspec.msgpack.Decoder(type(aggregate.initial)).decode
+        self._rests = aggregate.rests
 
     def state(self, version: int, state: Any, chain: bytes) -> bytes:
         """Return a snapshot. Raises :class:`Unusable` for a state that would not be read back as it is."""
@@ -117,6 +126,8 @@ class StateCodec:
                 )
         except (TypeError, ValueError, OverflowError, RecursionError) as error:
             raise Unusable(f"{type(state).__name__} cannot be snapshotted: {error}") from error
+        if self._rests(state):
+            return _encode(State(self.fold, version, chain, _NOTHING, zlib.compress(raw, _QUICK)))
         return _encode(State(self.fold, version, chain, msgspec.Raw(raw)))
 
     def mark(self, mark: Mark) -> bytes:
@@ -129,14 +140,29 @@ class StateCodec:
         record = _Chunk(self.fold, chunk.outcomes, chunk.first, chunk.last, chunk.at, chunk.count, named.ids)
         return _encode(record)
 
-    def read_state(self, value: bytes) -> tuple[int, Any, bytes] | None:
-        """Return version, state and chain, or None when another fold made it. Raises :class:`Unusable` if damaged."""
+    def entry(self, value: bytes) -> Entry | None:
+        """Return what a snapshot says, or None when another fold made it. Raises :class:`Unusable` if damaged.
+
+        A state at rest stays packed: whether that one is damaged shows when it is opened.
+        """
         try:
             found = _decode_state(value)
-            return (
-                None if found.fold != self.fold else (found.version, self._decode(found.state), found.chain)
-            )
+            if found.fold != self.fold:
+                return None
+            kept = Packed(found.packed, self._open) if found.packed else self._decode(found.state)
         except msgspec.DecodeError as error:
+            raise Unusable(f"a damaged snapshot: {error}") from error
+        return Entry(found.version, kept, found.chain)
+
+    def read_state(self, value: bytes) -> tuple[int, Any, bytes] | None:
+        """Return version, state and chain; the rest as :meth:`entry`, but a damaged state at rest is found, too."""
+        entry = self.entry(value)
+        return None if entry is None else (entry.version, entry.state, entry.chain)
+
+    def _open(self, packed: bytes) -> Any:
+        try:
+            return self._decode(zlib.decompress(packed))
+        except (zlib.error, msgspec.DecodeError) as error:
             raise Unusable(f"a damaged snapshot: {error}") from error
 
     def read_version(self, value: bytes) -> int:

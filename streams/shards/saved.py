@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from streams.shards.command_ids import CommandIds
+from streams.shards.entry import Entry
 
 ANSWERS_KEPT = 10_000  # in memory, of those that are in chunks
 
@@ -69,9 +70,12 @@ class Sweep:
 
 @dataclass(slots=True)
 class Written:
-    """What one transaction adds to a slice's snapshots topic; true once it is committed. ``last`` ends the sweep."""
+    """What one transaction adds to a slice's snapshots topic; true once it is committed. ``last`` ends the sweep.
+    ``resting``: of the states, those at rest, as they are kept from then on.
+    """
 
     states: list[bytes] = field(default_factory=list)
+    resting: dict[bytes, Entry] = field(default_factory=dict)
     chunk: Named | None = None
     expired: list[int] = field(default_factory=list)
     mark: Mark | None = None

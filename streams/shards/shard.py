@@ -3,9 +3,10 @@
 import heapq
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Literal
 
 from streams.domain.aggregate import Aggregate
+from streams.shards.entry import Entry, Packed
 from streams.shards.parked import Parked
 from streams.shards.pending import Pending
 from streams.shards.record import Record
@@ -13,15 +14,6 @@ from streams.shards.saved import Remembered, Saved
 from streams.shards.trail import Trail
 
 Phase = Literal["loading", "claiming", "ready"]
-
-
-@dataclass(slots=True)
-class Entry:
-    """The newest state of one aggregate, its version (number of its events), and the chain of the last of them."""
-
-    version: int
-    state: Any
-    chain: bytes
 
 
 @dataclass(slots=True)
@@ -96,8 +88,10 @@ class Slice:
         wake, due = self.aggregate.wake, self.aggregate.due
         for states in (self.states, *overlays):
             for key, entry in states.items():
-                entry.state = wake(entry.state, now_ms)
-                if (at := due(entry.state)) is not None:
+                if type(entry.kept) is Packed:
+                    continue  # it is not due, and nothing wakes it
+                entry.kept = wake(entry.kept, now_ms)
+                if (at := due(entry.kept)) is not None:
                     self.timers.append((at, key))
         heapq.heapify(self.timers)
 

@@ -26,10 +26,10 @@ from streams.domain.aggregate import (
 )
 from streams.domain.redaction import RedactEvent
 from streams.failures import Poison, fingerprint
+from streams.shards.entry import Entry
 from streams.shards.identity import derived, uuid_bytes
 from streams.shards.record import Record
 from streams.shards.saved import Remembered
-from streams.shards.shard import Entry
 from streams.writer.command import Command, of_timer
 from streams.writer.decoding import Decoder
 from streams.writer.draft import Draft

@@ -5,8 +5,8 @@ from typing import Any
 
 from schemas.outcome import Answer
 from streams.domain.aggregate import Effect, Send
+from streams.shards.entry import Entry
 from streams.shards.saved import Remembered
-from streams.shards.shard import Entry
 from streams.writer.command import Command
 from streams.writer.encoding import Cause, EffectEncoder, Encoder
 from streams.writer.staged import Staged

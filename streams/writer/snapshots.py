@@ -103,6 +103,9 @@ class Snapshots:
                 self._ask(piece)
             return
         saved.dirty.difference_update(written.states)
+        for key, entry in written.resting.items():
+            if piece.states[key].version == entry.version:
+                piece.states[key] = entry
         if written.chunk is not None:
             saved.remember(written.chunk)
             saved.chunked += written.chunk.chunk.count
@@ -178,6 +181,8 @@ def _next(
             )
         size += len(value)
         written.states.append(key)
+        if piece.aggregate.rests(entry.state) and (packed := codec.entry(value)) is not None:
+            written.resting[key] = packed
         out.append((key, value))
     if taken := list(islice(sweep.answers, _CHUNK_IDS)):
         ids = b"".join(uuid_bytes(command_id_of(piece.index[key].outcome)) for key in taken)

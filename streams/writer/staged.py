@@ -2,9 +2,10 @@
 
 from dataclasses import dataclass, field
 
+from streams.shards.entry import Entry
 from streams.shards.parked import Parked
 from streams.shards.saved import Remembered, Written
-from streams.shards.shard import Entry, Slice
+from streams.shards.shard import Slice
 from streams.shards.trail import Vouched
 from streams.writer.encoding import Produced
 

@@ -32,6 +32,7 @@ def aggregate(language: Language, tenant_runs_max: int = 0) -> Aggregate:
         touch=touch,
         wake=wake,
         settled=lambda run: run.ended,
+        rests=lambda run: run.ended,
         unindexed=(
             commands.ClaimStep,
             commands.Heartbeat,

@@ -13,12 +13,13 @@ from hypothesis import strategies as st
 from streams.recovery import fold
 from streams.recovery.fold import BrokenLog
 from streams.recovery.snapshots import MARK_KEY, StateCodec, Unusable, chunk_key, chunk_number, fold_hash
+from streams.shards.entry import Entry, Packed
 from streams.shards.identity import uuid_bytes
 from streams.shards.saved import Chunk, Named, Saved
 from streams.shards.shard import Slice
 from streams.writer import snapshots
 from tests.performance.account import AGGREGATE
-from tests.support.records import deposit
+from tests.support.records import Bench, deposit
 from tests.unit.streams.recovery.log import NOW_MS, Log
 
 _DAY_MS = 86_400_000
@@ -33,6 +34,14 @@ def _small_steps() -> Iterator[None]:
         patch.setattr(snapshots, "ANSWERS_KEPT", 8)
         patch.setattr(fold, "ANSWERS_KEPT", 8)
         yield
+
+
+def _log(*, resting: bool) -> Log:
+    """Return a log whose accounts rest, if so, while there is an even sum on them."""
+    if not resting:
+        return Log()
+    aggregate = replace(AGGREGATE, rests=lambda account: account.balance % 2 == 0)
+    return Log(Bench(aggregate, index_entries_max=1_000_000))
 
 
 def _told(piece: Slice) -> tuple[Any, ...]:
@@ -69,7 +78,7 @@ def _work(log: Log, chance: random.Random, transactions: int, accounts: int = 12
 )
 def test_what_is_loaded_with_snapshots_is_what_the_first_event_on_gives(seed: int, steps: list[str]) -> None:
     """Sweeps at any time, owners that change in the middle of one, and folds that change and change back."""
-    chance, log = random.Random(seed), Log()
+    chance, log = random.Random(seed), _log(resting=seed % 2 == 1)
     for step in steps:
         if step == "work":
             _work(log, chance, 5)
@@ -90,7 +99,7 @@ def test_what_is_loaded_with_snapshots_is_what_the_first_event_on_gives(seed: in
 @given(st.integers(0, 2**32), st.integers(2, 14))
 def test_a_follower_takes_over_what_a_fold_from_the_first_event_gives(seed: int, rounds: int) -> None:
     """It may begin in the middle of a sweep, and read the three topics unevenly; its own sweeps go on rightly."""
-    chance, log = random.Random(seed), Log()
+    chance, log = random.Random(seed), _log(resting=seed % 2 == 1)
     follower = None
     for _ in range(rounds):
         _work(log, chance, 4)
@@ -124,6 +133,35 @@ def test_a_finished_sweep_leaves_a_short_tail() -> None:
     assert loaded.saved.mark.events == before
     assert len(loaded.index) < len(log.load(with_snapshots=False).index) / 2
     assert _told(loaded) == _told(log.load(with_snapshots=False))
+
+
+def test_what_rests_is_kept_packed_until_it_is_changed() -> None:
+    """By its owner once it is snapshotted, and by the next one from the beginning; it is decided on as ever."""
+    log = _log(resting=True)
+    log.commit(deposit(2), deposit(3, key=b"default/b"))
+    log.cut()
+    log.commit()
+    for piece in (log.bench.slice, log.load()):
+        packed = {key for key, entry in piece.states.items() if type(entry.kept) is Packed}
+        assert packed == {b"default/a"}
+        assert piece.states[b"default/a"].state.balance == 2
+
+    log.move()
+    log.commit(deposit(-9))
+    assert log.bench.slice.states[b"default/a"].state.balance == 2  # refused, on what it was
+    log.commit(deposit(1))
+    assert log.bench.slice.states[b"default/a"].kept.balance == 3
+    assert _told(log.load()) == _told(log.load(with_snapshots=False)) == _told(log.bench.slice)
+
+
+def test_a_state_at_rest_that_is_damaged_is_said_to_be_when_it_is_opened() -> None:
+    """Not before: nobody has looked."""
+    codec = StateCodec(replace(AGGREGATE, rests=lambda _account: True), b"12345678")
+    entry = codec.entry(codec.state(3, AGGREGATE.initial, b"c"))
+    assert entry is not None
+    damaged = Entry(3, Packed(entry.kept.packed[:-1], entry.kept.open), b"c")
+    with pytest.raises(Unusable, match="damaged"):
+        _ = damaged.state
 
 
 def test_snapshots_of_another_fold_are_as_if_they_were_not_there() -> None:

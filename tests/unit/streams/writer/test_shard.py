@@ -4,10 +4,13 @@ import struct
 from dataclasses import dataclass, replace
 from typing import Any
 
+import pytest
+
 from streams.domain.aggregate import Aggregate
+from streams.shards.entry import Entry, Packed
 from streams.shards.identity import derived, uuid_bytes
 from streams.shards.pending import Pending
-from streams.shards.shard import Entry, Shard, Slice
+from streams.shards.shard import Shard, Slice
 from streams.writer.transaction import Membership
 from streams.writer.work import Work, next_timer, take
 from tests.performance.account import AGGREGATE
@@ -42,6 +45,14 @@ def test_timers_count_only_after_waking() -> None:
     piece = _slice(a=10, b=200, c=None)
     piece.arm(100)
     assert _due(piece, 104) == []
+    assert _due(piece, 105) == [(105, b"a")]
+
+
+def test_what_is_packed_is_not_woken() -> None:
+    """It is at rest: it waits for nothing, and is not opened for that."""
+    piece = _slice(a=10)
+    piece.states[b"b"] = Entry(1, Packed(b"", lambda _packed: pytest.fail("opened")), b"")
+    piece.arm(100)
     assert _due(piece, 105) == [(105, b"a")]
 
 
