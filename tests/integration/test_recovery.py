@@ -227,7 +227,7 @@ def test_shards_of_a_killed_worker_are_taken_over_in_seconds(
     with accounts.load(rate=150):
         for round_number in range(3):
             eventually(lambda: len(_owners(accounts)) == 2)
-            time.sleep(4)  # a standby looks around every three seconds
+            time.sleep(4 * standbys)  # one looks around every three seconds
             node = "ab"[round_number % 2]
             took.append(_take_over(accounts, alive[node]))
             alive[node] = WorkerProcess(tmp_path, **common, node=node).ready()
