@@ -117,6 +117,14 @@ def _fired(_tenant: str, name: str, event: schedule.SlotFired, _state: object) -
     return (Send("pipeline", name, start),)
 
 
+def _kept(_tenant: str, name: str, _event: schedule.SlotKept, state: schedule.Schedule) -> tuple[Send, ...]:
+    """Cancel the runs in the way of a slot, by way of the pipeline: so it comes after their creation."""
+    if state.overlap != "cancel_other":
+        return ()
+    why = "the next slot has come"
+    return tuple(Send("pipeline", name, pipeline.RecallRun(run, why)) for run in state.active)
+
+
 def _run_created(_tenant: str, run_id: str, event: RunCreated, run: Run) -> tuple[Send, ...]:
     if any(rule["on"] in TIMED for rule in run.plan.alerts):
         return (Send("alert", event.pipeline, alert.NoteRunStarted(run_id, event.full_refresh)),)
@@ -162,6 +170,7 @@ REACTORS: Mapping[type, Reactor] = {
     pipeline.PipelineDeleted: _deleted,
     pipeline.RunRefused: _refused,
     schedule.SlotFired: _fired,
+    schedule.SlotKept: _kept,
     RunCreated: _run_created,
     LimitAwaited: _limit_awaited,
     limit.LimitAcquired: _limit_acquired,

@@ -13,7 +13,7 @@ schedule = noun("schedule", "When pipelines start by themselves.")
 _SLOTS_MAX = 1_000
 _FIELDS = (
     "pipeline", "status", "reason", "spec", "next_slot", "last_slot", "last_run", "fired", "skipped", "last_skip",
-    "active_runs",
+    "active_runs", "kept_slots",
 )  # fmt: skip
 
 

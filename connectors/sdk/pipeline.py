@@ -31,7 +31,8 @@ class Schedule(TypedDict, total=False):
     every: str
     timezone: str
     dst: Literal["first", "both", "skip"]
-    overlap: Literal["skip", "allow"]
+    jitter: str
+    overlap: Literal["skip", "buffer_one", "buffer_all", "cancel_other", "allow"]
     catch_up: str
 
 

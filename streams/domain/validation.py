@@ -25,6 +25,7 @@ from streams.domain.priority import LANES
 STEPS_MAX = 2_000
 ATTEMPTS_MAX = 100
 MULTIPLIER_MAX = 100
+OVERLAPS = ("skip", "buffer_one", "buffer_all", "cancel_other", "allow")
 _KEYS = ("name", "after", "when", "runs_on", *STEP_KINDS, "retry", "start_timeout", "timeout", "compensate")
 API_VERSION = "flexcore/v1"
 
@@ -103,10 +104,27 @@ def _spec(found: Findings, value: object, check_schedule: ScheduleCheck) -> None
 
 def _schedule(found: Findings, value: object, check_schedule: ScheduleCheck) -> None:
     before = len(found.problems)
-    keys = ("cron", "every", "timezone", "dst", "overlap", "catch_up")
+    keys = ("cron", "every", "timezone", "dst", "jitter", "overlap", "catch_up")
     schedule = found.mapping("spec.schedule", value, keys)
     if schedule is None:
         return
+    _slots(found, schedule)
+    for key, words in (("dst", ("first", "both", "skip")), ("overlap", OVERLAPS)):
+        if key in schedule:
+            found.one_of(f"spec.schedule.{key}", schedule[key], words)
+    for key, most_ms in (("jitter", DAY_MS), ("catch_up", YEAR_MS)):
+        if key in schedule:
+            found.duration(f"spec.schedule.{key}", schedule[key], 0, most_ms)
+    if len(found.problems) == before and (mistake := check_schedule(schedule)):
+        found.add(
+            "spec.schedule",
+            mistake,
+            "five fields: minute hour day month weekday; a time zone like Europe/Berlin",
+        )
+
+
+def _slots(found: Findings, schedule: Mapping[str, Any]) -> None:
+    """Check what says when the slots are."""
     if ("cron" in schedule) == ("every" in schedule):
         found.add(
             "spec.schedule", "needs exactly one of cron and every", 'write cron: "0 */2 * * *" or every: 5m'
@@ -117,20 +135,8 @@ def _schedule(found: Findings, value: object, check_schedule: ScheduleCheck) -> 
     for key in ("timezone", "dst"):
         if key in schedule and "cron" not in schedule:
             found.add(f"spec.schedule.{key}", "means something only with cron", f"remove {key}, or use cron")
-    if "dst" in schedule:
-        found.one_of("spec.schedule.dst", schedule["dst"], ("first", "both", "skip"))
     if "every" in schedule:
         found.duration("spec.schedule.every", schedule["every"], 1_000, YEAR_MS)
-    if "overlap" in schedule:
-        found.one_of("spec.schedule.overlap", schedule["overlap"], ("skip", "allow"))
-    if "catch_up" in schedule:
-        found.duration("spec.schedule.catch_up", schedule["catch_up"], 0, YEAR_MS)
-    if len(found.problems) == before and (mistake := check_schedule(schedule)):
-        found.add(
-            "spec.schedule",
-            mistake,
-            "five fields: minute hour day month weekday; a time zone like Europe/Berlin",
-        )
 
 
 def _limit(found: Findings, path: str, value: object) -> None:

@@ -13,6 +13,7 @@ from streams.domain.schedule import (
     ScheduleResumed,
     ScheduleSet,
     SlotFired,
+    SlotKept,
     SlotSkipped,
 )
 from streams.projections.view import Meta, Row, View, versioned
@@ -32,6 +33,7 @@ TABLE = versioned(
         Column("skipped", BigInteger, nullable=False),
         Column("last_skip", Text),
         Column("active_runs", JSON, nullable=False),
+        Column("kept_slots", JSON, nullable=False),
         Column("updated_at", BigInteger, nullable=False),
         Column("version", BigInteger, nullable=False),
         Column("shard", Integer, nullable=False),
@@ -51,6 +53,7 @@ _EMPTY: Row = {
     "skipped": 0,
     "last_skip": None,
     "active_runs": [],
+    "kept_slots": [],
 }
 
 
@@ -67,7 +70,7 @@ def _changes(before: Row, event: Event) -> Row:
             status = "paused" if before["status"] == "paused" else "active"
             return {"status": status, "spec": json.loads(event.spec), "next_slot": event.next_slot}
         case ScheduleCleared():
-            return {"status": "cleared", "spec": None, "next_slot": None, "reason": None}
+            return {"status": "cleared", "spec": None, "next_slot": None, "reason": None, "kept_slots": []}
         case SchedulePaused():
             return {"status": "paused", "reason": event.reason}
         case ScheduleResumed():
@@ -79,12 +82,18 @@ def _changes(before: Row, event: Event) -> Row:
                 "last_run": event.run_id,
                 "next_slot": event.next_slot,
                 "active_runs": [*before["active_runs"], event.run_id],
+                "kept_slots": [slot for slot in before["kept_slots"] if slot != event.slot],
             }
+        case SlotKept():
+            return {"kept_slots": [*before["kept_slots"], event.slot], "next_slot": event.next_slot}
         case SlotSkipped():
             return {
                 "skipped": before["skipped"] + event.count,
                 "last_skip": event.reason,
                 "next_slot": event.next_slot,
+                **(
+                    {"kept_slots": before["kept_slots"][: -event.count]} if event.reason == "replaced" else {}
+                ),
             }
         case ScheduledRunEnded():
             return {"active_runs": [run for run in before["active_runs"] if run != event.run_id]}

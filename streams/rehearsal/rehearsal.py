@@ -80,7 +80,15 @@ class _Stage:
         self.refused: dict[str, str] = {}
         self.undone = {deed.place: deed for deed in scenario.deeds}
         self.runners = Runners(scenario.steps, scenario.labels)
-        self.world = World(_aggregates(), REACTORS, scenario.start, self._told, self._offered, _elsewhere)
+        self.world = World(
+            _aggregates(), REACTORS, scenario.start, self._told, self._offered, self._elsewhere
+        )
+
+    def _elsewhere(self, send: Send) -> bool:
+        """Return whether it is about a run that a step has called: what such a run does, the scenario says."""
+        if isinstance(send.body, RecallRun):
+            return send.body.run_id not in self.runs
+        return isinstance(send.body, StartRun) and send.body.parent is not None
 
     @property
     def run_id(self) -> str:
@@ -249,13 +257,6 @@ class _Stage:
                     yield f"outputs.{name}.{field}: expected {compact(value)}, but it is not there"
                 elif output[field] != value:
                     yield f"outputs.{name}.{field}: expected {compact(value)}, but it is {compact(output[field])}"
-
-
-def _elsewhere(send: Send) -> bool:
-    """Return whether it is about a run that a step has called: what such a run does, the scenario says."""
-    return isinstance(send.body, RecallRun) or (
-        isinstance(send.body, StartRun) and send.body.parent is not None
-    )
 
 
 def _listed(words: tuple[str, ...]) -> str:

@@ -9,7 +9,7 @@ from streams.domain.definition import Definition, canonical
 from streams.rehearsal.rehearsal import rehearse
 from streams.rehearsal.scenario_file import scenarios_of
 from streams.translation import to_record
-from tests.support.node_process import NodeProcess, steps_of
+from tests.support.node_process import ENDED, NodeProcess, eventually, steps_of
 
 README = Path(__file__).parents[2] / "streams" / "domain" / "README.md"
 
@@ -50,6 +50,39 @@ def rehearsed(file: Path) -> list[tuple[str, dict[str, Any]]]:
     (played,), _ = scenarios_of({"scenarios": [scenario]}, Definition.parse(text))
     events = [event.body for event in rehearse(text, played).events if event.aggregate == "run"]
     return [(type(event).__name__, plain(to_record(event))) for event in events]
+
+
+def test_a_slot_that_meets_a_run_at_work_ends_it_or_waits_for_its_end(
+    node: NodeProcess, tmp_path: Path
+) -> None:
+    """Cancelled for the newest slot; kept for later; each fires within its jitter, under the time that was meant."""
+    apply_example(node, tmp_path, "copy-newest")
+    later = [{"name": "work", "command": {"argv": ["sleep", "1.5"]}}]
+    node.apply("copy-later", later, schedule={"every": "1s", "overlap": "buffer_one"})
+    slow = [{"name": "wait", "wait": {"for": "1d"}}]
+    node.apply("copy-kept", slow, schedule={"every": "1s", "overlap": "buffer_one"})
+
+    def runs(pipeline: str) -> list[dict[str, Any]]:
+        items: list[dict[str, Any]] = node.ok("GET", f"/v1/runs?pipeline={pipeline}")["items"]
+        return sorted(items, key=lambda run: run["slot"])
+
+    eventually(lambda: len(runs("copy-newest")) >= 3 and len(runs("copy-later")) >= 2, 30, node.log)
+    kept = node.ok("GET", "/v1/schedules/copy-kept")
+    assert (kept["fired"], len(kept["kept_slots"]), kept["last_skip"]) == (1, 1, "overlap")
+    for pipeline in ("copy-newest", "copy-later", "copy-kept"):
+        node.ok("DELETE", f"/v1/pipelines/{pipeline}")
+    first, second, *_ = runs("copy-newest")
+    assert (first["status"], first["error"]) == ("cancelled", "cancelled: the next slot has come")
+    assert second["created_at"] >= first["ended_at"]
+    assert all(run["slot"] % 1_000 == 0 for run in (first, second))
+    first, second, *_ = runs("copy-later")
+    assert (node.ended(first["id"])["status"], second["created_at"] >= first["ended_at"]) == (
+        "succeeded",
+        True,
+    )
+    for run in (*runs("copy-newest"), *runs("copy-kept")):
+        if run["status"] not in ENDED:
+            node.ok("POST", f"/v1/runs/{run['id']}/cancel", {})
 
 
 def test_a_run_waits_for_time_for_a_signal_and_for_somebody_who_may_approve(

@@ -49,6 +49,7 @@ from streams.domain.schedule import (
     ScheduleResumed,
     ScheduleSet,
     SlotFired,
+    SlotKept,
     SlotSkipped,
 )
 from streams.projections import bookmark, command, event, pipeline, run, schedule
@@ -258,6 +259,15 @@ def test_a_schedule_counts_slots_and_knows_what_is_active() -> None:
     )  # fmt: skip
     assert (row["status"], row["fired"], row["skipped"], row["last_skip"]) == ("active", 2, 2, "overlap")
     assert (row["next_slot"], row["last_slot"], row["last_run"], row["active_runs"]) == (20, 15, "r2", ["r2"])
+
+
+def test_a_schedule_knows_the_slots_that_are_kept() -> None:
+    """Until they fire, or a later one takes their place."""
+    told = (ScheduleSet('{"every": "5s"}', 5, 1), SlotKept(5, 10, 5), SlotKept(10, 15, 10))
+    assert folded(schedule.VIEW, "sync", *told)["kept_slots"] == [5, 10]
+    assert folded(schedule.VIEW, "sync", *told, SlotFired(5, "r1", 15, 12))["kept_slots"] == [10]
+    assert folded(schedule.VIEW, "sync", *told, SlotSkipped(10, "replaced", 15, 13))["kept_slots"] == [5]
+    assert folded(schedule.VIEW, "sync", *told, ScheduleCleared(14))["kept_slots"] == []
 
 
 def test_a_schedule_rests_and_goes_on() -> None:

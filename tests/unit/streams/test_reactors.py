@@ -68,6 +68,16 @@ def test_a_slot_is_skipped_while_the_last_run_goes_on() -> None:
     assert len(made.told(SlotFired)) == 2
 
 
+def test_the_next_slot_may_cancel_the_run_in_its_way() -> None:
+    """And fires when that has ended, in the same moment if nothing is left to tidy up."""
+    made = world(command("a"), schedule={"every": "1m", "overlap": "cancel_other"})
+    made.tick(MINUTE)
+    made.tick(2 * MINUTE)
+    assert [event.status for event in made.told(RunEnded)] == ["cancelled"]
+    assert [event.slot for event in made.told(SlotFired)] == [MINUTE, 2 * MINUTE]
+    assert made.rejected == []
+
+
 def test_a_slot_that_fires_into_a_paused_pipeline_is_refused_and_noted() -> None:
     """The schedule had not heard of the pause yet."""
     made = world(command("a"), schedule={"every": "1m"})

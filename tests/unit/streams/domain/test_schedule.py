@@ -19,6 +19,7 @@ from streams.domain.schedule import (
     ScheduleTick,
     SetSchedule,
     SlotFired,
+    SlotKept,
     SlotSkipped,
     TriggerSchedule,
     aggregate,
@@ -123,6 +124,75 @@ def test_overlap_may_be_allowed() -> None:
     told = spec(ALLOWED)
     assert [event.slot for event in told.tick(MINUTE) + told.tick(2 * MINUTE)] == [MINUTE, 2 * MINUTE]
     assert len(told.state.active) == 2
+
+
+def overlapping(overlap: str) -> Spec:
+    """Return a schedule whose first run goes on while two more slots come; every event is in its log."""
+    told = spec(every("1m", f',"overlap":"{overlap}"'))
+    for minute in (1, 2, 3):
+        told.tick(minute * MINUTE)
+    return told
+
+
+def end(told: Spec, slot: int) -> list[object]:
+    """Let the run of a slot end at once, and return what follows behind that."""
+    return list(told.do(NoteRunEnded(run_id(TENANT, NAME, slot_key(slot))))[1:])
+
+
+def test_one_slot_may_be_kept_until_the_run_in_its_way_has_ended() -> None:
+    """The first that meets it; later ones are skipped."""
+    told = overlapping("buffer_one")
+    assert [type(event) for event in told.log[2:]] == [SlotKept, SlotSkipped]
+    assert end(told, MINUTE) == [fired(2 * MINUTE, 3 * MINUTE, 4 * MINUTE)]
+    assert end(told, 2 * MINUTE) == []
+    assert told.tick(4 * MINUTE) == (fired(4 * MINUTE, 4 * MINUTE, 5 * MINUTE),)
+
+
+def test_all_slots_may_be_kept_and_fire_one_after_the_other() -> None:
+    """In their order, each when the run before has ended; so many that nothing grows without end."""
+    told = overlapping("buffer_all")
+    assert end(told, MINUTE) == [fired(2 * MINUTE, 3 * MINUTE, 4 * MINUTE)]
+    assert told.tick(4 * MINUTE) == (SlotKept(4 * MINUTE, 5 * MINUTE, 4 * MINUTE),)
+    assert [end(told, slot * MINUTE)[0].slot for slot in (2, 3)] == [3 * MINUTE, 4 * MINUTE]  # type: ignore[attr-defined]  # they fired
+    full = spec(every("1s", ',"overlap":"buffer_all"'))
+    for second in range(2, 1_100, 40):
+        full.tick(second * 1_000)
+    assert len(full.state.kept) == 1_000
+
+
+def test_the_newest_slot_may_take_the_place_of_what_is_in_its_way() -> None:
+    """It fires when that has ended; one that waited for the same is skipped."""
+    told = overlapping("cancel_other")
+    assert told.log[3:] == [
+        SlotSkipped(2 * MINUTE, "replaced", 3 * MINUTE, 3 * MINUTE),
+        SlotKept(3 * MINUTE, 4 * MINUTE, 3 * MINUTE),
+    ]
+    assert end(told, MINUTE) == [fired(3 * MINUTE, 3 * MINUTE, 4 * MINUTE)]
+
+
+def test_a_kept_slot_waits_for_the_end_of_a_pause_and_is_told_when_slots_are_kept_no_more() -> None:
+    """Nothing is lost without a word."""
+    told = overlapping("buffer_all").when(PauseSchedule()).then(SchedulePaused(3 * MINUTE))
+    assert end(told, MINUTE) == []
+    resumed = ScheduleResumed(4 * MINUTE, 3 * MINUTE)
+    told.when(ResumeSchedule()).then(resumed, fired(2 * MINUTE, 3 * MINUTE, 4 * MINUTE))
+    told.do(SetSchedule('{"every":"1m","overlap":"skip"}'))
+    assert told.log[-1] == SlotSkipped(3 * MINUTE, "replaced", 4 * MINUTE, 3 * MINUTE)
+    assert end(told, 2 * MINUTE) == []
+
+
+def test_jitter_delays_each_slot_and_moves_none() -> None:
+    """By the same on every node, by another time for another pipeline, never beyond what the schedule says."""
+    text = '{"every":"1m","jitter":"30s"}'
+    told = spec().when(SetSchedule(text)).then(ScheduleSet(text, MINUTE, 1_000, f"{TENANT}/{NAME}"))
+    other = Spec(aggregate(next_slot), "orders").at(1_000)
+    other.do(SetSchedule(text))
+    due = told.aggregate.due(told.state)
+    assert due is not None
+    assert MINUTE < due < MINUTE + 30_000
+    assert due != other.aggregate.due(other.state)
+    told.at(due - 1).when(ScheduleTick(due - 1)).then()
+    assert told.tick(due) == (fired(MINUTE, due, 2 * MINUTE),)
 
 
 def test_the_end_of_a_run_that_is_not_its_own_is_no_news() -> None:

@@ -65,6 +65,28 @@ def test_a_run_that_is_still_at_work_lets_slots_go_by() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("overlap", "slots", "status"),
+    [
+        ("buffer_one", [5, 10, 15, 25], "succeeded"),
+        ("buffer_all", [5, 10, 15, 20, 25], "succeeded"),
+        ("cancel_other", [5, 10, 15, 20, 25], "cancelled"),
+    ],
+)
+def test_a_slot_that_meets_a_run_at_work_waits_for_its_end_or_ends_it(
+    overlap: str, slots: list[int], status: str
+) -> None:
+    """A step that takes nine minutes, every five."""
+    came = let(
+        {"every": "5m", "overlap": overlap},
+        schedule="29m",
+        steps={"a": {"succeed": {"duration": "9m"}}},
+        expect={"slots": [f"2026-01-01T00:{slot:02}:00Z" for slot in slots], "status": status},
+    )
+    wrong = "status of slot 2026-01-01T00:25:00Z: expected cancelled, but it is succeeded"
+    assert came.differences == ((wrong,) if status == "cancelled" else ())
+
+
 def test_a_schedule_that_starts_nothing_is_told() -> None:
     """There is no run then to say anything of."""
     came = let({"cron": "0 0 1 1 *"}, schedule="9d", expect={"slots": ["2026-01-02T00:00:00Z"]})
