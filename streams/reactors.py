@@ -87,6 +87,7 @@ def _step_called(_tenant: str, run_id: str, event: StepCalled, run: Run) -> tupl
         parent=run_id,
         depth=run.depth + 1,
         above=(*run.above, run_id),
+        callers=(*run.callers, f"{run.pipeline}/{event.step}"),
         # Who waits for it is as urgent; a run of no urgency of its own leaves it to the file.
         priority=None if run.priority == NORMAL else run.priority,
     )

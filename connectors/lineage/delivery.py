@@ -78,7 +78,7 @@ class HttpEndpoint:
 
 
 class TopicEndpoint:
-    """Writes each event as JSON into a topic, which is made if there is none; key: the run (of a step: its pipeline's)."""
+    """Writes each event as JSON into a topic, which is made if there is none; key: the run above all."""
 
     def __init__(
         self, kafka: Mapping[str, str], client_id: str, topic: str, partitions: int, replication: int
@@ -92,7 +92,8 @@ class TopicEndpoint:
     def send(self, event: RunEvent) -> None:
         """Write the event and wait until it is kept."""
         run = event["run"]
-        key = run["facets"]["parent"]["run"]["runId"] if "parent" in run["facets"] else run["runId"]
+        parent = run["facets"].get("parent")
+        key = parent["root"]["run"]["runId"] if parent else run["runId"]
         failures: list[KafkaError] = []
         try:
             self._make()

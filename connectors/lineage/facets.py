@@ -19,9 +19,12 @@ def _facet(version: str, kind: str, **content: Any) -> Facet:
 
 
 # ---------------------------------------------------------------- of runs and jobs
-def parent(run: str, namespace: str, name: str) -> Facet:
-    """Say which run a step belongs to."""
-    return _facet("1-2-0", "ParentRunFacet", run={"runId": run}, job={"namespace": namespace, "name": name})
+def parent(namespace: str, called_by: tuple[str, str], top: tuple[str, str]) -> Facet:
+    """Say which run it belongs to, and which one stands above all; each as (run, name of its job)."""
+    (run, job), (root, root_job) = (
+        ({"runId": run_id}, {"namespace": namespace, "name": name}) for run_id, name in (called_by, top)
+    )
+    return _facet("1-2-0", "ParentRunFacet", run=run, job=job, root={"run": root, "job": root_job})
 
 
 def error_message(message: str, tail: str) -> Facet:

@@ -54,6 +54,8 @@ class Story:
         self._tenant = tenant
         self._run = run_uuid(tenant, run_id)
         self._pipeline = ""
+        self._top = ("", "")
+        self._called_by: tuple[str, str] | None = None
         self._slot: int | None = None
         self._steps: dict[str, _Step] = {}
 
@@ -77,6 +79,13 @@ class Story:
     # ---------------------------------------------------------------- the run
     def _begin(self, body: Mapping[str, Any]) -> RunEvent:
         self._pipeline, self._slot = body["pipeline"], body["slot"]
+        self._top = self._run, self._pipeline
+        if callers := body.get("callers"):
+            # Runs from before callers were told stand at the top.
+            above = [run_uuid(self._tenant, run) for run in body["above"][-len(callers) :]]
+            pipeline, _, step = callers[-1].partition("/")
+            self._top = above[0], callers[0].partition("/")[0]
+            self._called_by = step_uuid(above[-1], step), f"{pipeline}.{step}"
         self._steps = {name: _Step(plan) for name, plan in _plans(body["definition"]).items()}
         return self._of_run("START", body["at"], {})
 
@@ -93,7 +102,12 @@ class Story:
 
     def _of_run(self, event: str, at: int, more: dict[str, Any]) -> RunEvent:
         slot = {} if self._slot is None else {"nominalTime": facets.nominal_time(_time(self._slot))}
-        return self._event(event, at, self._run, {**slot, **more}, self._pipeline, "pipeline")
+        about = {**self._below(self._called_by), **slot, **more}
+        return self._event(event, at, self._run, about, self._pipeline, "pipeline")
+
+    def _below(self, above: tuple[str, str] | None) -> dict[str, Any]:
+        """Return the facet that names what stands above, if anything does."""
+        return {"parent": facets.parent(self._names.jobs(self._tenant), above, self._top)} if above else {}
 
     def _event(
         self, event: str, at: int, run: str, run_facets: dict[str, Any], job: str, kind: str
@@ -140,8 +154,7 @@ class Story:
         output: Mapping[str, Any] = _NOTHING,
         body: Mapping[str, Any] = _NOTHING,
     ) -> RunEvent:
-        namespace = self._names.jobs(self._tenant)
-        about = {"parent": facets.parent(self._run, namespace, self._pipeline)}
+        about = self._below((self._run, self._pipeline))
         if event == "FAIL":
             about["errorMessage"] = facets.error_message(body["error"], body["tail"])
         run, job = step_uuid(self._run, name), f"{self._pipeline}.{name}"

@@ -49,8 +49,8 @@ class StartRun:
     """Start a run of the current version. Without ``run_id`` the id is derived from ``key``, else from the command id.
 
     ``input`` is JSON text. ``trigger`` is manual | schedule | api | run; ``slot`` the nominal time of a schedule (ms).
-    ``parent`` is the run that asks, by a step of its own; ``depth`` runs are above the new one: ``above``, from the top.
-    ``priority``: None is the definition's.
+    ``parent`` is the run that asks, by a step of its own; ``depth`` runs are above the new one: ``above``, from the top;
+    ``callers``: the step of each that called (``pipeline/step``). ``priority``: None is the definition's.
     """
 
     run_id: str | None = None
@@ -63,6 +63,7 @@ class StartRun:
     depth: int = 0
     priority: str | None = None
     above: tuple[str, ...] = ()
+    callers: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +126,7 @@ class RunRequested:
     depth: int = 0
     priority: str | None = None
     above: tuple[str, ...] = ()
+    callers: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -271,6 +273,7 @@ def _start(message: Message, command: StartRun, pipeline: Pipeline, language: La
             depth=command.depth,
             priority=command.priority,
             above=command.above,
+            callers=command.callers,
         ),
     )
 
@@ -337,6 +340,7 @@ def effects(_tenant: str, pipeline_id: str, event: Event, pipeline: Pipeline) ->
         depth=event.depth,
         priority=event.priority,
         above=event.above,
+        callers=event.callers,
     )
     return (Send("run", event.run_id, body),)
 

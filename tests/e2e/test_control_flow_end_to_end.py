@@ -203,6 +203,13 @@ def test_a_step_is_a_run_of_another_pipeline_whose_results_and_end_are_its_own(
     child = node.ended(run["steps"][0]["child"])
     assert (child["pipeline"], child["parent"], child["trigger"]) == ("load-region", run["id"], "run")
     assert run["steps"][0]["output"]["run"] == child["id"]
+    above, below = (node.ok("GET", f"/v1/runs/{one['id']}/lineage")["events"] for one in (run, child))
+    told = below[0]["run"]["facets"]["parent"]
+    assert (told["run"], told["job"]) == (
+        {"runId": above[1]["run"]["runId"]},
+        {**told["job"], "name": "load-and-tell.load"},
+    )
+    assert told["root"]["run"]["runId"] == run["id"]
     failed = node.ended(broken)
     assert (failed["steps"][0]["status"], failed["steps"][0]["attempt"]) == ("failed", 2)
     assert failed["error"].startswith(

@@ -9,8 +9,8 @@ from streams.domain.labels import ANY
 class CreateRun:
     """Begin this run. ``reused`` is JSON text: step name -> its result in ``rerun_of`` (status, output, counts).
 
-    ``parent`` is the run whose step this one is; ``depth`` runs are above it: ``above``, from the top. ``priority``: None is
-    the definition's.
+    ``parent`` is the run whose step this one is; ``depth`` runs are above it: ``above``, from the top; ``callers``: the
+    step of each that called (``pipeline/step``). ``priority``: None is the definition's.
     """
 
     pipeline: str
@@ -27,6 +27,7 @@ class CreateRun:
     depth: int = 0
     priority: str | None = None
     above: tuple[str, ...] = ()
+    callers: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -108,6 +108,7 @@ def _created(command: asked.CreateRun, now: int, tenant_runs_max: int) -> happen
         priority=command.priority or Definition.parse(command.definition).priority,
         # A parent holds its place while it waits for what it called: with one of its own each could wait for ever.
         above=command.above,
+        callers=command.callers,
         tenant_runs_max=0 if command.parent else tenant_runs_max,
     )
 

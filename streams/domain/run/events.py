@@ -10,7 +10,8 @@ from streams.domain.priority import NORMAL
 class RunCreated:
     """The run exists, with its definition pinned. ``parent``: the run whose step it is; ``depth`` runs are above it.
 
-    ``above`` are these, from the top. ``tenant_runs_max``: so many runs of its tenant may be at work at once; 0: any number, or its parent counts for it.
+    ``above`` are these, from the top, ``callers`` the step of each that called (``pipeline/step``). ``tenant_runs_max``: so many
+    runs of its tenant may be at work at once; 0: any number, or its parent counts for it.
     """
 
     pipeline: str
@@ -29,6 +30,7 @@ class RunCreated:
     priority: str = NORMAL
     tenant_runs_max: int = 0
     above: tuple[str, ...] = ()
+    callers: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -156,6 +156,7 @@ def _created(event: happened.RunCreated) -> Run:
         parent=event.parent,
         depth=event.depth,
         above=tuple(event.above),
+        callers=tuple(event.callers),
         priority=event.priority,
         tenant_runs_max=event.tenant_runs_max,
         created_at=event.at,

@@ -122,7 +122,7 @@ class Run(Struct, frozen=True, omit_defaults=True):
     the steps that can be, in the order of their success. ``reruns`` are the latest runs made from this one.
     ``limits`` have let it in, ``waiting_for`` is the one that has not yet. ``signals`` (name, payload) came before a
     step waited for them. ``parent`` is the run whose step this one is; ``depth`` runs are above it, ``above`` are
-    these, from the top. With ``tenant_runs_max`` it is one of so many of its tenant.
+    these, from the top, ``callers`` the step of each that called (``pipeline/step``). With ``tenant_runs_max`` it is one of so many of its tenant.
     """
 
     status: str = ""
@@ -138,6 +138,7 @@ class Run(Struct, frozen=True, omit_defaults=True):
     parent: str | None = None
     depth: int = 0
     above: tuple[str, ...] = ()
+    callers: tuple[str, ...] = ()
     priority: str = NORMAL
     tenant_runs_max: int = 0
     created_at: int = 0

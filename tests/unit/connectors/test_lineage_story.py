@@ -7,7 +7,7 @@ from uuid import UUID
 import jsonschema
 import pytest
 
-from connectors.lineage.naming import Names, run_uuid
+from connectors.lineage.naming import Names, run_uuid, step_uuid
 from connectors.lineage.story import RunEvent, Story
 
 RUN = "5e0fb8a2-6bd5-5d5c-9e3c-0d9c3c1f7a11"
@@ -93,6 +93,7 @@ def told(
     steps: list[dict[str, Any]] = STEPS,
     slot: int | None = None,
     run: str = RUN,
+    **more: Any,
 ) -> list[RunEvent]:
     """Return what is told of a run of these steps; every event must be as the specification wants it."""
     story = Story(NAMES, "default", run)
@@ -101,6 +102,7 @@ def told(
         "definition": json.dumps({"spec": {"steps": steps}}),
         "slot": slot,
         "at": 1_000,
+        **more,
     }
     found = [one for kind, body in (("RunCreated", created), *events) for one in story.take(kind, body)]
     for event in found:
@@ -141,8 +143,29 @@ def test_a_run_and_its_steps_begin_and_end_once() -> None:
     assert whole["run"]["facets"]["nominalTime"]["nominalStartTime"] == "1970-01-01T00:00:00.500Z"
     assert step["run"]["facets"]["parent"]["run"] == {"runId": RUN}
     assert step["run"]["facets"]["parent"]["job"] == {"namespace": "flexcore://prod/default", "name": "people"}  # fmt: skip
+    assert step["run"]["facets"]["parent"]["root"]["run"] == {"runId": RUN}
+    assert "parent" not in whole["run"]["facets"]
     assert step["run"]["runId"] == events[2]["run"]["runId"] != RUN
     assert step["eventTime"] == "1970-01-01T00:00:02.000Z"
+
+
+@pytest.mark.parametrize("elders", [(), ("from-an-older-release",)])
+def test_a_run_that_a_step_calls_names_that_step_and_the_run_above_all(elders: tuple[str, ...]) -> None:
+    """Its steps name it, and the same root; who stands above is known as far as it was told."""
+    top, middle = str(UUID(int=1)), str(UUID(int=2))
+    above = [*elders, top, middle]
+    callers = ["nightly/regions", "region/load"]
+    whole, step, *_, end = told(began("read"), over("succeeded"), above=above, callers=callers)
+    root = {"run": {"runId": top}, "job": {"namespace": "flexcore://prod/default", "name": "nightly"}}
+    parent = whole["run"]["facets"]["parent"]
+    assert parent["run"] == {"runId": step_uuid(middle, "load")}
+    assert (parent["job"]["name"], parent["root"], end["run"]["facets"]["parent"]) == (
+        "region.load",
+        root,
+        parent,
+    )
+    about = step["run"]["facets"]["parent"]
+    assert (about["run"], about["job"]["name"], about["root"]) == ({"runId": RUN}, "people", root)
 
 
 def test_records_are_told_with_their_fields_and_where_each_comes_from() -> None:

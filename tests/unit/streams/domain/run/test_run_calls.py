@@ -240,6 +240,7 @@ def test_a_called_run_goes_in_with_its_caller_and_nobody_waits_for_ever() -> Non
     made.send("pipeline", "low", StartRun(run_id="other"))
     lowest = child_run_id(CHILD, "call", 1)
     assert (run(made, lowest).above, run(made, lowest).depth) == ((RUN, CHILD), 2)
+    assert run(made, lowest).callers == ("top/call", "mid/call")
     assert [task["run"] for task in made.tasks] == [lowest]
     assert made.states["limit", "crm"].waiting == ("other",)
     work(made, lowest, "count")
