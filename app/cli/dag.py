@@ -5,6 +5,9 @@ from typing import Any
 
 from app.cli.output import local_time
 
+_INDENTED_MAX = 5
+"""Layers below this one stand as far to the right: a long chain leaves room for names."""
+
 MARKS: Mapping[str, str] = {
     "pending": "·",
     "queued": "○",
@@ -61,7 +64,13 @@ def step_lines(run: Mapping[str, Any], now_ms: int) -> list[tuple[str, str, str,
             mark = MARKS.get(step["status"], "?")
             attempt = f"#{step['attempt']}" if step["attempt"] > 1 else ""
             lines.append(
-                (f"{mark} {'  ' * depth}{name}", step["status"], attempt, _spent(step, now_ms), _said(step))
+                (
+                    f"{mark} {'  ' * min(depth, _INDENTED_MAX)}{name}",
+                    step["status"],
+                    attempt,
+                    _spent(step, now_ms),
+                    _said(step),
+                )
             )
     return lines
 

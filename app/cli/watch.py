@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterator, Mapping
+from textwrap import wrap
 from typing import Any
 
 import click
@@ -11,10 +12,12 @@ from app.cli.output import is_terminal, say, show_data, style_of
 from app.cli.session import Session
 from app.errors import EXIT_FAILED, EXIT_OK
 
+FAILED = ("failed", "timed_out")
 ENDED = ("succeeded", "failed", "cancelled", "timed_out", "compensated", "compensation_failed")
 _POLL_S = 0.3
 _DRAW_S = 0.1
 _NAME_WIDTH_MAX = 36
+_ERROR_LINES_MAX = 2
 
 
 def watch_run(session: Session, run_id: str) -> int:
@@ -79,20 +82,28 @@ def _draw(session: Session, run_id: str) -> Mapping[str, Any]:
 
 
 def picture(run: Mapping[str, Any], width: int) -> Any:
-    """Return the run as a rich text, at most ``width`` columns wide: one line per step, what it says cut where needed."""
+    """Return the run as a rich text, at most ``width`` columns wide: one line per step, what it says cut where needed.
+
+    Why a step failed is what is looked for: where it has no room beside the step, it has two lines below.
+    """
     from rich.text import Text  # here: only a terminal needs it
 
     lines = step_lines(run, _now_ms())
-    name_width = min(max((len(line[0]) for line in lines), default=0), _NAME_WIDTH_MAX)
+    name_width = min(max((len(line[0]) for line in lines), default=0), _NAME_WIDTH_MAX, width * 7 // 20)
     text = Text.assemble(
         (str(run["pipeline"]), "bold"), "  ", (run["status"], style_of(run["status"])), f"  {_age(run)}\n"
     )
     text.append(f"run {run['id']}", "dim")
     for name, status, attempt, spent, said in lines:
         line = Text(f"{_cut(name, name_width):<{name_width}}  {status:<9}  ", style_of(status))
-        line.append(f"{attempt:<3}{spent:>9}  ", "")
-        line.append(_cut(said, max(width - len(line), 0)), "dim")
+        line.append(f"{attempt:<3}{spent:>8}  ", "")
+        below = status in FAILED and len(said) > width - len(line)
+        line.append("" if below else _cut(said, max(width - len(line), 0)), "dim")
+        line.rstrip()
         text.append("\n").append_text(line)
+        if below:
+            for part in wrap(said, width - 4, max_lines=_ERROR_LINES_MAX, placeholder="…"):
+                text.append(f"\n    {part}", style_of(status))
     return text
 
 

@@ -94,12 +94,29 @@ def test_a_repeat_says_which_turn_of_how_many_it_is_at() -> None:
     assert said[1].startswith("turn 3 of 20, at 2023-11-1")
 
 
+def test_twenty_steps_with_a_failing_branch_can_be_read_at_80_columns() -> None:
+    """Why it failed is told in full below the step, names of a long chain are still there, and 24 rows are enough."""
+    error = "tap-invoices: HTTP 503 from https://billing.example.com/v2/invoices: maintained until 04:00, try again"
+    steps = [step("extract-invoices", "failed", attempt=3, error=error)]
+    steps += [step("load-invoices", "skipped", ("extract-invoices",), started_at=None)]
+    steps += [step("customers-0", records_in=20_000, records_out=20_000)]
+    steps += [step(f"customers-{at}", after=(f"customers-{at - 1}",)) for at in range(1, 18)]
+    lines = picture({**RUN, "steps": steps}, 80).plain.splitlines()
+    assert (len(lines), max(map(len, lines)) <= 80) == (24, True)
+    failed = next(at for at, line in enumerate(lines) if "extract-invoices" in line)
+    row, *why = (" ".join(line.split()) for line in lines[failed : failed + 3])
+    assert (row, " ".join(why)) == ("✗ extract-invoices failed #3 2.5 s", error)
+    assert "20,000 in · 20,000 out" in lines[failed + 3]
+    assert "customers-17  succeeded" in lines[-1]
+    assert [line for line in lines if line != line.rstrip()] == []
+
+
 @pytest.mark.parametrize("width", [80, 120])
 def test_a_run_can_be_read_on_a_narrow_terminal(width: int) -> None:
     """No line is longer than the terminal, and name, status and time are never what is cut off."""
     lines = picture(RUN, width).plain.splitlines()
     assert max(map(len, lines)) <= width
-    assert len(lines) == 2 + len(RUN["steps"])
+    assert len(lines) == 2 + len(RUN["steps"]) + 2, "two lines say why it failed"
     assert all(status in "\n".join(lines) for status in ("succeeded", "failed", "skipped"))
     assert RUN["id"] in lines[1]
 
