@@ -68,9 +68,9 @@ def read_yaml(text: str) -> Any:
         raise Unreadable(str(error).splitlines()[0] if str(error) else "nested too deeply") from None
 
 
-def lines_of(text: str) -> dict[str, int]:
-    """Return the line (from 1) of every place in a document that ``read_yaml`` can read: ``spec.steps[2].after``."""
-    found: dict[str, int] = {}
+def marks_of(text: str) -> dict[str, str]:
+    """Return where every place (``spec.steps[2].after``) begins in a document that ``read_yaml`` can read: ``line 7, column 9``."""
+    found: dict[str, str] = {}
     loader = _PlainLoader(text)
     try:
         todo: list[tuple[str, Any, Any]] = [("", root, root) for root in [loader.get_single_node()] if root]
@@ -78,7 +78,7 @@ def lines_of(text: str) -> dict[str, int]:
         loader.dispose()
     while todo:
         path, begin, node = todo.pop()
-        found[path] = begin.start_mark.line + 1
+        found[path] = f"line {begin.start_mark.line + 1}, column {begin.start_mark.column + 1}"
         if isinstance(node, yaml.MappingNode):
             for key, value in node.value:
                 todo.append((f"{path}.{key.value}" if path else key.value, key, value))

@@ -68,6 +68,7 @@ REJECTIONS: Mapping[str, Failure] = {
 
 # What the edge itself says no to, and what the world does to it.
 FAILURES: Mapping[str, Failure] = {
+    "in_use": Failure(409, EXIT_CONFLICT, "It is in use", "let what uses it end, or delete it with force"),
     "bad_json": Failure(
         400, EXIT_USAGE, "The body cannot be read", "send JSON (or YAML where a pipeline is expected)"
     ),

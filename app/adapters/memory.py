@@ -14,6 +14,8 @@ from app.ports import Edit, Order, Place, Row, UserEvent
 from schemas.partitioning import partition_of
 from schemas.topics import key_of
 from streams.domain.aggregate import Aggregate, Message, Rejected, Send
+from streams.domain.definition import named_by
+from streams.domain.run.state import RUN_ENDED
 from streams.projections.view import Meta, position
 from streams.projections.views import VIEWS
 from streams.translation import from_record, to_record
@@ -68,6 +70,17 @@ class MemoryPlatform:
     async def pipeline(self, tenant: str, name: str) -> Row | None:
         """Return the pipeline as folded."""
         return self._rows["pipeline"].get((tenant, name))
+
+    async def users(self, tenant: str, name: str) -> list[str]:
+        """Return what uses the pipeline, in words."""
+        rows = [
+            row for row in self._rows["run"].values() if (row["tenant"], row["pipeline"]) == (tenant, name)
+        ]
+        runs = [f"run {row['id']} is {row['status']}" for row in rows if row["status"] not in RUN_ENDED]
+        others = [row for row in self._rows["pipeline"].values() if row["status"] != "deleted"]
+        return runs + [
+            f"pipeline {row['name']} names it" for row in others if name in named_by(row["definition"])
+        ]
 
     async def run(self, tenant: str, run_id: str) -> Row | None:
         """Return the run as folded."""

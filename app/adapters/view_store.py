@@ -8,13 +8,15 @@ at all is asked by :meth:`ViewStore.require`.
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import ColumnElement, Select, Table, and_, func, or_, select, tuple_
+from sqlalchemy import ColumnElement, Select, Table, Text, and_, cast, func, or_, select, tuple_
 
 from app.adapters import view_cursor
 from app.adapters.view_database import ViewDatabase
 from app.adapters.view_positions import Positions, ViewPositions
 from app.errors import problem
 from app.ports import Row
+from streams.domain.definition import named_by
+from streams.domain.run.state import RUN_ENDED
 from streams.projections import alert, bookmark, command, event, pipeline, quarantine, run, schedule
 from streams.projections import limit as limits
 from streams.projections.view import View, position
@@ -23,6 +25,7 @@ from streams.projections.views import CHECKPOINT, PROJECTION_ERROR, VIEW_TABLE, 
 Page = tuple[list[Row], str | None]
 
 _HISTORY_MAX = 1_000_000
+_USERS_MAX = 5
 _EVENT_ORDER = ("at", "aggregate", "shard", "sequence", "log_offset")
 
 
@@ -75,6 +78,29 @@ class ViewStore:
     async def pipeline(self, tenant: str, name: str) -> Row | None:
         """Return the pipeline, deleted or not."""
         return await self._one(pipeline.VIEW, tenant=tenant, name=name)
+
+    async def users(self, tenant: str, name: str) -> list[str]:
+        """Return what uses the pipeline, in words: some runs of it that have not ended, and pipelines that name it."""
+        runs, others = run.TABLE, pipeline.TABLE
+        at_work = (
+            select(runs.c.id, runs.c.status)
+            .where(runs.c.tenant == tenant, runs.c.pipeline == name, runs.c.status.not_in(RUN_ENDED))
+            .order_by(runs.c.created_at)
+            .limit(_USERS_MAX)
+        )
+        mention = cast(others.c.definition, Text).contains(f'"{name}"', autoescape=True)
+        mentioning = (
+            select(others.c.name, others.c.definition)
+            .where(others.c.tenant == tenant, others.c.status != "deleted", mention)
+            .order_by(others.c.name)
+        )
+        found = [f"run {row['id']} is {row['status']}" for row in await self._database.rows(at_work)]
+        naming = [
+            row["name"]
+            for row in await self._database.rows(mentioning)
+            if name in named_by(row["definition"])
+        ]
+        return found + [f"pipeline {other} names it" for other in naming[:_USERS_MAX]]
 
     async def run(self, tenant: str, run_id: str) -> Row | None:
         """Return the run."""

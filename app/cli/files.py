@@ -28,19 +28,17 @@ class Written:
     calls: Mapping[str, str] | None = None
 
     def refuse(self, problems: "Sequence[Problem]") -> None:
-        """Fail with every problem and the line it is in; do nothing without any."""
+        """Fail with every problem and its place in the file; do nothing without any."""
         _refuse(self.name, self.told(problems))
 
     def told(self, problems: "Sequence[Problem]") -> list[str]:
-        """Return every problem with the line it is in."""
-        from app.documents import lines_of
+        """Return every problem with its place in the file: line and column, or the line of a call."""
+        from app.documents import marks_of
 
         if not problems:
             return []
-        lines = self.calls
-        if lines is None:
-            lines = {path: f"line {line}" for path, line in lines_of(self.text).items()}
-        return [f"{_line(lines, problem.path)}: {problem}" for problem in problems]
+        marks = marks_of(self.text) if self.calls is None else self.calls
+        return [f"{_mark(marks, problem.path)}: {problem}" for problem in problems]
 
 
 def _refuse(name: str, told: Sequence[str]) -> None:
@@ -51,11 +49,11 @@ def _refuse(name: str, told: Sequence[str]) -> None:
         )
 
 
-def _line(lines: Mapping[str, str], path: str) -> str:
-    """Return the line of a place, or of the nearest one around it: what is missing has no line."""
-    while path and path not in lines:
+def _mark(marks: Mapping[str, str], path: str) -> str:
+    """Return where a place begins, or the nearest one around it: what is missing begins nowhere."""
+    while path and path not in marks:
         path = _LAST_PART.sub("", path)
-    return lines.get(path, "line 1")
+    return marks.get(path, "line 1")
 
 
 def read_file(name: str) -> Written:

@@ -179,10 +179,12 @@ def resume(session: Session, name: str) -> None:
 
 @pipeline.command("delete", cls=Verb, example="flexcore pipeline delete copy")
 @click.argument("name")
+@click.option("--force", is_flag=True, help="Also while runs of it are at work, or other pipelines name it.")
 @click.pass_obj
-def delete(session: Session, name: str) -> None:
-    """Forget a pipeline; its runs and its history stay."""
-    _changed(session, session.api.write("DELETE", f"/v1/pipelines/{name}").body)
+def delete(session: Session, name: str, force: bool) -> None:
+    """Forget a pipeline that is not in use; its runs and its history stay."""
+    path = f"/v1/pipelines/{name}{'?force=true' if force else ''}"
+    _changed(session, session.api.write("DELETE", path).body)
 
 
 def _changed(session: Session, body: dict[str, Any]) -> None:

@@ -10,7 +10,7 @@ from app.commands.bodies import EmptyBody, ReasonBody, StartRunBody, read_body, 
 from app.commands.submit import Submitter, command_id
 from app.errors import problem
 from app.ports import Order, WriteDependencies
-from app.routes import Route
+from app.routes import Query, Route
 from app.security import principal
 from streams.cron import mistake
 from streams.domain import definition, identity
@@ -37,7 +37,16 @@ class PipelineCommands:
         return (
             applied("POST", "/v1/pipelines", self.create, "createPipeline", summary),
             applied("PUT", one, self.apply, "applyPipeline", summary),
-            changed("DELETE", one, self.delete, "deletePipeline", "Forget a pipeline; its runs stay"),
+            changed(
+                "DELETE",
+                one,
+                self.delete,
+                "deletePipeline",
+                "Forget a pipeline that is not in use; its runs stay",
+                query=(
+                    Query("force", "Also while runs of it are at work, or others name it", choices=("true",)),
+                ),
+            ),
             changed("POST", f"{one}/pause", self.pause, "pausePipeline", "Start no more runs", body="Reason"),
             changed("POST", f"{one}/resume", self.resume, "resumePipeline", "Start runs again", body="Empty"),
             started(
@@ -54,7 +63,10 @@ class PipelineCommands:
         return await self._apply(request, await read_document(request), request.match_info["name"])
 
     async def delete(self, request: web.Request) -> web.Response:
-        """Forget the pipeline."""
+        """Forget the pipeline. While it is in use only with ``force``: a guard against mistakes, as the views know it."""
+        name, tenant = request.match_info["name"], principal(request).tenant
+        if "force" not in request.query and (users := await self._needs.resources.users(tenant, name)):
+            raise problem("in_use", f"Pipeline {name} is in use: {'; '.join(users)}.")
         return await self._change(request, "DeletePipeline", {})
 
     async def pause(self, request: web.Request) -> web.Response:

@@ -15,13 +15,14 @@ from typing import Any, Literal, Required, TypedDict, Unpack
 
 # ---------------------------------------------------------------- values
 class Retry(TypedDict, total=False):
-    """How often a step is tried, the first time included, and how long it waits in between."""
+    """How often a step is tried, the first time included, how long it waits in between, and which errors end it at once."""
 
     attempts: Required[int]
     initial: str
     multiplier: float
     max: str
     jitter: Literal["full", "none"]
+    non_retryable: Sequence[str]
 
 
 class Schedule(TypedDict, total=False):

@@ -32,13 +32,23 @@ _CACHED_MAX = 256
 
 @dataclass(frozen=True, slots=True)
 class Retry:
-    """How often a step is tried (``attempts`` counts the first one) and how long it waits in between."""
+    """How often a step is tried (``attempts`` counts the first one) and how long it waits in between.
+
+    An attempt whose error, or the end of what it printed, has one of the texts ``non_retryable`` in it is the last one.
+    """
 
     attempts: int = 1
     initial_ms: int = 1_000
     multiplier: float = 2.0
     max_ms: int = 60_000
     jitter: str = "full"
+    non_retryable: tuple[str, ...] = ()
+
+    def again(self, failures: int, error: str, tail: str) -> bool:
+        """Return whether another attempt follows after so many failures, the last one with this error."""
+        return failures < self.attempts and not any(
+            text in error or text in tail for text in self.non_retryable
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +122,14 @@ class Definition:
                 reached.add(name)
                 todo.extend(self.dependents[name])
         return frozenset(reached)
+
+
+def named_by(document: Mapping[str, Any]) -> frozenset[str]:
+    """Return the pipelines that a pipeline file without problems names: those that its steps call."""
+    spec = document["spec"]
+    return frozenset(
+        step["pipeline"]["name"] for step in (*spec["steps"], *spec.get("finally", ())) if "pipeline" in step
+    )
 
 
 def compact(value: Any) -> str:
@@ -218,6 +236,7 @@ def _retry(block: Mapping[str, Any] | None) -> Retry:
         multiplier=float(block.get("multiplier", plain.multiplier)),
         max_ms=duration.parse(block["max"]) if "max" in block else plain.max_ms,
         jitter=block.get("jitter", plain.jitter),
+        non_retryable=tuple(block.get("non_retryable", ())),
     )
 
 

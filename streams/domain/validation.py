@@ -269,7 +269,9 @@ def _compensate(found: Findings, path: str, value: object, kind: str, place: str
 
 
 def _retry(found: Findings, path: str, value: object) -> None:
-    retry = found.mapping(path, value, ("attempts", "initial", "multiplier", "max", "jitter"))
+    retry = found.mapping(
+        path, value, ("attempts", "initial", "multiplier", "max", "jitter", "non_retryable")
+    )
     if retry is None:
         return
     found.integer(f"{path}.attempts", retry.get("attempts"), 1, ATTEMPTS_MAX)
@@ -280,6 +282,8 @@ def _retry(found: Findings, path: str, value: object) -> None:
         found.number(f"{path}.multiplier", retry["multiplier"], 1, MULTIPLIER_MAX)
     if "jitter" in retry:
         found.one_of(f"{path}.jitter", retry["jitter"], ("full", "none"))
+    for index, text in found.items(f"{path}.non_retryable", retry.get("non_retryable", [])):
+        found.text(f"{path}.non_retryable[{index}]", text)
 
 
 def _names(value: object) -> list[str]:

@@ -57,6 +57,8 @@ class Attempts:
         step.failures += 1
         self._see("I7", step.failures < retry.attempts,
                   lambda: f"{name} is tried again after {step.failures} failures of {retry.attempts} attempts")  # fmt: skip
+        self._see("I7", retry.again(0, body["error"], body["tail"]),
+                  lambda: f"{name} is tried again after an error that is not to be retried: {body['error']}")  # fmt: skip
         pause_ms, longest = body["retry_at"] - body["at"], longest_ms(retry, step.failures)
         shortest = longest if retry.jitter == "none" else 1
         self._see("I9", shortest - 1 <= pause_ms <= longest + 1,  # fractions of a millisecond may be rounded

@@ -68,8 +68,9 @@ def test_a_run_is_told_of_that_is_late_moves_too_little_and_rejects_too_much(
     (text,) = [block for block in blocks if "name: nightly-orders}" in block]
     file = tmp_path / "nightly-orders.yaml"
     file.write_text(text.replace("above:", "abve:"))
-    assert "line 15: spec.alerts[4].abve: 'abve' is not known here (did you mean above?)" in node.cli(
-        "pipeline", "validate", "-f", str(file), code=4
+    assert (
+        "line 15, column 24: spec.alerts[4].abve: 'abve' is not known here (did you mean above?)"
+        in node.cli("pipeline", "validate", "-f", str(file), code=4)
     )
     file.write_text(text.replace("after: 10m", "after: 1s"))
     node.cli("pipeline", "apply", "-f", str(file))

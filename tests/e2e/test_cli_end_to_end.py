@@ -94,10 +94,15 @@ def test_the_trace_of_a_run_says_who_what_when_and_why_and_its_report_what_it_co
 
 def test_versions_are_compared_place_by_place(node: NodeProcess, tmp_path: Path) -> None:
     """Two versions from the log, or the newest one and a file."""
-    node.apply("compared", [{"name": "one", "command": {"argv": ["true"]}}])
-    node.apply("compared", [{"name": "one", "command": {"argv": ["false"]}}], timeout="1h")
+    block = {"until": "${{ result.page > 2 }}", "command": {"argv": ["true"]}}
+    again = {"name": "again", "repeat": {**block, "max": 5}}
+    node.apply("compared", [{"name": "one", "command": {"argv": ["true"]}}, again])
+    again = {"name": "again", "repeat": {**block, "max": 9, "wait": "1s"}}
+    node.apply("compared", [{"name": "one", "command": {"argv": ["false"]}}, again], timeout="1h")
     rows = json.loads(node.cli("pipeline", "diff", "compared", "-o", "json"))
     assert sorted(rows, key=lambda row: row["path"]) == [
+        {"path": "spec.steps[again].repeat.max", "before": "5", "after": "9"},
+        {"path": "spec.steps[again].repeat.wait", "before": "", "after": "1s"},
         {"path": "spec.steps[one].command.argv", "before": '["true"]', "after": '["false"]'},
         {"path": "spec.timeout", "before": "", "after": "1h"},
     ]

@@ -69,8 +69,9 @@ def test_a_slot_that_meets_a_run_at_work_ends_it_or_waits_for_its_end(
     eventually(lambda: len(runs("copy-newest")) >= 3 and len(runs("copy-later")) >= 2, 30, node.log)
     kept = node.ok("GET", "/v1/schedules/copy-kept")
     assert (kept["fired"], len(kept["kept_slots"]), kept["last_skip"]) == (1, 1, "overlap")
+    assert "is in use: run " in node.cli("pipeline", "delete", "copy-kept", code=4)
     for pipeline in ("copy-newest", "copy-later", "copy-kept"):
-        node.ok("DELETE", f"/v1/pipelines/{pipeline}")
+        node.cli("pipeline", "delete", pipeline, "--force")
     first, second, *_ = runs("copy-newest")
     assert (first["status"], first["error"]) == ("cancelled", "cancelled: the next slot has come")
     assert second["created_at"] >= first["ended_at"]
@@ -83,6 +84,25 @@ def test_a_slot_that_meets_a_run_at_work_ends_it_or_waits_for_its_end(
     for run in (*runs("copy-newest"), *runs("copy-kept")):
         if run["status"] not in ENDED:
             node.ok("POST", f"/v1/runs/{run['id']}/cancel", {})
+
+
+def test_a_step_is_tried_again_unless_its_error_says_that_this_is_of_no_use(
+    node: NodeProcess, tmp_path: Path
+) -> None:
+    """The pauses grow; what was printed counts as error; the two runs are at work one after the other."""
+    runs = [start_example(node, tmp_path, "load-orders", input={"says": "connection reset"})]
+    runs.append(node.run("load-orders", input={"says": "no such table: orders"}))
+    (tried,), (given_up,) = (node.ended(run)["steps"] for run in runs)
+    assert [(step["status"], step["attempt"]) for step in (tried, given_up)] == [("failed", 3), ("failed", 1)]
+    events = node.ok("GET", f"/v1/runs/{runs[0]}/events?limit=500")["items"]
+    pauses = [
+        event["body"]["retry_at"] - event["body"]["at"]
+        for event in events
+        if event["type"].endswith("StepRetryScheduled")
+    ]
+    assert pauses == [100, 200]
+    ended, begun = (node.ok("GET", f"/v1/runs/{run}") for run in runs)
+    assert ended["ended_at"] <= begun["started_at"]
 
 
 def test_a_run_waits_for_time_for_a_signal_and_for_somebody_who_may_approve(

@@ -40,10 +40,12 @@ class RunSpec(Spec):
         attempt = self.step(name).attempt
         return self.do(CompleteStep(name, attempt, f"{name}/{attempt}", output, **counts))
 
-    def fail(self, name: str, error: str = "broken", *, retryable: bool = True) -> tuple[Event, ...]:
+    def fail(
+        self, name: str, error: str = "broken", *, retryable: bool = True, tail: str = ""
+    ) -> tuple[Event, ...]:
         """End the step's present attempt badly."""
         attempt = self.step(name).attempt
-        return self.do(FailStep(name, attempt, f"{name}/{attempt}", error, retryable))
+        return self.do(FailStep(name, attempt, f"{name}/{attempt}", error, retryable, tail))
 
     def run(self, *names: str) -> "RunSpec":
         """Claim and complete these steps, one after the other."""

@@ -247,7 +247,7 @@ def fail_attempt(
 ) -> None:
     """Retry the step later if it may be retried; else fail it, skip what comes after it, leave other branches alone."""
     retry = story.run.plan.step(step.name).retry
-    if retryable and step.failures + 1 < retry.attempts:
+    if retryable and retry.again(step.failures + 1, error, tail):
         pause_ms = backoff_ms(retry, step.failures + 1, f"{story.run_id}/{step.name}/{step.attempt}")
         retry_at = story.now + pause_ms
         story.tell(happened.StepRetryScheduled(step.name, step.attempt, error, tail, retry_at, story.now))

@@ -85,13 +85,13 @@ def test_the_schedule_of_the_readme_fires_as_it_says(
 @pytest.mark.parametrize(
     ("right", "wrong", "said"),
     [
-        ("post: skipped", "pots: skipped", "line 23: scenarios[1].expect.steps.pots: no step is named 'pots' (did you mean post?)"),
-        ("  - name: nobody signs\n    signals", "  - signals", "line 21: scenarios[1].name: is missing"),
-        ("pipeline: month-end", "pipeline: month-ned", "line 3: pipeline: no pipeline is named 'month-ned' (did you mean month-end?)"),
+        ("post: skipped", "pots: skipped", "line 23, column 61: scenarios[1].expect.steps.pots: no step is named 'pots' (did you mean post?)"),
+        ("  - name: nobody signs\n    signals", "  - signals", "line 21, column 5: scenarios[1].name: is missing"),
+        ("pipeline: month-end", "pipeline: month-ned", "line 3, column 1: pipeline: no pipeline is named 'month-ned' (did you mean month-end?)"),
         ("times: 2}}", "times: 2}", "is not YAML: line 10, column"),
     ],
 )  # fmt: skip
-def test_a_broken_file_names_the_line_the_field_and_the_fix(
+def test_a_broken_file_names_the_place_the_field_and_the_fix(
     right: str, wrong: str, said: str, project: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Nothing is played then."""

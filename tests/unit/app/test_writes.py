@@ -27,6 +27,26 @@ async def test_a_pipeline_is_created_and_answered_with_its_version() -> None:
         assert (aggregate, int(shard) in range(8), int(sequence) > 0) == ("pipeline", True, True)
 
 
+async def test_a_pipeline_in_use_is_not_deleted_unless_by_force() -> None:
+    """While a run of it is at work, or a pipeline that is there names it; what uses it is told."""
+    caller = pipeline_file("caller")
+    caller["spec"]["steps"] = [{"name": "call", "pipeline": {"name": "copy"}}]
+    async with serving() as (client, _platform):
+        await given_pipeline(client)
+        await client.put("/v1/pipelines/caller", json=caller)
+        run = (await (await client.post(RUNS, json={})).json())["id"]
+        refused = await client.delete("/v1/pipelines/copy")
+        told = await refused.json()
+        assert (refused.status, told["code"]) == (409, "in_use")
+        assert told["detail"] == f"Pipeline copy is in use: run {run} is queued; pipeline caller names it."
+        assert (await client.delete("/v1/pipelines/caller")).status == 200
+        assert (await client.post(f"/v1/runs/{run}/cancel", json={})).status == 200
+        assert (await client.delete("/v1/pipelines/copy")).status == 200
+        assert (await client.put("/v1/pipelines/copy", json=pipeline_file())).status == 200
+        await client.post(RUNS, json={})
+        assert (await client.delete("/v1/pipelines/copy?force=true")).status == 200
+
+
 async def test_a_second_version_answers_200() -> None:
     """Applying another definition to an existing pipeline is a change, not a creation."""
     async with serving() as (client, _platform):

@@ -190,6 +190,8 @@ def test_a_kinds_block_is_a_mapping(block: str) -> None:
         ({"attempts": 2, "multiplier": 0.5}, "multiplier"),
         ({"attempts": 2, "jitter": "half"}, "jitter"),
         ({"attempts": 2, "jitter": False}, "jitter"),
+        ({"attempts": 2, "non_retryable": "denied"}, "non_retryable"),
+        ({"attempts": 2, "non_retryable": [""]}, "non_retryable[0]"),
         ({"attempts": 2, "intial": "1s"}, "intial"),
     ],
 )

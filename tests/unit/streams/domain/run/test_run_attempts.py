@@ -187,6 +187,14 @@ def test_a_failed_attempt_is_tried_again_later() -> None:
     assert told.fail("a")[0] == StepFailed("a", 3, "broken", "", "failed", 6_000)
 
 
+def test_an_error_that_the_file_names_is_not_tried_again() -> None:
+    """Whether it is in the error or in what was printed last; any other error is."""
+    retry = {**RETRY, "non_retryable": ["no such table", "denied"]}
+    assert isinstance(claimed(retry=retry).fail("a", "exit code 1: no such table: x")[0], StepFailed)
+    assert isinstance(claimed(retry=retry).fail("a", "exit code 1", tail="access denied\n")[0], StepFailed)
+    assert isinstance(claimed(retry=retry).fail("a", "exit code 1", tail="reset\n")[0], StepRetryScheduled)
+
+
 def test_what_is_not_retryable_fails_at_once() -> None:
     """Trying again would not help."""
     assert isinstance(claimed(retry=RETRY).fail("a", retryable=False)[0], StepFailed)
