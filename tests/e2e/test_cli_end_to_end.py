@@ -116,7 +116,7 @@ def test_versions_are_compared_place_by_place(node: NodeProcess, tmp_path: Path)
 
 
 def test_past_slots_get_their_runs_once(node: NodeProcess) -> None:
-    """A backfill starts a run for each slot; done again, it starts none."""
+    """A backfill starts a run for each slot, one after the other as it is asked to; done again, it starts none."""
     schedule = {"cron": "0 6 * * *", "timezone": "UTC"}
     node.apply("filled", [{"name": "one", "command": {"argv": ["true"]}}], schedule=schedule)
     eventually(lambda: node.call("GET", "/v1/schedules/filled").status == 200, 20, node.log)
@@ -132,12 +132,15 @@ def test_past_slots_get_their_runs_once(node: NodeProcess) -> None:
         "json",
     )
     assert [row["result"] for row in json.loads(node.cli(*span, "--dry-run"))] == ["would be started"] * 2
-    rows = json.loads(node.cli(*span))
+    rows = json.loads(node.cli(*span, "--max-parallel", "1"))
     assert [row["result"] for row in rows] == ["started", "started"]
-    eventually(lambda: node.call("GET", f"/v1/runs/{rows[0]['run']}").status == 200, 20, node.log)
-    run = node.ended(rows[0]["run"])
+    eventually(lambda: node.call("GET", f"/v1/runs/{rows[1]['run']}").status == 200, 20, node.log)
+    run, later = (node.ended(row["run"]) for row in rows)
+    assert run["ended_at"] <= later["created_at"]
     assert (run["status"], run["slot"]) == ("succeeded", 1_793_512_800_000)
     assert {row["result"] for row in json.loads(node.cli(*span))} == {"had its run"}
+    node.ok("POST", "/v1/pipelines/filled/pause", {})
+    assert "pipeline filled is paused" in node.cli(*span, code=4)
     assert len(node.ok("GET", "/v1/runs?pipeline=filled")["items"]) == 2
 
 
