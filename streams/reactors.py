@@ -133,7 +133,7 @@ def _run_created(_tenant: str, run_id: str, event: RunCreated, run: Run) -> tupl
 
 
 def _limit_awaited(_tenant: str, run_id: str, event: LimitAwaited, run: Run) -> tuple[Send, ...]:
-    return (Send("limit", event.limit, limit.AcquireLimit(run_id, event.max, run.above)),)
+    return (Send("limit", event.limit, limit.AcquireLimit(run_id, event.max, run.above, run.priority)),)
 
 
 def _limit_acquired(_tenant: str, name: str, event: limit.LimitAcquired, _state: object) -> tuple[Send, ...]:

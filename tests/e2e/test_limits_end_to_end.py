@@ -9,7 +9,7 @@ from tests.support.node_process import NodeProcess, eventually
 def test_runs_under_one_limit_never_overlap_and_the_limit_is_free_at_the_end(
     node: NodeProcess, tmp_path: Path
 ) -> None:
-    """Three pipelines, one place, which a called run shares: a run that waits says for what; nothing is left over."""
+    """Three pipelines, one place, which a called run shares: who waits says for what, who is urgent goes before; nothing is left."""
     diary = tmp_path / "diary"
     script = f"echo in >> {diary}; sleep 0.5; echo out >> {diary}"
     for name in ("left", "right"):
@@ -19,9 +19,12 @@ def test_runs_under_one_limit_never_overlap_and_the_limit_is_free_at_the_end(
     node.apply("family", called, limits=[{"name": "crm-database", "max": 1}])
     runs = [node.run(name) for name in ("left", "family", "left", "right")]
     assert node.ok("GET", f"/v1/runs/{runs[-1]}")["waiting_for"] == "crm-database"
+    runs.append(node.run("right", priority="high"))
     assert "crm-database" in node.cli("limit", "list")
-    assert [node.ended(run)["status"] for run in runs] == ["succeeded"] * 4
-    assert diary.read_text().split() == ["in", "out"] * 4
+    ended = [node.ended(run) for run in runs]
+    assert [run["status"] for run in ended] == ["succeeded"] * 5
+    assert diary.read_text().split() == ["in", "out"] * 5
+    assert ended[-1]["ended_at"] <= ended[-2]["started_at"], "the urgent one came last, and went before"
 
     def free() -> bool:
         limit = node.ok("GET", "/v1/limits/crm-database")

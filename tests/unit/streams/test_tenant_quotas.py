@@ -68,6 +68,17 @@ def test_so_many_runs_of_a_tenant_are_at_work_and_the_others_have_their_turn() -
     assert findings(made.happened) == []
 
 
+def test_an_urgent_run_goes_before_others_that_wait_for_the_quota() -> None:
+    """Which came before it."""
+    made = world(1)
+    start(made, "r1", "r2")
+    made.send("pipeline", "work", StartRun(run_id="r3", priority="high"))
+    for run in ("r1", "r3", "r2"):
+        done(made, run)
+    assert offered(made) == ["r1", "r3", "r2"]
+    assert findings(made.happened) == []
+
+
 def test_without_the_setting_nothing_is_asked_and_nothing_noted() -> None:
     """It costs nothing when it is off; events from before it are read as off."""
     made = world(0)

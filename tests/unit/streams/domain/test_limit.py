@@ -36,6 +36,25 @@ def test_who_waits_no_more_is_passed_over() -> None:
     told.when(ReleaseLimit("a")).then(LimitReleased("a", 1_000), LimitAcquired("c", 1, 1_000))
 
 
+def test_the_urgent_are_let_in_first_and_no_lane_waits_for_ever() -> None:
+    """One of the normal ones after four others, a low one after sixteen; of each lane in the order of their coming."""
+    told = spec()
+    told.do(AcquireLimit("in", 1))
+    for lane in ("low", "normal", "high"):
+        for number in range(20):
+            told.do(AcquireLimit(f"{lane}-{number}", 1, priority=lane))
+    came = ["in"]
+    for _ in range(34):
+        came.append(told.do(ReleaseLimit(came[-1]))[-1].run_id)
+    lanes = "".join(run[0] for run in came[1:])
+    assert lanes[:17] == "hhhhnhhhhnhhhhnhl"
+    assert lanes.index("l", 17) == 33
+    assert came[1:5] == ["high-0", "high-1", "high-2", "high-3"]
+    for run in told.state.waiting:
+        told.do(ReleaseLimit(run))
+    assert (told.state.lanes, told.state.waiting) == ({}, ())
+
+
 def test_a_higher_limit_lets_the_waiting_in() -> None:
     """The newest definition counts; the order of coming is kept."""
     told = spec()
@@ -79,23 +98,28 @@ def test_who_is_called_by_a_run_that_is_not_in_waits_as_anybody() -> None:
 @given(
     st.lists(
         st.tuples(
-            st.booleans(), st.sampled_from("abcdef"), st.integers(1, 3), st.sampled_from(["", "ab", "c"])
+            st.booleans(),
+            st.sampled_from("abcdef"),
+            st.integers(1, 3),
+            st.sampled_from(["", "ab", "c"]),
+            st.sampled_from(["high", "normal", "low", "unheard-of"]),
         ),
         max_size=60,
     )
 )
 def test_nobody_is_let_in_beyond_the_limit_and_no_place_is_lost(
-    steps: list[tuple[bool, str, int, str]],
+    steps: list[tuple[bool, str, int, str, str]],
 ) -> None:
     """Whatever comes in whatever order: holders fit, and nobody waits while there is room."""
     told = spec()
-    for acquire, run, most, above in steps:
+    for acquire, run, most, above, lane in steps:
         before: Limit = told.state
-        told.do(AcquireLimit(run, most, tuple(above)) if acquire else ReleaseLimit(run))
+        told.do(AcquireLimit(run, most, tuple(above), lane) if acquire else ReleaseLimit(run))
         after: Limit = told.state
         taken = len(after.holders) - len(after.guests)
         assert taken <= max(after.max, len(before.holders) - len(before.guests))
         assert not after.waiting or taken >= after.max
+        assert after.lanes.keys() <= {*after.waiting}
         assert {*after.guests, *after.guests.values()} <= {*after.holders}
         assert not after.guests.keys() & {*after.guests.values()}
         assert len({*after.holders, *after.waiting}) == len(after.holders) + len(after.waiting)
