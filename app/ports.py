@@ -44,7 +44,7 @@ class Resources(Protocol):
         """Return the pipeline, deleted or not."""
 
     async def users(self, tenant: str, name: str) -> list[str]:
-        """Return what uses the pipeline, in words: some runs of it that have not ended, and pipelines that name it."""
+        """Return what uses the pipeline, in words: some runs of it that have not ended, and others that name it."""
 
     async def run(self, tenant: str, run_id: str) -> Row | None:
         """Return the run."""

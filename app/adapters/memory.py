@@ -77,7 +77,11 @@ class MemoryPlatform:
             row for row in self._rows["run"].values() if (row["tenant"], row["pipeline"]) == (tenant, name)
         ]
         runs = [f"run {row['id']} is {row['status']}" for row in rows if row["status"] not in RUN_ENDED]
-        others = [row for row in self._rows["pipeline"].values() if row["status"] != "deleted"]
+        others = [
+            row
+            for row in self._rows["pipeline"].values()
+            if row["tenant"] == tenant and row["name"] != name and row["status"] != "deleted"
+        ]
         return runs + [
             f"pipeline {row['name']} names it" for row in others if name in named_by(row["definition"])
         ]

@@ -80,7 +80,7 @@ class ViewStore:
         return await self._one(pipeline.VIEW, tenant=tenant, name=name)
 
     async def users(self, tenant: str, name: str) -> list[str]:
-        """Return what uses the pipeline, in words: some runs of it that have not ended, and pipelines that name it."""
+        """Return what uses the pipeline, in words: some runs of it that have not ended, and others that name it."""
         runs, others = run.TABLE, pipeline.TABLE
         at_work = (
             select(runs.c.id, runs.c.status)
@@ -91,7 +91,7 @@ class ViewStore:
         mention = cast(others.c.definition, Text).contains(f'"{name}"', autoescape=True)
         mentioning = (
             select(others.c.name, others.c.definition)
-            .where(others.c.tenant == tenant, others.c.status != "deleted", mention)
+            .where(others.c.tenant == tenant, others.c.name != name, others.c.status != "deleted", mention)
             .order_by(others.c.name)
         )
         found = [f"run {row['id']} is {row['status']}" for row in await self._database.rows(at_work)]

@@ -28,9 +28,9 @@ async def test_a_pipeline_is_created_and_answered_with_its_version() -> None:
 
 
 async def test_a_pipeline_in_use_is_not_deleted_unless_by_force() -> None:
-    """While a run of it is at work, or a pipeline that is there names it; what uses it is told."""
+    """While a run of it is at work, or another one that is there names it; what uses it is told."""
     caller = pipeline_file("caller")
-    caller["spec"]["steps"] = [{"name": "call", "pipeline": {"name": "copy"}}]
+    caller["spec"]["steps"] = [{"name": each, "pipeline": {"name": each}} for each in ("copy", "caller")]
     async with serving() as (client, _platform):
         await given_pipeline(client)
         await client.put("/v1/pipelines/caller", json=caller)
