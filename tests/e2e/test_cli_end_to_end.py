@@ -115,6 +115,21 @@ def test_versions_are_compared_place_by_place(node: NodeProcess, tmp_path: Path)
     assert "no version 9" in node.cli("pipeline", "diff", "compared", "--to", "9", code=3)
 
 
+def test_a_run_keeps_the_version_it_began_with(node: NodeProcess) -> None:
+    """What is applied while it waits is for the runs after it."""
+    before = {"name": "go", "signal": {}}
+    runs = []
+    for program in ("true", "false"):
+        node.apply("kept", [before, {"name": "one", "after": ["go"], "command": {"argv": [program]}}])
+        runs.append(node.run("kept"))
+    for run in runs:
+        node.ok("POST", f"/v1/runs/{run}/signals/go", {})
+    old, new = (node.ended(run) for run in runs)
+    assert (old["status"], new["status"]) == ("succeeded", "failed")
+    newest = node.ok("GET", "/v1/pipelines/kept")["definition_hash"]
+    assert (old["definition_hash"] != newest, new["definition_hash"]) == (True, newest)
+
+
 def test_past_slots_get_their_runs_once(node: NodeProcess) -> None:
     """A backfill starts a run for each slot, one after the other as it is asked to; done again, it starts none."""
     schedule = {"cron": "0 6 * * *", "timezone": "UTC"}

@@ -180,7 +180,7 @@ def test_a_paused_run_offers_nothing_further(node: NodeProcess, tmp_path: Path) 
 
 
 def test_a_schedule_fires_by_itself_until_it_is_paused(node: NodeProcess) -> None:
-    """One run per slot, each with its own slot; a paused schedule rests."""
+    """One run per slot, each with its own slot; a paused schedule says why, and fires when it is triggered only."""
     node.apply("ticking", [command("one", "true")], schedule={"every": "1s", "overlap": "allow"})
     # The schedule follows the pipeline by a command of its own: it is there a moment later.
     eventually(lambda: node.call("GET", "/v1/schedules/ticking").body.get("fired", 0) >= 3, 30, node.log)
@@ -189,7 +189,10 @@ def test_a_schedule_fires_by_itself_until_it_is_paused(node: NodeProcess) -> Non
     runs = node.ok("GET", "/v1/runs?pipeline=ticking&limit=500")["items"]
     assert len({run["slot"] for run in runs}) == len(runs)
     time.sleep(2.5)
-    assert node.ok("GET", "/v1/schedules/ticking")["fired"] == fired
+    rests = node.ok("GET", "/v1/schedules/ticking")
+    assert (rests["fired"], rests["status"], rests["reason"]) == (fired, "paused", "quiet please")
+    node.cli("schedule", "trigger", "ticking")
+    assert node.ok("GET", "/v1/schedules/ticking")["fired"] == fired + 1
 
 
 def test_a_program_that_does_not_exist_fails_in_one_sentence(node: NodeProcess) -> None:
