@@ -115,6 +115,8 @@ class Vitals:
             counters["projector"] = projector.counters
         if (lineage := self.lineage) is not None:
             counters["lineage"] = lambda: lineage.counts
+        if (runner := self.runner) is not None:
+            counters["runner"] = lambda: runner.counts
         return counters
 
     def gauges(self) -> dict[str, Read]:

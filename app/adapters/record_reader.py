@@ -66,25 +66,27 @@ class RecordReader:
         self,
         tenant: str,
         run_id: str,
-        step: str | None,
+        which: tuple[str | None, str],
         span: tuple[int, int | None],
         limit: int,
         cursor: str | None,
     ) -> tuple[list[Row], str | None]:
         """Return what the programs of a run printed, in order, and where to go on when there is more.
 
+        ``which``: only of this step, and only lines with this text in them, in capitals or not.
         ``span``: when the run was created and when it ended (ms; None: not yet).
         """
         partition = partition_of(key_of(tenant, run_id), self._shards)
         at = TopicPartition(self._topics.named(RUN_LOGS), partition)
         begin = view_cursor.decode(cursor, [int])[0] if cursor else None
+        step, text = which[0], which[1].casefold()
 
         def wanted(record: Record) -> Row | None:
             if record.key() != run_id.encode():
                 return None
             line = _line(record)
             mine = line["tenant"] == tenant and step in (None, line["step"])
-            return line if mine else None
+            return line if mine and text in line["line"].casefold() else None
 
         def read(consumer: Consumer) -> tuple[list[Row], str | None]:
             start = begin if begin is not None else _offset_at(consumer, at, span[0] - _SLACK_MS)

@@ -201,14 +201,15 @@ def skip(session: Session, run_id: str, step: str, reason: str | None) -> None:
     _tell_step(session, run_id, step, "skip", {"reason": reason})
 
 
-@run.command("logs", cls=Verb, example="flexcore run logs 5e0f… extract-customers")
+@run.command("logs", cls=Verb, example="flexcore run logs 5e0f… extract-customers --grep timeout")
 @click.argument("run_id")
 @click.argument("step", required=False)
+@click.option("--grep", help="Only lines with this text, in capitals or not.", metavar="TEXT")
 @click.option("--limit", default=1000, help="At most so many lines.", type=click.IntRange(1))
 @click.pass_obj
-def logs(session: Session, run_id: str, step: str | None, limit: int) -> None:
+def logs(session: Session, run_id: str, step: str | None, grep: str | None, limit: int) -> None:
     """Show what the programs of a run printed."""
-    items = session.api.items(f"/v1/runs/{run_id}/logs", {"step": step}, limit)
+    items = session.api.items(f"/v1/runs/{run_id}/logs", {"step": step, "contains": grep}, limit)
     if session.output == "table":
         for item in items:
             click.echo(f"{item.get('step', '')}\t{item.get('line', '')}")

@@ -133,12 +133,12 @@ class Records(Protocol):
         self,
         tenant: str,
         run_id: str,
-        step: str | None,
+        which: tuple[str | None, str],
         span: tuple[int, int | None],
         limit: int,
         cursor: str | None,
     ) -> Page:
-        """Return what the programs of a run printed between two times (ms)."""
+        """Return what the programs of a run printed between two times (ms): of one step, with a text in it."""
 
 
 class History(Protocol):

@@ -44,7 +44,12 @@ class RunViews:
             ),
             Route(
                 "GET", f"{path}/logs", self.logs, "listRunLogs", "What the programs of the run printed", "runs",
-                query=(Query("step", "Only of this step"), *LISTING), response="LogList",
+                query=(
+                    Query("step", "Only of this step"),
+                    Query("contains", "Only lines with this text, in capitals or not"),
+                    *LISTING,
+                ),
+                response="LogList",
             ),
             Route(
                 "GET", f"{path}/lineage", self.lineage, "getRunLineage",
@@ -96,7 +101,7 @@ class RunViews:
         page = await self._needs.records.logs(
             row["tenant"],
             row["id"],
-            request.query.get("step") or None,
+            (request.query.get("step") or None, request.query.get("contains", "")),
             (row["created_at"], row["ended_at"]),
             limit,
             cursor,

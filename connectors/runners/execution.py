@@ -73,6 +73,10 @@ class Execution:
         if self._said is not None:
             self._said.look()
 
+    def stale(self, why: str) -> None:
+        """Say in the step's log that what this attempt did counts for nothing."""
+        self._log_line("stderr", f"attempt {self.offer.attempt} is stale, its result is not taken: {why}")
+
     async def _end_program(self) -> None:
         if self._guarded is not None:
             await self._guarded.kill()

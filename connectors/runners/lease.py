@@ -65,18 +65,20 @@ class Lease:
                     return f"Kafka could not be reached for {_CUT_OFF_LEASES * lease_s:.0f} s"
             await asyncio.sleep(max(0.0, began + every_s - time.monotonic()))
 
-    async def settle(self, ended: Ended, give_up: Callable[[], bool]) -> None:
-        """Tell the run how the attempt ended, again and again until the outcome is seen or ``give_up`` says so."""
+    async def settle(self, ended: Ended, give_up: Callable[[], bool]) -> str | None:
+        """Tell the run how the attempt ended, again and again until the outcome is seen or ``give_up`` says so.
+
+        Return why the run does not take it, which is when it comes too late; None if it does.
+        """
         if ended.output is None:
             if (last := self._progress())["checkpoint"] is not None:
                 await self._tell("Heartbeat", last, give_up)
-            await self._tell("FailStep", self._failure(ended.error, ended.retryable, ended.tail), give_up)
-            return
+            failure = self._failure(ended.error, ended.retryable, ended.tail)
+            return await self._tell("FailStep", failure, give_up)
         output = orjson.dumps(ended.output).decode()
         if len(output) > _OUTPUT_CHARS_MAX:
             told = f"the step's output object has {len(output)} characters, more than {_OUTPUT_CHARS_MAX}"
-            await self._tell("FailStep", self._failure(told, False, ended.tail), give_up)
-            return
+            return await self._tell("FailStep", self._failure(told, False, ended.tail), give_up)
         progress = self._execution.progress
         body = {
             **self._attempt,
@@ -86,7 +88,7 @@ class Lease:
             "records_rejected": progress.records_rejected,
             "bytes": progress.bytes,
         }
-        await self._tell("CompleteStep", body, give_up)
+        return await self._tell("CompleteStep", body, give_up)
 
     def _progress(self) -> dict[str, Any]:
         """Return a heartbeat: how far the attempt is, and its checkpoint, if the run does not have it yet."""
@@ -106,7 +108,7 @@ class Lease:
     def _failure(self, error: str, retryable: bool, tail: str) -> dict[str, Any]:
         return {**self._attempt, "error": error, "retryable": retryable, "tail": tail}
 
-    async def _tell(self, command_type: str, body: dict[str, Any], give_up: Callable[[], bool]) -> None:
+    async def _tell(self, command_type: str, body: dict[str, Any], give_up: Callable[[], bool]) -> str | None:
         command_id = str(uuid.uuid4())
         while True:
             try:
@@ -115,13 +117,11 @@ class Lease:
                 _log.warning("%s of %s %s: %s", command_type, self._offer.run, self._offer.step, error)
                 outcome = None
             if outcome is not None and outcome["reason"] not in _IGNORED:
-                if outcome["status"] != "accepted":
-                    _log.info(
-                        "%s of %s %s: %s", command_type, self._offer.run, self._offer.step, outcome["detail"]
-                    )
-                return
+                return (
+                    None if outcome["status"] == "accepted" else outcome["detail"] or str(outcome["reason"])
+                )
             if give_up():
-                return
+                return None
             await asyncio.sleep(_AGAIN_S)
 
     async def _ask(

@@ -38,6 +38,7 @@ class Runner:
     """
 
     def __init__(self, settings: RunnerSettings, codec: Codec) -> None:
+        self.counts = {"stale_results": 0, "lost_leases": 0}
         self._settings = settings
         topics = Topics(settings.prefix)
         client_id = f"{settings.cluster}-{settings.node}-runner"
@@ -184,11 +185,15 @@ class Runner:
                     claim.offer.step,
                     reason,
                 )
+                self.counts["lost_leases"] += 1
+                execution.stale(reason)
                 await execution.kill(reason)
                 await working
                 return
             beating.cancel()
-            await lease.settle(working.result(), self._should_give_up)
+            if (late := await lease.settle(working.result(), self._should_give_up)) is not None:
+                self.counts["stale_results"] += 1
+                execution.stale(late)
         finally:
             beating.cancel()
             if not working.done():

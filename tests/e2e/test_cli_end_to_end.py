@@ -160,11 +160,12 @@ def test_past_slots_get_their_runs_once(node: NodeProcess) -> None:
 
 
 def test_what_programs_print_is_kept(node: NodeProcess, applied: str) -> None:
-    """Logs by step, as long as they are kept."""
+    """Logs by step and by a text in them, as long as they are kept."""
     run_id = node.cli("run", "start", applied, "-o", "name").strip()
     node.ended(run_id)
     eventually(lambda: "said by first" in node.cli("run", "logs", run_id, "first"), 20, node.log)
     assert "said by first" not in node.cli("run", "logs", run_id, "third")
+    assert node.cli("run", "logs", run_id, "--grep", "SAID BY").splitlines() == ["first\tsaid by first"]
 
 
 def test_events_are_searched_and_got(node: NodeProcess, applied: str) -> None:

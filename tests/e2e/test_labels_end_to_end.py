@@ -2,6 +2,7 @@
 
 import json
 import re
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -44,10 +45,10 @@ def europe(node: NodeProcess, tmp_path: Path) -> Iterator[tuple[NodeProcess, Nod
             one.stop()
 
 
-def test_a_step_is_done_by_a_runner_with_its_labels_and_by_another_when_that_one_dies(
+def test_a_step_is_done_by_a_runner_with_its_labels_and_by_another_when_that_one_is_lost_whose_late_result_is_stale(
     node: NodeProcess, europe: tuple[NodeProcess, NodeProcess], tmp_path: Path
 ) -> None:
-    """While nobody has the label it says so, and holds nobody up; the log proves who did it."""
+    """While nobody has the label it says so, and holds nobody up; the log proves who did it; who was frozen is told so."""
     node.cli("pipeline", "apply", "-f", str(example(tmp_path, "near-the-data")))
     waiting = [node.run("near-the-data") for _ in range(3)]
     nobody = f"a runner labelled {LABEL}: none is alive"
@@ -65,23 +66,28 @@ def test_a_step_is_done_by_a_runner_with_its_labels_and_by_another_when_that_one
         assert run["steps"][0]["output"]["tail"] == "unloaded by eu-1"
     assert LABEL in node.cli("cluster", "members")
 
-    flag = tmp_path / "flag"
-    script = f"test -e {flag} || {{ touch {flag}; sleep 60; }}"
+    flag, go = tmp_path / "flag", tmp_path / "go"
+    script = f"test -e {flag} || {{ touch {flag}; until test -e {go}; do sleep 0.1; done; }}"
     step = {"name": "load", "runs_on": [LABEL, "gpu"], "command": {"argv": ["sh", "-c", script]}}
-    node.apply("killed", [step])
-    killed = node.run("killed")
+    node.apply("frozen", [step])
+    frozen = node.run("frozen")
     eventually(flag.exists, 20, first.log)
     second.start()
-    first.kill()
-    run = node.ended(killed)
+    assert first.process is not None
+    first.process.send_signal(signal.SIGSTOP)
+    go.touch()
+    run = node.ended(frozen)
+    first.process.send_signal(signal.SIGCONT)
     assert (steps_of(run), run["steps"][0]["runner"], run["steps"][0]["attempt"]) == (
         {"load": "succeeded"},
         "eu-2",
         2,
     )
-    offers = node.ok("GET", f"/v1/runs/{killed}/events")["items"]
+    offers = node.ok("GET", f"/v1/runs/{frozen}/events")["items"]
     queues = {offer["body"]["queue"] for offer in offers if offer["type"].endswith("StepOffered")}
     assert queues == {"gpu.warehouse-eu"}
+    stale = "attempt 1 is stale, its result is not taken: "
+    eventually(lambda: stale in node.cli("run", "logs", frozen, "--grep", "STALE"), 20, first.log)
     judged = json.loads(node.cli("event", "verify", "--runs", "-o", "json"))
     assert (judged["whole"], judged["findings"]) == (True, [])
 

@@ -1,15 +1,18 @@
 """A Singer target from the package registry as the end of a pipeline."""
 
 import json
+import re
 from pathlib import Path
 
 from tests.support.node_process import NodeProcess
 
+README = Path(__file__).parents[2] / "connectors" / "README.md"
 
-def test_a_singer_target_gets_every_record_once_and_then_only_what_is_new(
+
+def test_a_singer_target_gets_every_record_once_then_only_what_is_new_and_all_after_a_reset_of_the_bookmark(
     node: NodeProcess, tmp_path: Path
 ) -> None:
-    """The second run brings two records more, and gives the target those two."""
+    """The second run brings two records more, and gives the target those two; the third begins a generation."""
     export, out = tmp_path / "customers.jsonl", tmp_path / "out"
     out.mkdir()
     export.write_text("".join(json.dumps({"id": n}) + "\n" for n in range(50)))
@@ -38,3 +41,14 @@ def test_a_singer_target_gets_every_record_once_and_then_only_what_is_new(
     second = node.ended(node.run("to-target"), 60)
     assert second["steps"][1]["records_out"] == 2
     assert given() == list(range(52))
+
+    (line,) = re.findall(
+        r"^flexcore (bookmark reset .*?) +#", README.read_text(encoding="utf-8"), re.MULTILINE
+    )
+    reset = json.loads(node.cli(*line.split(), "-o", "json"))
+    assert reset["bookmark"] is None
+    third = node.ended(node.run("to-target"), 60)
+    assert [step["records_out"] for step in third["steps"]] == [52, 52]
+    assert given() == sorted([*range(52), *range(52)])
+    generations = [run["steps"][0]["output"]["generation"] for run in (first, second, third)]
+    assert generations[0] == generations[1] != generations[2]

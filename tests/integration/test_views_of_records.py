@@ -89,6 +89,8 @@ async def test_logs_are_read_from_their_topic(stack: ViewStack) -> None:
     assert [row["line"] for row in body["items"]] == ["line 4", "line 5"]
     body = await stack.get("/v1/runs/run-1/logs?step=write")
     assert [row["line"] for row in body["items"]] == ["line 1", "line 3", "line 5"]
+    body = await stack.get("/v1/runs/run-1/logs?contains=LINE%203")
+    assert [row["line"] for row in body["items"]] == ["line 3"]
 
 
 async def test_quarantined_records_are_shown_with_their_cause(stack: ViewStack) -> None:
