@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from tests.support.desk import Desk, running
+from tests.support.mailbox import Mailbox, taking
 from tests.support.node_process import NodeProcess, eventually
 
 README = Path(__file__).parents[2] / "streams" / "domain" / "README.md"
@@ -20,20 +21,36 @@ def desk() -> Iterator[Desk]:
         yield server
 
 
-def test_a_failure_and_silence_are_told_and_so_is_their_end(
-    own: NodeProcess, desk: Desk, tmp_path: Path
+@pytest.fixture
+def slack() -> Iterator[Desk]:
+    """What takes messages as Slack does."""
+    with running() as server:
+        yield server
+
+
+@pytest.fixture
+def mailbox() -> Iterator[Mailbox]:
+    """A mail server that does not take the first mail at once."""
+    with taking(failures=1) as server:
+        yield server
+
+
+def test_a_failure_and_silence_are_told_by_web_hook_slack_and_mail_and_so_is_their_end(
+    own: NodeProcess, desk: Desk, slack: Desk, mailbox: Mailbox, tmp_path: Path
 ) -> None:
-    """A desk that is away at first is told all the same; the incident names run and error; a success resolves both."""
-    own.settings = {**own.settings, "FLEXCORE_NOTIFY_DESK": desk.url}
+    """Who is away at first is told all the same, and nobody twice; the incident names run and error; a success resolves all."""
+    urls = {"DESK": desk.url, "CHAT": f"slack+{slack.url}", "MAIL": mailbox.url}
+    own.settings = {**own.settings, **{f"FLEXCORE_NOTIFY_{name}": url for name, url in urls.items()}}
     switch = tmp_path / "works"
     script = f"test -e {switch} || {{ echo no disk >&2; exit 3; }}"
-    alerts = [{"on": "failed", "notify": "desk"}, {"on": "quiet", "for": "2s", "notify": "desk"}]
+    alerts = [{"on": "failed", "notify": name} for name in ("desk", "chat", "mail")]
+    alerts.append({"on": "quiet", "for": "2s", "notify": "desk"})
     incidents: dict[str, dict[str, Any]] = {}
 
     def told() -> bool:
         rows = own.ok("GET", "/v1/alerts/copy")["incidents"]
-        incidents.update({one["on"]: one for one in rows})
-        return len(incidents) == 2 and all(one["notified"] for one in incidents.values())
+        incidents.update({one["id"]: one for one in rows})
+        return len(incidents) == 4 and all(one["notified"] for one in incidents.values())
 
     own.start()
     try:
@@ -46,15 +63,22 @@ def test_a_failure_and_silence_are_told_and_so_is_their_end(
         assert "check" in notice["text"]
         assert [one["run_id"] for one in desk.about("quiet", "opened")] == [None]
         assert all(one["notified"][0]["error"] is None for one in incidents.values())
-        assert sorted(one["notified"][0]["attempts"] for one in incidents.values()) == [1, 2]
+        assert sorted(one["notified"][0]["attempts"] for one in incidents.values()) == [1, 1, 2, 2]
+        assert [[*message] for _, message in slack.got] == [["text"]]
+        assert failed["id"] in slack.got[0][1]["text"]
+        (mail,) = mailbox.got
+        assert (mail["To"], mail["Subject"]) == ("oncall@example.com", "copy: failed")
+        assert failed["id"] in str(mail.get_payload())
 
-        shown = own.cli("alert", "acknowledge", "copy", incidents["failed"]["id"], "--note", "on it")
+        shown = own.cli("alert", "acknowledge", "copy", notice["incident"], "--note", "on it")
         assert "acknowledged" in shown
         switch.touch()
         assert own.ended(own.run("copy"))["status"] == "succeeded"
         eventually(
-            lambda: bool(desk.about("failed", "resolved") and desk.about("quiet", "resolved")), 30, own.log
+            lambda: len(desk.about("failed", "resolved") + desk.about("quiet", "resolved")) == 2, 30, own.log
         )
+        eventually(lambda: (len(slack.got), len(mailbox.got)) == (2, 2), 30, own.log)
+        assert "copy: failed, resolved" in slack.got[1][1]["text"]
         assert own.ok("GET", "/v1/alerts?status=unresolved")["items"] == []
     finally:
         own.stop()

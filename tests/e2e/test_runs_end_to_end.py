@@ -203,6 +203,28 @@ def test_a_program_that_does_not_exist_fails_in_one_sentence(node: NodeProcess) 
     assert "Traceback" not in run["steps"][0]["error"]
 
 
+def test_a_secret_is_masked_in_all_that_is_told(node: NodeProcess, project: Path) -> None:
+    """The program has it; its output, its results, what it says of itself and why it fails do not."""
+    (project / "token.txt").write_text("open-sesame\n")
+    says = r'echo "it is $TOKEN"; echo "{\"text\": \"with $TOKEN\"}" >> $RUN_PROGRESS; '
+    hands_over = r'echo "{\"length\": ${#TOKEN}, \"token\": \"$TOKEN\"}" > $RUN_OUTPUT'
+    steps = (command("tell", says + hands_over), command("fail", "echo no $TOKEN >&2; exit 1", ("tell",)))
+    for step in steps:
+        step["command"]["env"] = {"TOKEN": "${file:token.txt}"}
+    node.apply("with-secret", [*steps])
+    run = node.ended(node.run("with-secret"))
+    assert (run["steps"][0]["output"]["length"], run["steps"][0]["output"]["token"]) == (11, "••••")
+    assert run["steps"][1]["error"] == "sh: exit code 1: no ••••"
+    logged = f"/v1/runs/{run['id']}/logs"
+    eventually(lambda: len(node.ok("GET", logged)["items"]) == 2, 20, node.log)
+    told = (
+        node.ok("GET", f"/v1/runs/{run['id']}{part}")
+        for part in ("", "/events?limit=500", "/logs", "/report")
+    )
+    assert "open-sesame" not in json.dumps([*told])
+    assert "open-sesame" not in node.log()
+
+
 def test_a_missing_secret_fails_before_anything_runs(node: NodeProcess) -> None:
     """The reference is named, its value is nowhere."""
     step = {"name": "one", "command": {"argv": ["true"], "env": {"PASSWORD": "${env:NOT_THERE_AT_ALL}"}}}

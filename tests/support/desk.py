@@ -33,7 +33,7 @@ class Desk(ThreadingHTTPServer):
 
     def about(self, on: str, about: str) -> list[dict[str, Any]]:
         """Return the notices of this kind."""
-        return [notice for _, notice in self.got if (notice["on"], notice["about"]) == (on, about)]
+        return [notice for _, notice in self.got if (notice.get("on"), notice.get("about")) == (on, about)]
 
 
 class _Handler(BaseHTTPRequestHandler):
