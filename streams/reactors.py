@@ -3,16 +3,16 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from streams.domain import limit, pipeline, schedule
+from streams.domain import limit, listeners, pipeline, schedule, starts
 from streams.domain.aggregate import Send
 from streams.domain.alert import commands as alert
 from streams.domain.alert.rule import TIMED
 from streams.domain.bookmark import ReleaseBookmark
 from streams.domain.definition import Definition, compact
-from streams.domain.identity import slot_key
+from streams.domain.identity import end_key, slot_key
 from streams.domain.kinds import RECORD_KINDS
 from streams.domain.priority import NORMAL
-from streams.domain.run.calls import results
+from streams.domain.run.calls import ending, results
 from streams.domain.run.commands import NoteChildEnded, NoteLimitGranted
 from streams.domain.run.counts import moved, rejected
 from streams.domain.run.events import (
@@ -35,13 +35,23 @@ def _applied(
     _tenant: str, name: str, event: pipeline.PipelineApplied, state: pipeline.Pipeline
 ) -> tuple[Send, ...]:
     definition = Definition.parse(event.definition)
-    rules = Send("alert", name, alert.SetAlerts(compact(definition.alerts)))
+    others = (
+        Send("alert", name, alert.SetAlerts(compact(definition.alerts))),
+        *_listening(name, definition.upstream),
+        *_listening(name, dict.fromkeys(event.left, ())),
+    )
     if definition.schedule is None:
-        return (Send("schedule", name, schedule.ClearSchedule()), rules)
+        return (Send("schedule", name, schedule.ClearSchedule()), *others)
     follow = Send("schedule", name, schedule.SetSchedule(compact(definition.schedule)))
     if state.status == "paused":
-        return (follow, Send("schedule", name, schedule.PauseSchedule("the pipeline is paused")), rules)
-    return (follow, rules)
+        return (follow, Send("schedule", name, schedule.PauseSchedule("the pipeline is paused")), *others)
+    return (follow, *others)
+
+
+def _listening(name: str, upstream: Mapping[str, tuple[str, ...]]) -> tuple[Send, ...]:
+    return tuple(
+        Send("pipeline", other, listeners.SetListener(name, ends)) for other, ends in upstream.items()
+    )
 
 
 def _paused(
@@ -59,7 +69,11 @@ def _resumed(
 def _deleted(
     _tenant: str, name: str, _event: pipeline.PipelineDeleted, state: pipeline.Pipeline
 ) -> tuple[Send, ...]:
-    return (*_to_schedule(name, state, schedule.ClearSchedule()), Send("alert", name, alert.SetAlerts("[]")))
+    return (
+        *_to_schedule(name, state, schedule.ClearSchedule()),
+        Send("alert", name, alert.SetAlerts("[]")),
+        *_listening(name, dict.fromkeys(Definition.parse(state.definition).upstream, ())),
+    )
 
 
 def _to_schedule(name: str, state: pipeline.Pipeline, command: object) -> tuple[Send, ...]:
@@ -68,11 +82,13 @@ def _to_schedule(name: str, state: pipeline.Pipeline, command: object) -> tuple[
     return (Send("schedule", name, command),)
 
 
-def _refused(_tenant: str, name: str, event: pipeline.RunRefused, _state: object) -> tuple[Send, ...]:
+def _refused(_tenant: str, name: str, event: starts.RunRefused, _state: object) -> tuple[Send, ...]:
     if event.parent is not None:
         why = _REFUSED.get(event.reason, f"the definition of pipeline {name} is {event.reason}")
         note = NoteChildEnded(event.run_id, "refused", why.format(name=name))
         return (Send("run", event.parent, note),)
+    if event.slot is None:
+        return ()  # a run's end asked for it: nobody waits
     return (Send("schedule", name, schedule.NoteRunEnded(event.run_id)),)
 
 
@@ -80,7 +96,7 @@ _REFUSED = {"paused": "pipeline {name} is paused", "not_found": "there is no pip
 
 
 def _step_called(_tenant: str, run_id: str, event: StepCalled, run: Run) -> tuple[Send, ...]:
-    start = pipeline.StartRun(
+    start = starts.StartRun(
         run_id=event.run_id,
         input=event.input,
         trigger="run",
@@ -90,6 +106,7 @@ def _step_called(_tenant: str, run_id: str, event: StepCalled, run: Run) -> tupl
         callers=(*run.callers, f"{run.pipeline}/{event.step}"),
         # Who waits for it is as urgent; a run of no urgency of its own leaves it to the file.
         priority=None if run.priority == NORMAL else run.priority,
+        chain=(*run.chain, run.pipeline),
     )
     return (Send("pipeline", event.pipeline, start),)
 
@@ -108,11 +125,20 @@ def _step_over(
     if isinstance(event, StepCancelled) and spec.get("on_parent_close") == "leave":
         return ()
     why = f"step {event.step} of run {run_id} does not wait for it any more"
-    return (Send("pipeline", spec["name"], pipeline.RecallRun(step.child, why)),)
+    return (Send("pipeline", spec["name"], starts.RecallRun(step.child, why)),)
+
+
+def _listeners_called(
+    _tenant: str, _name: str, event: listeners.ListenersCalled, _state: object
+) -> tuple[Send, ...]:
+    start = starts.StartRun(
+        key=end_key(event.run_id), input=event.input, trigger="run", chain=tuple(event.chain)
+    )
+    return tuple(Send("pipeline", name, start) for name in event.listeners)
 
 
 def _fired(_tenant: str, name: str, event: schedule.SlotFired, _state: object) -> tuple[Send, ...]:
-    start = pipeline.StartRun(
+    start = starts.StartRun(
         run_id=event.run_id, key=slot_key(event.slot), trigger="schedule", slot=event.slot
     )
     return (Send("pipeline", name, start),)
@@ -123,7 +149,7 @@ def _kept(_tenant: str, name: str, _event: schedule.SlotKept, state: schedule.Sc
     if state.overlap != "cancel_other":
         return ()
     why = "the next slot has come"
-    return tuple(Send("pipeline", name, pipeline.RecallRun(run, why)) for run in state.active)
+    return tuple(Send("pipeline", name, starts.RecallRun(run, why)) for run in state.active)
 
 
 def _run_created(_tenant: str, run_id: str, event: RunCreated, run: Run) -> tuple[Send, ...]:
@@ -141,7 +167,7 @@ def _limit_acquired(_tenant: str, name: str, event: limit.LimitAcquired, _state:
 
 
 def _run_ended(_tenant: str, run_id: str, event: RunEnded, run: Run) -> tuple[Send, ...]:
-    """Tell the schedule, the alerts and who called it; free the limits, and the bookmarks of all steps that a runner ever took."""
+    """Tell the schedule, the alerts, who called it, and who listens; free the limits, and the bookmarks of all steps that a runner ever took."""
     sends = [Send("limit", name, limit.ReleaseLimit(run_id)) for name in run.needs]
     if run.plan.alerts:
         sends.append(Send("alert", event.pipeline, _measured(run_id, event, run)))
@@ -150,6 +176,9 @@ def _run_ended(_tenant: str, run_id: str, event: RunEnded, run: Run) -> tuple[Se
     if run.parent is not None:
         output = results(run_id, run) if event.status == "succeeded" else "{}"
         sends.append(Send("run", run.parent, NoteChildEnded(run_id, event.status, event.error, output)))
+    if run.listened:
+        note = listeners.NoteRunEnded(run_id, event.status, ending(run_id, run), run.chain)
+        sends.append(Send("pipeline", event.pipeline, note))
     for step in run.steps.values():
         if step.kind in RECORD_KINDS and step.started_at is not None:
             sends.append(Send("bookmark", f"{event.pipeline}/{step.name}", ReleaseBookmark(run_id)))
@@ -169,7 +198,8 @@ REACTORS: Mapping[type, Reactor] = {
     pipeline.PipelinePaused: _paused,
     pipeline.PipelineResumed: _resumed,
     pipeline.PipelineDeleted: _deleted,
-    pipeline.RunRefused: _refused,
+    starts.RunRefused: _refused,
+    listeners.ListenersCalled: _listeners_called,
     schedule.SlotFired: _fired,
     schedule.SlotKept: _kept,
     RunCreated: _run_created,

@@ -19,6 +19,8 @@ _FIELDS = (
     "reason",
     "number",
     "schedule",
+    "triggers",
+    "listeners",
     "last_run",
     "last_run_at",
     "updated_at",
@@ -65,7 +67,7 @@ def list_(session: Session, limit: int) -> None:
         session.output,
         items,
         ("name", "status", "number", "schedule", "last_run_at"),
-        ("last_run", "updated_at"),
+        ("triggers", "last_run", "updated_at"),
     )
 
 

@@ -15,7 +15,7 @@ from schemas.topics import LANES
 
 run = noun("run", "Start, watch and repair executions of pipelines.")
 _FIELDS = (
-    "id", "pipeline", "status", "error", "reason", "trigger", "priority", "created_at", "started_at", "ended_at", "rerun_of", "parent", "waiting_for", "slot",
+    "id", "pipeline", "status", "error", "reason", "trigger", "start_key", "priority", "created_at", "started_at", "ended_at", "rerun_of", "parent", "waiting_for", "slot",
 )  # fmt: skip
 _STEP_COLUMNS = (
     "name",

@@ -37,6 +37,19 @@ class Schedule(TypedDict, total=False):
     catch_up: str
 
 
+class After(TypedDict, total=False):
+    """The end of another pipeline's run, in one of the states of ``status``."""
+
+    pipeline: Required[str]
+    status: Sequence[Literal["succeeded", "failed", "cancelled", "timed_out"]]
+
+
+class Trigger(TypedDict, total=False):
+    """What else starts a pipeline: one of these."""
+
+    after: After
+
+
 class Limit(TypedDict):
     """At most ``max`` runs that name this limit are at work at once."""
 
@@ -216,6 +229,7 @@ class Options(Metadata, total=False):
     """All that a pipeline may say besides its steps."""
 
     schedule: Schedule | None
+    triggers: Sequence[Trigger] | None
     limits: Sequence[Limit] | None
     priority: Literal["high", "normal", "low"] | None
     timeout: str | None

@@ -16,6 +16,11 @@ def slot_key(slot: int) -> str:
     return f"slot/{slot}"
 
 
+def end_key(run: str) -> str:
+    """Return the start key of the runs that the end of ``run`` starts, one of each pipeline that listens."""
+    return f"run/{run}"
+
+
 def child_run_id(parent: str, step: str, attempt: int) -> str:
     """Return the id of the run that is an attempt of a step of the run ``parent``."""
     return str(uuid5(NAMESPACE_URL, f"{parent}/{step}/{attempt}"))

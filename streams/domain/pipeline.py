@@ -9,13 +9,22 @@ from typing import Any, assert_never, get_args
 from msgspec import Struct
 from msgspec.structs import replace
 
+from streams.domain import listeners as listening
 from streams.domain.aggregate import Aggregate, Effect, Message, Rejected, Send
-from streams.domain.definition import canonical, check, compact, digest
+from streams.domain.definition import Definition, canonical, check, compact, digest
 from streams.domain.expressions import Language
 from streams.domain.findings import Problem
 from streams.domain.identity import run_id
 from streams.domain.priority import mistake
 from streams.domain.run.commands import CancelRun, CreateRun
+from streams.domain.starts import (
+    TRIGGERS,
+    RecallRun,
+    RunRecalled,
+    RunRefused,
+    RunRequested,
+    StartRun,
+)
 from streams.domain.validation import NextSlot, ScheduleCheck
 
 
@@ -44,48 +53,19 @@ class DeletePipeline:
     """Forget the pipeline; its runs stay."""
 
 
-@dataclass(frozen=True, slots=True)
-class StartRun:
-    """Start a run of the current version. Without ``run_id`` the id is derived from ``key``, else from the command id.
-
-    ``input`` is JSON text. ``trigger`` is manual | schedule | api | run; ``slot`` the nominal time of a schedule (ms).
-    ``parent`` is the run that asks, by a step of its own; ``depth`` runs are above the new one: ``above``, from the top;
-    ``callers``: the step of each that called (``pipeline/step``). ``priority``: None is the definition's.
-    """
-
-    run_id: str | None = None
-    key: str | None = None
-    input: str = "{}"
-    full_refresh: bool = False
-    trigger: str = "manual"
-    slot: int | None = None
-    parent: str | None = None
-    depth: int = 0
-    priority: str | None = None
-    above: tuple[str, ...] = ()
-    callers: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class RecallRun:
-    """Cancel a run that another run has asked this pipeline for.
-
-    Said to the pipeline, it comes to the run after its creation, however fast the other changes its mind.
-    """
-
-    run_id: str
-    reason: str | None = None
-
-
 # ---------------------------------------------------------------- events (wire formats: version with care)
 @dataclass(frozen=True, slots=True)
 class PipelineApplied:
-    """``definition`` is canonical JSON, ``definition_hash`` its sha256 (hex), ``number`` counts versions from 1."""
+    """``definition`` is canonical JSON, ``definition_hash`` its sha256 (hex), ``number`` counts versions from 1.
+
+    ``left``: pipelines whose runs started the version before by their end, and this one no more.
+    """
 
     definition: str
     definition_hash: str
     number: int
     at: int
+    left: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,63 +90,17 @@ class PipelineDeleted:
     at: int
 
 
-@dataclass(frozen=True, slots=True)
-class RunRequested:
-    """A run was asked for and granted; the run itself is created by the follow-up command CreateRun."""
-
-    run_id: str
-    definition_hash: str
-    input: str
-    full_refresh: bool
-    trigger: str
-    slot: int | None
-    key: str | None
-    at: int
-    parent: str | None = None
-    depth: int = 0
-    priority: str | None = None
-    above: tuple[str, ...] = ()
-    callers: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class RunRefused:
-    """A schedule, or another run (``parent``), asked for a run that could not be.
-
-    ``reason``: paused, not_found (never applied, or deleted), invalid (today's rules refuse its definition).
-    """
-
-    run_id: str
-    slot: int | None
-    reason: str
-    at: int
-    parent: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class RunRecalled:
-    """The run that asked for this one has given it up; it is cancelled by the follow-up command CancelRun."""
-
-    run_id: str
-    reason: str | None
-    at: int
-
-
-Command = ApplyPipeline | PausePipeline | ResumePipeline | DeletePipeline | StartRun | RecallRun
-Event = (
-    PipelineApplied
-    | PipelinePaused
-    | PipelineResumed
-    | PipelineDeleted
-    | RunRequested
-    | RunRefused
-    | RunRecalled
+Command = (
+    ApplyPipeline | PausePipeline | ResumePipeline | DeletePipeline | StartRun | RecallRun | listening.Command
 )
+Event = (
+    PipelineApplied | PipelinePaused | PipelineResumed | PipelineDeleted
+    | RunRequested | RunRefused | RunRecalled | listening.Event
+)  # fmt: skip
 
 
 # ---------------------------------------------------------------- state
 STARTS_KEPT = 256
-TRIGGERS = ("manual", "schedule", "api", "run")
 _ASKED_BY_NOBODY = ("schedule", "run")
 """These are told by an event that there will be no run: no one reads the outcome of their command."""
 
@@ -175,7 +109,7 @@ class Pipeline(Struct, frozen=True, omit_defaults=True):
     """``status`` is "" (never applied), active, paused or deleted.
 
     ``starts`` are the latest starts that bore a key: key -> run id (older ones are caught by the run itself, which is
-    created once). ``last_run`` is the run requested last.
+    created once). ``last_run`` is the run requested last. ``listeners`` start when a run ends, each after these ends.
     """
 
     status: str = ""
@@ -184,6 +118,7 @@ class Pipeline(Struct, frozen=True, omit_defaults=True):
     number: int = 0
     starts: Mapping[str, str] = {}
     last_run: str | None = None
+    listeners: listening.Listeners = {}
 
     @property
     def exists(self) -> bool:
@@ -204,6 +139,8 @@ def decide(
         return _start(message, command, pipeline, language)
     if isinstance(command, RecallRun):
         return (RunRecalled(command.run_id, command.reason, message.now),)
+    if isinstance(command, listening.Command):
+        return listening.decide(message, command, pipeline.listeners)
     if isinstance(command, ApplyPipeline):
         return _apply(message, command, pipeline, check(command.definition, check_schedule, language))
     if not pipeline.exists:
@@ -238,7 +175,12 @@ def _apply(
     pinned = digest(text)
     if pipeline.exists and pipeline.definition_hash == pinned:
         return ()
-    return (PipelineApplied(text, pinned, pipeline.number + 1, message.now),)
+    upstream = Definition.parse(text).upstream
+    if mutual := listening.circle(name, upstream, pipeline.listeners):
+        return Rejected("invalid", mutual)
+    before = Definition.parse(pipeline.definition).upstream if pipeline.exists else {}
+    left = tuple(other for other in before if other not in upstream)
+    return (PipelineApplied(text, pinned, pipeline.number + 1, message.now, left),)
 
 
 def _start(message: Message, command: StartRun, pipeline: Pipeline, language: Language) -> Decision:
@@ -255,8 +197,8 @@ def _start(message: Message, command: StartRun, pipeline: Pipeline, language: La
             return (RunRefused(new_id, command.slot, reason, message.now, command.parent),)
         paused = f"pipeline {message.aggregate_id} is paused: resume it, then start the run again"
         return Rejected("paused", paused) if reason == "paused" else _missing(message)
-    if command.trigger == "run" and check(pipeline.definition, language=language):
-        return (RunRefused(new_id, command.slot, "invalid", message.now, command.parent),)
+    if command.trigger == "run" and (reason := _unfit(message, command, pipeline, language)):
+        return (RunRefused(new_id, command.slot, reason, message.now, command.parent),)
     if not _is_object(command.input):
         return Rejected("invalid", 'input must be a JSON object, as text, for example {"day": "2024-05-01"}')
     return (
@@ -274,8 +216,18 @@ def _start(message: Message, command: StartRun, pipeline: Pipeline, language: La
             priority=command.priority,
             above=command.above,
             callers=command.callers,
+            chain=command.chain,
         ),
     )
+
+
+def _unfit(message: Message, command: StartRun, pipeline: Pipeline, language: Language) -> str:
+    """Return why another run gets no run of this pipeline, if so."""
+    if check(pipeline.definition, language=language):
+        return "invalid"
+    if command.parent is None and message.aggregate_id in command.chain:
+        return f"cycle: {' → '.join((*command.chain, message.aggregate_id))}"
+    return ""
 
 
 def _is_object(text: str) -> bool:
@@ -305,7 +257,9 @@ def evolve(pipeline: Pipeline, event: Event) -> Pipeline:
             return replace(pipeline, status="active")
         case PipelineDeleted():
             return replace(pipeline, status="deleted")
-        case RunRefused() | RunRecalled():
+        case listening.ListenerSet():
+            return replace(pipeline, listeners=listening.evolve(pipeline.listeners, event))
+        case RunRefused() | RunRecalled() | listening.ListenersCalled():
             return pipeline
         case _:
             assert_never(event)
@@ -341,6 +295,8 @@ def effects(_tenant: str, pipeline_id: str, event: Event, pipeline: Pipeline) ->
         priority=event.priority,
         above=event.above,
         callers=event.callers,
+        chain=event.chain,
+        listened=bool(pipeline.listeners),
     )
     return (Send("run", event.run_id, body),)
 

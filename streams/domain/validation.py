@@ -21,11 +21,13 @@ from streams.domain.kinds import (
 )
 from streams.domain.labels import runs_on
 from streams.domain.priority import LANES
+from streams.domain.triggers import trigger_problems
 
 STEPS_MAX = 2_000
 ATTEMPTS_MAX = 100
 MULTIPLIER_MAX = 100
 OVERLAPS = ("skip", "buffer_one", "buffer_all", "cancel_other", "allow")
+_SPEC = ("schedule", "triggers", "limits", "priority", "timeout", "steps", "finally", "alerts")
 _KEYS = ("name", "after", "when", "runs_on", *STEP_KINDS, "retry", "start_timeout", "timeout", "compensate")
 API_VERSION = "flexcore/v1"
 
@@ -59,7 +61,7 @@ def problems(
     found.equals("apiVersion", top.get("apiVersion"), API_VERSION)
     found.equals("kind", top.get("kind"), "Pipeline")
     _metadata(found, top.get("metadata"))
-    _spec(found, top.get("spec"), check_schedule)
+    _spec(found, top, check_schedule)
     expression_problems(found, top, language)
     return found.problems
 
@@ -83,14 +85,15 @@ def _metadata(found: Findings, value: object) -> None:
         found.text(f"metadata.tags[{index}]", tag)
 
 
-def _spec(found: Findings, value: object, check_schedule: ScheduleCheck) -> None:
-    spec = found.mapping(
-        "spec", value, ("schedule", "limits", "priority", "timeout", "steps", "finally", "alerts")
-    )
+def _spec(found: Findings, top: dict[str, Any], check_schedule: ScheduleCheck) -> None:
+    spec = found.mapping("spec", top.get("spec"), _SPEC)
     if spec is None:
         return
     if "schedule" in spec:
         _schedule(found, spec["schedule"], check_schedule)
+    if "triggers" in spec:
+        head = top.get("metadata")
+        trigger_problems(found, spec["triggers"], head.get("name") if isinstance(head, dict) else None)
     for index, limit in found.items("spec.limits", spec.get("limits", [])):
         _limit(found, f"spec.limits[{index}]", limit)
     if "priority" in spec:

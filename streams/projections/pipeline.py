@@ -5,16 +5,9 @@ from typing import assert_never
 
 from sqlalchemy import JSON, BigInteger, Column, Integer, Text
 
-from streams.domain.pipeline import (
-    Event,
-    PipelineApplied,
-    PipelineDeleted,
-    PipelinePaused,
-    PipelineResumed,
-    RunRecalled,
-    RunRefused,
-    RunRequested,
-)
+from streams.domain.listeners import ListenersCalled, ListenerSet
+from streams.domain.pipeline import Event, PipelineApplied, PipelineDeleted, PipelinePaused, PipelineResumed
+from streams.domain.starts import RunRecalled, RunRefused, RunRequested
 from streams.projections.view import Meta, Row, View, versioned
 
 TABLE = versioned(
@@ -28,6 +21,8 @@ TABLE = versioned(
         Column("definition", JSON, nullable=False),
         Column("definition_hash", Text, nullable=False),
         Column("schedule", JSON),
+        Column("triggers", JSON, nullable=False),
+        Column("listeners", JSON, nullable=False),
         Column("last_run", Text),
         Column("last_run_at", BigInteger),
         Column("created_at", BigInteger, nullable=False),
@@ -46,6 +41,8 @@ _EMPTY: Row = {
     "definition": {},
     "definition_hash": "",
     "schedule": None,
+    "triggers": [],
+    "listeners": {},
     "last_run": None,
     "last_run_at": None,
 }
@@ -53,7 +50,13 @@ _EMPTY: Row = {
 
 def fold(row: Row | None, event: Event, meta: Meta) -> Row | None:
     """Return the pipeline after ``event``; ``version`` follows the aggregate, so that it can serve as ETag."""
-    before = row or {"tenant": meta.tenant, "name": meta.aggregate_id, "created_at": meta.at, **_EMPTY}
+    before = (
+        dict(row)
+        if row
+        else {"tenant": meta.tenant, "name": meta.aggregate_id, "created_at": meta.at, **_EMPTY}
+    )
+    if isinstance(event, PipelineApplied) and event.number == 1:
+        before["created_at"] = meta.at  # others may have begun to listen before it was there
     place = {"updated_at": meta.at, "version": meta.version, "shard": meta.shard, "sequence": meta.sequence}
     return {**before, **_changes(before, event), **place}
 
@@ -70,19 +73,27 @@ def _changes(before: Row, event: Event) -> Row:
                 "definition": definition,
                 "definition_hash": event.definition_hash,
                 "schedule": spec.get("schedule"),
+                "triggers": spec.get("triggers") or [],
             }
         case PipelinePaused():
             return {"status": "paused", "reason": event.reason}
         case PipelineResumed():
             return {"status": "active", "reason": None}
         case PipelineDeleted():
-            return {"status": "deleted", "reason": None, "schedule": None}
+            return {"status": "deleted", "reason": None, "schedule": None, "triggers": []}
         case RunRequested():
             return {"last_run": event.run_id, "last_run_at": event.at}
-        case RunRefused() | RunRecalled():
+        case ListenerSet():
+            return {"listeners": _listeners(before["listeners"], event)}
+        case RunRefused() | RunRecalled() | ListenersCalled():
             return {}
         case _:
             assert_never(event)
+
+
+def _listeners(before: Row, event: ListenerSet) -> Row:
+    others = {name: ends for name, ends in before.items() if name != event.pipeline}
+    return {**others, event.pipeline: list(event.status)} if event.status else others
 
 
 VIEW = View(

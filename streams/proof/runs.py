@@ -6,7 +6,7 @@
 | I2 | run events: versions 1, 2, 3, … | `event verify`: `versions`, `unique` |
 | I3 | run events and the pinned definition: each step ends once, begins after all before it | |
 | I4 | run events at the end of the log: an offer, lease, timer, limit or person moves every open run | |
-| I5 | outcomes of StartRun and CreateRun that are still kept, against RunCreated | `event verify`: `sequences`, `checkpoints` |
+| I5 | outcomes of StartRun and CreateRun that are still kept, and ListenersCalled, against RunCreated | `event verify`: `sequences`, `checkpoints` |
 | I6 | RunCreated: the id follows from the key, or the key stands for one id | |
 | I7 | run events: attempts count up, have one holder, labelled as the step asks, stay within the retry; a result is the holder's | the token inside a result \
 is in no event: tests/unit/streams/domain/run/test_run_attempts.py |
@@ -34,7 +34,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from schemas.chain import REDACTED
-from streams.domain.identity import run_id, slot_key
+from streams.domain.identity import end_key, run_id, slot_key
 from streams.proof.record import Check, LogRecord
 from streams.proof.run_history import RunHistory, Unjudgeable
 from streams.proof.step_history import Holders
@@ -44,7 +44,7 @@ INVARIANTS: Mapping[str, str] = {
     "I2": "each run's events are numbered without a gap",
     "I3": "each step ends once, and begins after all steps before it",
     "I4": "every open run has something that will move it",
-    "I5": "every start that was answered has its run",
+    "I5": "every start that was answered, or follows from a run's end, has its run",
     "I6": "the same key is the same run",
     "I7": "each attempt has one holder, labelled as the step asks, and results are the holder's",
     "I8": "limits are kept, and given back",
@@ -120,6 +120,7 @@ class RunJudge:
         self._keys: dict[tuple[str, str, str], str] = {}
         self._promised: dict[Name, tuple[int, str]] = {}
         self._refused: set[Name] = set()
+        self._calls: dict[Name, tuple[int, str]] = {}
         self._limits: dict[Name, Holders] = {}
         self._releases: dict[tuple[str, str, str], int] = {}
         self._slots: dict[Name, int] = {}
@@ -182,6 +183,12 @@ class RunJudge:
                 self._schedule(fact)
             case "pipeline" if fact.kind == "RunRefused":
                 self._promised.pop((fact.tenant, fact.body["run_id"]), None)
+                if fact.body.get("slot") is None and fact.body.get("parent") is None:
+                    self._called((fact.tenant, fact.body["run_id"]), -1, fact.place)
+            case "pipeline" if fact.kind == "ListenersCalled":
+                for listener in fact.body["listeners"]:
+                    new = run_id(fact.tenant, listener, end_key(fact.body["run_id"]))
+                    self._called((fact.tenant, new), fact.body["at"], fact.place)
 
     # ---------------------------------------------------------------- runs
     def _run(self, fact: Fact) -> None:
@@ -230,6 +237,8 @@ class RunJudge:
         self._see(
             "I2", fact.version == 1, f"it was created as version {fact.version}: once before, or with a gap"
         )
+        if body["trigger"] == "run" and body.get("parent") is None:
+            self._called(name, -1, fact.place)
         if (key := body.get("key")) is not None:
             derived = run_id(tenant, body["pipeline"], key)
             known = self._keys.get((tenant, body["pipeline"], key), derived)
@@ -268,6 +277,13 @@ class RunJudge:
             del self._releases[name]
         else:
             self._releases[name] = at
+
+    def _called(self, name: Name, at: int, place: str) -> None:
+        """Note one of the two: a run's end calls for this run (its time), the run is there or refused (-1)."""
+        if name in self._calls and (self._calls[name][0] < 0) != (at < 0):
+            del self._calls[name]
+        else:
+            self._calls[name] = (at, place)
 
     # ---------------------------------------------------------------- limits and schedules
     def _limit(self, fact: Fact) -> None:
@@ -324,6 +340,10 @@ class RunJudge:
                 self.see_at(
                     (tenant, run, 0), "I5", False, place, "its start was answered, and it was never created"
                 )
+        for (tenant, run), (at, place) in self._calls.items():
+            lost = 0 <= at < self._now - SETTLED_MS and (tenant, run) not in self._refused | self._redacted
+            said = "a run's end called for it, and it was never created"
+            self.see_at((tenant, run, 0), "I5", not lost, place, said)
         for (tenant, name), holders in self._limits.items():
             for run in sorted(holders):
                 ended = self._releases.get((tenant, name, run), -1)

@@ -14,10 +14,11 @@ from streams.domain.alert.events import IncidentOpened, RunSeen
 from streams.domain.alert.state import SAMPLES_MIN
 from streams.domain.definition import Definition, compact
 from streams.domain.limit import AcquireLimit, ReleaseLimit
-from streams.domain.pipeline import ApplyPipeline, RecallRun, StartRun
+from streams.domain.pipeline import ApplyPipeline
 from streams.domain.run import events as happened
 from streams.domain.run.state import Run, document
 from streams.domain.schedule import SlotFired
+from streams.domain.starts import RecallRun, StartRun
 from streams.reactors import REACTORS
 from streams.rehearsal.coverage import Way, ways
 from streams.rehearsal.runners import HORIZON_MS, Runners

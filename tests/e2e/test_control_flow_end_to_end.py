@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from app.documents import read_yaml
+from streams.domain import identity
 from streams.domain.definition import Definition, canonical
 from streams.rehearsal.rehearsal import rehearse
 from streams.rehearsal.scenario_file import scenarios_of
@@ -126,6 +127,41 @@ def test_a_run_waits_for_time_for_a_signal_and_for_somebody_who_may_approve(
     assert node.ended(run_id)["status"] == "succeeded"
     assert "StepDecided sign-off, approved, ann" in node.cli("run", "trace", run_id)
     assert "sign-off\tsucceeded" in node.cli("run", "watch", run_id)
+
+
+def test_the_end_of_a_run_starts_a_run_of_the_pipeline_that_listens(
+    node: NodeProcess, tmp_path: Path
+) -> None:
+    """The ends that the file names start one run each, a rerun's too; no run of a circle of two can be had."""
+    file = tmp_path / "orders.yaml"
+    head = "apiVersion: flexcore/v1\nkind: Pipeline\nmetadata: {name: load-orders}\nspec:\n"
+    pause = '{name: pause, after: [load], wait: {for: "${{ steps.load.outputs.pause }}"}}'
+    steps = f"  steps: [{{name: load, signal: {{}}}}, {pause}]\n"
+    file.write_text(head + steps)
+    apply_example(node, tmp_path, "build-marts")
+    node.cli("pipeline", "apply", "-f", str(file))
+    first, second, cancelled = (node.run("load-orders") for _ in range(3))
+    node.ok("POST", f"/v1/runs/{first}/signals/load", {"rows": 3, "pause": "1ms"})
+    node.ok("POST", f"/v1/runs/{second}/signals/load", {"rows": 0})
+    node.ok("POST", f"/v1/runs/{cancelled}/cancel", {})
+    assert node.ended(second)["status"] == "failed"
+    again = node.ok("POST", f"/v1/runs/{second}/rerun", {})["id"]
+    node.ok("POST", f"/v1/runs/{again}/signals/load", {"rows": 1, "pause": "1ms"})
+    ended = {first: ("succeeded", 3), second: ("failed", 0), again: ("succeeded", 1)}
+    for run_id, (status, rows) in ended.items():
+        started = node.ended(identity.run_id("default", "build-marts", f"run/{run_id}"))
+        assert (started["trigger"], started["start_key"], started["status"]) == (
+            "run", f"run/{run_id}", "succeeded",
+        )  # fmt: skip
+        given = started["input"]
+        assert [given[name] for name in ("run", "pipeline", "status")] == [run_id, "load-orders", status]
+        assert given["steps"]["load"]["rows"] == rows
+        assert f"load-orders {status}, run {run_id}" in node.cli("run", "logs", started["id"], "report")
+    assert len(node.ok("GET", "/v1/runs?pipeline=build-marts")["items"]) == len(ended)
+    assert "build-marts" in node.cli("pipeline", "get", "load-orders")
+    file.write_text(f"{head}  triggers: [{{after: {{pipeline: build-marts}}}}]\n{steps}")
+    told = node.cli("pipeline", "apply", "-f", str(file), code=4)
+    assert "load-orders would start after build-marts, and build-marts starts after load-orders" in told
 
 
 def test_settings_of_a_step_are_reckoned_from_the_input_and_the_results_before_it(

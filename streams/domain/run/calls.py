@@ -1,9 +1,11 @@
-"""Steps that are runs of other pipelines: what the end of such a run makes of its step, and what it hands over."""
+"""What the end of a run makes of the step that called it, and what it hands over, to that step or to the runs it starts."""
 
 import json
+from typing import Any
 
 from streams.domain.aggregate import Rejected
 from streams.domain.definition import compact
+from streams.domain.expressions import RESULT_CHARS_MAX
 from streams.domain.run import events as happened
 from streams.domain.run.commands import NoteChildEnded
 from streams.domain.run.progress import fail_attempt, succeed
@@ -49,10 +51,20 @@ def results(run_id: str, run: Run) -> str:
 
     ``steps`` is null when the outputs have too many characters together.
     """
+    return _with_outputs({"run": run_id}, run, FAN_CHARS_MAX)
+
+
+def ending(run_id: str, run: Run) -> str:
+    """Return what the end of a run gives to the runs that it starts, as JSON text: :func:`results`, and how it ended."""
+    said = {"run": run_id, "pipeline": run.pipeline, "status": run.status, "error": run.error}
+    return _with_outputs(said, run, RESULT_CHARS_MAX)
+
+
+def _with_outputs(said: dict[str, Any], run: Run, chars_max: int) -> str:
     steps = {}
     for step in run.steps.values():
         if step.status == "succeeded" and not run.plan.step(step.name).last:
             steps[step.name] = json.loads(step.output or "{}")
             steps[step.name].pop("tail", None)  # what it printed is in the logs
-    text = compact({"run": run_id, "steps": steps})
-    return text if len(text) <= FAN_CHARS_MAX else compact({"run": run_id, "steps": None})
+    text = compact({**said, "steps": steps})
+    return text if len(text) <= chars_max else compact({**said, "steps": None})

@@ -10,7 +10,8 @@ class CreateRun:
     """Begin this run. ``reused`` is JSON text: step name -> its result in ``rerun_of`` (status, output, counts).
 
     ``parent`` is the run whose step this one is; ``depth`` runs are above it: ``above``, from the top; ``callers``: the
-    step of each that called (``pipeline/step``). ``priority``: None is the definition's.
+    step of each that called (``pipeline/step``). ``priority``: None is the definition's. ``chain``: the pipelines whose runs
+    have led to it, from the first. ``listened``: its pipeline is told of its end.
     """
 
     pipeline: str
@@ -28,6 +29,8 @@ class CreateRun:
     priority: str | None = None
     above: tuple[str, ...] = ()
     callers: tuple[str, ...] = ()
+    chain: tuple[str, ...] = ()
+    listened: bool = False
 
 
 @dataclass(frozen=True, slots=True)

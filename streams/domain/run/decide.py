@@ -110,6 +110,8 @@ def _created(command: asked.CreateRun, now: int, tenant_runs_max: int) -> happen
         above=command.above,
         callers=command.callers,
         tenant_runs_max=0 if command.parent else tenant_runs_max,
+        chain=command.chain,
+        listened=command.listened,
     )
 
 

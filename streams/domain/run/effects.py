@@ -93,6 +93,9 @@ def _new_run(run_id: str, event: happened.RerunRequested, run: Run) -> CreateRun
         rerun_of=run_id,
         priority=run.priority,
         reused=compact(reused),
+        chain=run.chain,
+        # Pipelines that have begun to listen since then hear of this end too.
+        listened=True,
     )
 
 

@@ -12,6 +12,7 @@ class RunCreated:
 
     ``above`` are these, from the top, ``callers`` the step of each that called (``pipeline/step``). ``tenant_runs_max``: so many
     runs of its tenant may be at work at once; 0: any number, or its parent counts for it.
+    ``chain``: the pipelines whose runs have led to it, from the first. ``listened``: its pipeline is told of its end.
     """
 
     pipeline: str
@@ -31,6 +32,8 @@ class RunCreated:
     tenant_runs_max: int = 0
     above: tuple[str, ...] = ()
     callers: tuple[str, ...] = ()
+    chain: tuple[str, ...] = ()
+    listened: bool = False
 
 
 @dataclass(frozen=True, slots=True)

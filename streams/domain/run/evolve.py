@@ -159,6 +159,8 @@ def _created(event: happened.RunCreated) -> Run:
         callers=tuple(event.callers),
         priority=event.priority,
         tenant_runs_max=event.tenant_runs_max,
+        chain=tuple(event.chain),
+        listened=event.listened,
         created_at=event.at,
         steps={step.name: Step(step.name, step.kind) for step in definition.steps.values()},
         unended=sum(not step.last for step in definition.steps.values()),

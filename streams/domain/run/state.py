@@ -122,7 +122,8 @@ class Run(Struct, frozen=True, omit_defaults=True):
     the steps that can be, in the order of their success. ``reruns`` are the latest runs made from this one.
     ``limits`` have let it in, ``waiting_for`` is the one that has not yet. ``signals`` (name, payload) came before a
     step waited for them. ``parent`` is the run whose step this one is; ``depth`` runs are above it, ``above`` are
-    these, from the top, ``callers`` the step of each that called (``pipeline/step``). With ``tenant_runs_max`` it is one of so many of its tenant.
+    these, from the top, ``callers`` the step of each that called (``pipeline/step``). ``chain`` are the pipelines whose runs
+    have led to it, by a step or by their end, from the first. ``listened``: its pipeline is told of its end. With ``tenant_runs_max`` it is one of so many of its tenant.
     """
 
     status: str = ""
@@ -141,6 +142,8 @@ class Run(Struct, frozen=True, omit_defaults=True):
     callers: tuple[str, ...] = ()
     priority: str = NORMAL
     tenant_runs_max: int = 0
+    chain: tuple[str, ...] = ()
+    listened: bool = False
     created_at: int = 0
     started_at: int | None = None
     ended_at: int | None = None

@@ -17,14 +17,7 @@ from streams.domain.bookmark import (
     BookmarkSet,
     GenerationStarted,
 )
-from streams.domain.pipeline import (
-    PipelineApplied,
-    PipelineDeleted,
-    PipelinePaused,
-    PipelineResumed,
-    RunRefused,
-    RunRequested,
-)
+from streams.domain.pipeline import PipelineApplied, PipelineDeleted, PipelinePaused, PipelineResumed
 from streams.domain.redaction import EventRedacted
 from streams.domain.run.events import (
     RerunRequested,
@@ -52,6 +45,7 @@ from streams.domain.schedule import (
     SlotKept,
     SlotSkipped,
 )
+from streams.domain.starts import RunRefused, RunRequested
 from streams.projections import bookmark, command, event, pipeline, run, schedule
 from streams.projections.view import Meta, Row, View, versioned
 from streams.projections.views import VIEWS, by_name, generation

@@ -6,18 +6,12 @@ from streams.domain import pipeline
 from streams.domain.alert.events import RunSeen
 from streams.domain.bookmark import Begin, BookmarkReleased
 from streams.domain.identity import run_id, slot_key
-from streams.domain.pipeline import (
-    ApplyPipeline,
-    DeletePipeline,
-    PausePipeline,
-    ResumePipeline,
-    RunRefused,
-    StartRun,
-)
+from streams.domain.pipeline import ApplyPipeline, DeletePipeline, PausePipeline, ResumePipeline
 from streams.domain.run.commands import CancelRun, ClaimStep, CompleteStep, RerunRun
 from streams.domain.run.counts import rejected
 from streams.domain.run.events import RunEnded
 from streams.domain.schedule import ScheduledRunEnded, SlotFired, SlotSkipped
+from streams.domain.starts import RunRefused, StartRun
 from tests.support.pipeline_files import command, extract, load, text_and_hash
 from tests.support.pipeline_files import pipeline as pipeline_file
 from tests.support.reacting import World

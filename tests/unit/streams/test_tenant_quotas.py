@@ -9,10 +9,11 @@ from hypothesis import strategies as st
 from streams.aggregates import builtin
 from streams.domain.aggregate import Aggregate, Message
 from streams.domain.limit import TENANT_RUNS, LimitAcquired
-from streams.domain.pipeline import ApplyPipeline, StartRun
+from streams.domain.pipeline import ApplyPipeline
 from streams.domain.run.commands import CancelRun, ClaimStep, CompleteStep, PauseRun, RerunRun, ResumeRun
 from streams.domain.run.events import LimitAwaited, RunCreated, RunEnded
 from streams.domain.run.state import Run
+from streams.domain.starts import StartRun
 from streams.rehearsal.world import Happened
 from tests.support.pipeline_files import command, text_and_hash
 from tests.support.pipeline_files import pipeline as pipeline_file

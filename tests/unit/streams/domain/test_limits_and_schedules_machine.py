@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from streams.domain.limit import Limit, LimitAcquired
-from streams.domain.pipeline import ApplyPipeline, PausePipeline, ResumePipeline, StartRun
+from streams.domain.pipeline import ApplyPipeline, PausePipeline, ResumePipeline
 from streams.domain.run.commands import (
     CancelRun,
     ClaimStep,
@@ -19,6 +19,7 @@ from streams.domain.run.commands import (
 )
 from streams.domain.run.events import RunCreated
 from streams.domain.schedule import PauseSchedule, ResumeSchedule, SlotFired, TriggerSchedule
+from streams.domain.starts import StartRun
 from tests.support.pipeline_files import command, pipeline, text_and_hash
 from tests.support.reacting import World
 from tests.support.run_judging import findings

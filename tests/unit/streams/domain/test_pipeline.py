@@ -18,12 +18,10 @@ from streams.domain.pipeline import (
     PipelinePaused,
     PipelineResumed,
     ResumePipeline,
-    RunRefused,
-    RunRequested,
-    StartRun,
     aggregate,
 )
 from streams.domain.run.commands import CreateRun
+from streams.domain.starts import RunRefused, RunRequested, StartRun
 from streams.expressions import LANGUAGE
 from tests.support.pipeline_files import command, pipeline, text_and_hash
 from tests.support.spec import TENANT, Spec

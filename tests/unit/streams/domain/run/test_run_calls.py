@@ -7,7 +7,7 @@ import pytest
 
 from streams.domain.identity import child_run_id
 from streams.domain.limit import LimitAcquired
-from streams.domain.pipeline import ApplyPipeline, PausePipeline, RecallRun, RunRecalled, RunRefused, StartRun
+from streams.domain.pipeline import ApplyPipeline, PausePipeline
 from streams.domain.run.commands import (
     CancelRun,
     ClaimStep,
@@ -26,6 +26,7 @@ from streams.domain.run.events import (
     StepRetryScheduled,
 )
 from streams.domain.run.state import Run, document
+from streams.domain.starts import RecallRun, RunRecalled, RunRefused, StartRun
 from streams.rehearsal.world import Happened
 from tests.support.pipeline_files import command, pipeline, step_problems, text_and_hash
 from tests.support.reacting import World

@@ -321,6 +321,7 @@ def test_a_rerun_is_a_new_run() -> None:
         rerun_of=RUN,
         reused="{}",
         priority="normal",
+        listened=True,
     )
     assert sent == Send("run", "r2", body)
 
