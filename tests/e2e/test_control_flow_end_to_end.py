@@ -30,7 +30,9 @@ def start_example(node: NodeProcess, folder: Path, name: str, **body: Any) -> st
 
 
 def plain(body: dict[str, Any]) -> dict[str, Any]:
-    """Return an event's body without what differs from run to run: times, ids, who."""
+    """Return an event's body without what differs from run to run: times, ids, who. How long a wait is stays."""
+    if body.get("until") is not None:
+        body = {**body, "until": body["until"] - body["at"]}
     return {
         name: list(value) if isinstance(value, tuple) else value
         for name, value in body.items()
@@ -38,19 +40,22 @@ def plain(body: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def rehearsed(file: Path) -> list[tuple[str, dict[str, Any]]]:
-    """Return the events of the README's `choose-load` played in memory, whose programs do what the real ones do."""
+def rehearsed(file: Path, printed: dict[str, str], **scenario: Any) -> list[tuple[str, dict[str, Any]]]:
+    """Return the events of an example played in memory, whose programs print what the real ones do."""
     text = canonical(read_yaml(file.read_text()))
-    ends = {"single": "single", "index": "index", "tidy": "the run failed"}
     steps: dict[str, Any] = {
-        name: {"succeed": {"output": {"exit_code": 0, "tail": tail}}} for name, tail in ends.items()
+        name: {"succeed": {"output": {"exit_code": 0, "tail": tail}}} for name, tail in printed.items()
     }
-    steps["publish"] = {"fail": {"error": "false: exit code 1"}}
-    signals = [{"name": "count", "payload": {"rows": 7}}]
-    scenario = {"name": "one", "input": {"publish": True}, "steps": steps, "signals": signals}
-    (played,), _ = scenarios_of({"scenarios": [scenario]}, Definition.parse(text))
+    told = {"name": "one", **scenario, "steps": {**steps, **scenario.get("steps", {})}}
+    (played,), _ = scenarios_of({"scenarios": [told]}, Definition.parse(text))
     events = [event.body for event in rehearse(text, played).events if event.aggregate == "run"]
     return [(type(event).__name__, plain(to_record(event))) for event in events]
+
+
+def happened(node: NodeProcess, run_id: str) -> list[tuple[str, dict[str, Any]]]:
+    """Return the events of a run on the node."""
+    told = node.ok("GET", f"/v1/runs/{run_id}/events?limit=500")["items"]
+    return [(event["type"], plain(event["body"])) for event in told]
 
 
 def test_a_slot_that_meets_a_run_at_work_ends_it_or_waits_for_its_end(
@@ -109,7 +114,7 @@ def test_a_step_is_tried_again_unless_its_error_says_that_this_is_of_no_use(
 def test_a_run_waits_for_time_for_a_signal_and_for_somebody_who_may_approve(
     node: NodeProcess, tmp_path: Path
 ) -> None:
-    """The signal comes early, and twice; a stranger is turned away; the trace tells who approved, and why."""
+    """The signal comes twice; a stranger is turned away; the trace tells who approved; a rehearsal has the same events."""
     run_id = start_example(node, tmp_path, "month-end")
     node.until(run_id, lambda run: steps_of(run)["settle"] in {"waiting", "succeeded"})
     node.cli("run", "signal", run_id, "invoices-in", "--payload", '{"count": 12}', "--key", "evt-7")
@@ -125,6 +130,16 @@ def test_a_run_waits_for_time_for_a_signal_and_for_somebody_who_may_approve(
         approval = {"note": "figures checked"}
         node.ok("POST", f"/v1/runs/{run_id}/steps/sign-off/approve", approval, Flexcore_Actor="ann")
     assert node.ended(run_id)["status"] == "succeeded"
+    told = happened(node, run_id)
+    ends = [body["step"] for kind, body in told if kind == "StepSucceeded"]
+    assert told == rehearsed(
+        tmp_path / "pipeline.yaml",
+        {"report": "closed"},
+        signals=[
+            {"name": "invoices-in", "payload": {"count": 12}, "at": "1ms" if ends[0] == "invoices" else "5s"}
+        ],
+        approvals=[{"step": "sign-off", "by": "ann", "note": "figures checked", "after": "1s"}],
+    )
     assert "StepDecided sign-off, approved, ann" in node.cli("run", "trace", run_id)
     assert "sign-off\tsucceeded" in node.cli("run", "watch", run_id)
 
@@ -198,8 +213,13 @@ def test_a_run_chooses_its_branch_passes_over_a_step_and_tidies_up_in_any_case(
         "index": "succeeded", "publish": "failed", "tidy": "succeeded",
     }  # fmt: skip
     assert "the run failed" in node.cli("run", "logs", run_id, "tidy")
-    told = node.ok("GET", f"/v1/runs/{run_id}/events?limit=500")["items"]
-    assert [(event["type"], plain(event["body"])) for event in told] == rehearsed(tmp_path / "pipeline.yaml")
+    assert happened(node, run_id) == rehearsed(
+        tmp_path / "pipeline.yaml",
+        {"single": "single", "index": "index", "tidy": "the run failed"},
+        input={"publish": True},
+        steps={"publish": {"fail": {"error": "false: exit code 1"}}},
+        signals=[{"name": "count", "payload": {"rows": 7}}],
+    )
     skipped = node.ended(other)
     assert steps_of(skipped)["count"] == "skipped"
     assert "switch.cases[0].when" in skipped["error"], "what was left out has no results"
