@@ -1,6 +1,7 @@
 """The command line against a real node: the words of the surface, their output and exit codes."""
 
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -10,6 +11,7 @@ import pytest
 
 from tests.support.node_process import NodeProcess, eventually
 
+README = (Path(__file__).parents[2] / "app" / "README.md").read_text(encoding="utf-8")
 FILE = """
 apiVersion: flexcore/v1
 kind: Pipeline
@@ -87,8 +89,13 @@ def test_the_trace_of_a_run_says_who_what_when_and_why_and_its_report_what_it_co
     assert (told["status"], [step["attempts"] for step in told["steps"]]) == ("succeeded", [1, 1, 1])
     assert 0 < told["worked_ms"] <= 3 * told["took_ms"]
     assert "@" in told["started_by"]
-    assert f"run {run_id}" in node.cli("run", "report", run_id)
-    node.cli("run", "report", run_id, "--html", str(tmp_path / "report.html"))
+    section = README.partition("\n## What a run did\n")[2].partition("\n## ")[0]
+    shown = []
+    for line in re.findall(r"^flexcore (.*?) +#", section, re.MULTILINE):
+        words = line.replace("5e0f…", run_id).replace("report.html", str(tmp_path / "report.html"))
+        shown.append(node.cli(*words.split()))
+    assert f"run {run_id}" in shown[0]
+    assert len(shown) == 4
     assert "<h2>Steps</h2>" in (tmp_path / "report.html").read_text()
 
 

@@ -149,7 +149,9 @@ def test_a_rerun_from_a_step_keeps_what_was_before_it(node: NodeProcess, tmp_pat
     cure.unlink()
     broken = [node.ended(node.run("repair"))["id"] for _ in range(2)]
     cure.touch()
-    many = ("run", "rerun", "--pipeline", "repair", "--status", "failed", "--since", "1h", "--from-failed")
+    readme = (Path(__file__).parents[2] / "app" / "README.md").read_text(encoding="utf-8")
+    (example,) = re.findall(r"^flexcore (run rerun .*) --dry-run$", readme, re.MULTILINE)
+    many = example.replace("--pipeline copy", "--pipeline repair").split()
     # The first one was run again by its id; whoever asks for many is not told so.
     would = json.loads(node.cli(*many, "--dry-run", "-o", "json"))
     assert [(row["id"], row["from"], row["run"]) for row in would] == [
