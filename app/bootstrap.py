@@ -102,17 +102,15 @@ class _Composition:
         self._watching: asyncio.Task[None] | None = None
         self._board = NodesBoard(config.kafka, self._topics.named(NODES), self._describe)
         self._limits = Limits(
-            in_flight_max=config.get("IN_FLIGHT_MAX"),
-            reads_max=config.get("READS_MAX"),
-            streams_max=config.get("STREAMS_MAX"),
-            body_bytes_max=config.get("BODY_BYTES_MAX"),
-        )
+            in_flight_max=config.get("IN_FLIGHT_MAX"), reads_max=config.get("READS_MAX"),
+            streams_max=config.get("STREAMS_MAX"), body_bytes_max=config.get("BODY_BYTES_MAX"),
+        )  # fmt: skip
         kinds = [aggregate.name for aggregate in self._aggregates]
         self._memory = OwnedStates(name, config.get("SHARDS"), kinds, lambda: self._live.worker)
         self._peers = HttpPeers(self._board)
-        self._user_events = KafkaUserEvents(
-            config.kafka, self._topics, config.get("SHARDS"), config.get("REPLICATION")
-        )
+        self._where = (config.kafka, self._topics, config.get("SHARDS"))
+        self._records = RecordReader(*self._where)
+        self._user_events = KafkaUserEvents(*self._where, config.get("REPLICATION"))
         self._unexpose = expose({}, {})
 
     def parts(self) -> list[Part]:
@@ -249,6 +247,7 @@ class _Composition:
             bus=KafkaCommands(client),
             resources=store,
             quarantine=self._quarantine(store),
+            rejects=self._records,
             events=self._user_events,
             vocabulary={aggregate.name: vocabulary(aggregate).commands for aggregate in self._aggregates},
             limits=self._limits,
@@ -257,8 +256,9 @@ class _Composition:
     def _quarantine(self, store: ViewStore) -> KafkaQuarantine:
         bytes_max, codec = self._settings.command_bytes_max, self._codec
         decoders = {one.name: Decoder(one, self._catalogue, codec, bytes_max) for one in self._aggregates}
-        where = (self._config.kafka, self._topics, self._config.get("SHARDS"))
-        return KafkaQuarantine(*where, store, decoders, {one.name for one in self._aggregates if one.parks})
+        return KafkaQuarantine(
+            *self._where, store, decoders, {one.name for one in self._aggregates if one.parks}
+        )
 
     async def _open_store(self) -> None:
         self._live.store = ViewStore(self._config.get("POSTGRES_URL"), self._config.get("POSTGRES_SCHEMA"))
@@ -272,7 +272,7 @@ class _Composition:
         folds_views = "worker" in self._roles and config.get("POSTGRES_URL")
         needs = ViewDependencies(
             store=store,
-            records=RecordReader(config.kafka, self._topics, config.get("SHARDS")),
+            records=self._records,
             history=TimeTravel(store, self._aggregates),
             memory=self._memory,
             peers=self._peers,

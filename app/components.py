@@ -38,6 +38,7 @@ _BODIES: Mapping[str, type[msgspec.Struct]] = {
     "RerunMany": bodies.RerunManyBody,
     "Signal": bodies.SignalBody,
     "SetBookmark": bodies.BookmarkBody,
+    "RedriveDataset": bodies.RedriveDatasetBody,
     "RedriveMany": bodies.RedriveBody,
     "EditRecord": bodies.EditBody,
     "DropRecord": bodies.DropBody,
@@ -328,6 +329,15 @@ _OTHERS: Mapping[str, Schema] = {
                     }
                 ),
             }
+        }
+    ),
+    "DatasetRedrive": _object(
+        {
+            **dict.fromkeys(("dataset", "generation"), _TEXT),
+            "records": _NUMBER,
+            "complete": {"type": "boolean"},
+            "runs": {"type": "array", "items": _object({"id": _TEXT, "records": _NUMBER})},
+            "run": _MAYBE_TEXT,
         }
     ),
     "Redaction": _object(

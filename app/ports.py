@@ -89,6 +89,18 @@ class Quarantine(Protocol):
         """Note that nobody will send these records again, by whom and why. Raises ``unavailable``."""
 
 
+class Rejects(Protocol):
+    """The records that steps rejected."""
+
+    async def waiting(
+        self, tenant: str, pipeline: str, step: str, generation: str
+    ) -> tuple[dict[str, int], bool]:
+        """Return how many rejects of a dataset's generation nobody has taken up, by run, the newest run last.
+
+        And whether these are all: only so many are looked at. Raises ``unavailable``, ``overloaded``.
+        """
+
+
 @dataclass(frozen=True, slots=True)
 class UserEvent:
     """A CloudEvent for the topic ``user-events.<name>``; attributes as text, ``datacontenttype`` among them."""
@@ -184,6 +196,7 @@ class WriteDependencies:
     bus: CommandBus
     resources: Resources
     quarantine: Quarantine
+    rejects: Rejects
     events: EventSink
     vocabulary: Mapping[str, Mapping[str, type]]
     limits: Limits = field(default_factory=Limits)

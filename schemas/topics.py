@@ -17,6 +17,11 @@ REDRIVE_OF = "redrive-of"
 DROP_OF = "drop-of"
 """On an empty record of a commands topic: the record from this place is dropped, what waits behind it goes on."""
 
+GENERATION = "generation"
+"""On a record of a dataset, and on its rejects: which generation it belongs to."""
+REDRIVEN = "redriven"
+"""On an empty record of a dataset's rejects: the reject at this place (partition/offset) is in the dataset now."""
+
 ORIGINAL_KEY = "original-key"
 """On a record in quarantine: the key that it came with."""
 _ORIGINAL = "original-"

@@ -214,6 +214,19 @@ class MemoryQuarantine:
         self.deeds += [("drop", _place(row), actor, reason) for row in rows]
 
 
+class MemoryRejects:
+    """A :class:`app.ports.Rejects` over counts by run, the newest run last."""
+
+    def __init__(self, counts: Mapping[str, int] | None = None) -> None:
+        self.counts = dict(counts or {})
+
+    async def waiting(
+        self, tenant: str, pipeline: str, step: str, generation: str
+    ) -> tuple[dict[str, int], bool]:
+        """Return the counts."""
+        return dict(self.counts), True
+
+
 def _place(row: Row) -> Place:
     return row["source_topic"], row["source_partition"], row["source_offset"]
 

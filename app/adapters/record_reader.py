@@ -14,7 +14,7 @@ from app.adapters import view_cursor
 from app.errors import problem
 from app.ports import Row
 from schemas.partitioning import partition_of
-from schemas.topics import RUN_LOGS, Topics, key_of
+from schemas.topics import GENERATION, REDRIVEN, RUN_LOGS, Topics, key_of
 
 T = TypeVar("T")
 Wanted = Callable[[Record], Row | None]
@@ -61,6 +61,16 @@ class RecordReader:
     async def last(self, topic: str, starts: Mapping[int, int], limit: int) -> list[Row]:
         """Return the last ``limit`` records by time, none from before ``starts``."""
         return await self._in_thread(lambda consumer: _last(consumer, topic, starts, limit))
+
+    async def waiting(
+        self, tenant: str, pipeline: str, step: str, generation: str
+    ) -> tuple[dict[str, int], bool]:
+        """Return how many rejects of the generation nobody has taken up, by run, the newest run last.
+
+        And whether these are all: of each partition 200,000 records are looked at.
+        """
+        topic = self.rejects(tenant, pipeline, step)
+        return await self._in_thread(lambda consumer: _waiting(consumer, topic, generation))
 
     async def logs(
         self,
@@ -159,6 +169,29 @@ def _first(consumer: Consumer, topic: str, starts: Mapping[int, int], limit: int
     return rows
 
 
+def _waiting(consumer: Consumer, topic: str, generation: str) -> tuple[dict[str, int], bool]:
+    found: dict[tuple[int, int], tuple[int, str]] = {}
+    complete = True
+
+    def seen(record: Record) -> None:
+        headers = _headers(record)
+        if REDRIVEN in headers:
+            partition, _, offset = headers[REDRIVEN].partition("/")
+            found.pop((int(partition), int(offset)), None)
+        elif headers.get(GENERATION) == generation:
+            place = (record.partition() or 0, record.offset() or 0)
+            found[place] = (record.timestamp()[1], headers["run"])
+
+    for partition, (low, end) in _ranges(consumer, topic).items():
+        if low < end:
+            _, left = _scan(consumer, TopicPartition(topic, partition, low), seen, 1, None)
+            complete = complete and left is None
+    counts: dict[str, int] = {}
+    for _, run in sorted(found.values(), reverse=True):
+        counts[run] = counts.get(run, 0) + 1
+    return dict(reversed(counts.items())), complete
+
+
 def _last(consumer: Consumer, topic: str, starts: Mapping[int, int], limit: int) -> list[Row]:
     rows: list[Row] = []
     for partition, (low, end) in _ranges(consumer, topic).items():
@@ -210,13 +243,16 @@ def _offset_at(consumer: Consumer, spot: TopicPartition, at_ms: int) -> int:
     return found[0].offset  # after the last record it is the "end" mark, and nothing is found there
 
 
-def _record(record: Record) -> Row:
+def _record(record: Record) -> Row | None:
+    headers = _headers(record)
+    if REDRIVEN in headers:
+        return None
     return {
         "partition": record.partition(),
         "offset": record.offset(),
         "at": record.timestamp()[1],
         "key": _text(record.key()),
-        "headers": _headers(record),
+        "headers": headers,
         "value": _value(record.value()),
     }
 

@@ -2,7 +2,7 @@
 
 import click
 
-from app.cli.output import show_data, show_list, show_one
+from app.cli.output import say, show_data, show_list, show_one
 from app.cli.session import Session, Verb, noun
 
 dataset = noun("dataset", "The records of steps.")
@@ -34,3 +34,30 @@ def head(session: Session, name: str, limit: int) -> None:
     """Show the first records that are kept, one JSON object a line."""
     for item in session.api.get(f"/v1/datasets/{name}/records", {"limit": limit}).body["items"]:
         show_data("jsonl", item)
+
+
+@dataset.command(
+    "redrive", cls=Verb,
+    example="flexcore dataset redrive copy/clean-customers --dry-run\n"
+    "flexcore dataset redrive copy/clean-customers --run 5e0f…",
+)  # fmt: skip
+@click.argument("name", metavar="PIPELINE/STEP")
+@click.option("--run", "run_id", help="Only what was rejected in this run.", metavar="ID")
+@click.option("--dry-run", is_flag=True, help="Only show what waits.")
+@click.pass_obj
+def redrive(session: Session, name: str, run_id: str | None, dry_run: bool) -> None:
+    """Take rejected records up again: what the step accepts now goes into the same generation, each once.
+
+    This is a rerun from the step, so the steps after it get the records too. What it still rejects stays, and so does what a
+    newer record of the same primary key has overtaken.
+    """
+    body = {"run": run_id, "dry_run": dry_run}
+    told = session.api.call("POST", f"/v1/datasets/{name}/redrive", body).body
+    if "dataset" not in told:
+        show_one(session.output, told, ("command_id", "status"), name="command_id")
+        return
+    show_one(session.output, told, ("dataset", "generation", "records", "runs", "run"), name="run")
+    if not told["complete"]:
+        say("more may wait: only the first 200,000 records of each partition were looked at")
+    if told["run"]:
+        say(f"what becomes of it: flexcore run watch {told['run']}")

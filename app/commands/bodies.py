@@ -75,6 +75,13 @@ class BookmarkBody(msgspec.Struct, forbid_unknown_fields=True):
     bookmark: Any
 
 
+class RedriveDatasetBody(msgspec.Struct, forbid_unknown_fields=True):
+    """``run``: only what was rejected in that run. ``dry_run``: only say what would be taken up."""
+
+    run: str | None = None
+    dry_run: bool = False
+
+
 class RedriveBody(msgspec.Struct, forbid_unknown_fields=True):
     """Which records, by id. ``force``: also those that keep failing alike. ``dry_run``: only say what would be done."""
 

@@ -3,6 +3,7 @@
 from app.commands.alerts import AlertCommands
 from app.commands.bookmarks import BookmarkCommands
 from app.commands.commands import AnyCommand
+from app.commands.datasets import DatasetCommands
 from app.commands.events import EventCommands
 from app.commands.pipelines import PipelineCommands
 from app.commands.quarantine import QuarantineCommands
@@ -25,6 +26,7 @@ def write_routes(needs: WriteDependencies) -> tuple[Route, ...]:
         *ScheduleCommands(needs, submitter).routes(),
         *AlertCommands(needs, submitter).routes(),
         *BookmarkCommands(needs, submitter).routes(),
+        *DatasetCommands(needs, submitter).routes(),
         *QuarantineCommands(needs).routes(),
         *UserEvents(needs).routes(),
         *EventCommands(needs, submitter).routes(),

@@ -185,6 +185,7 @@ class Execution:
             "spec": spec,
             "upstream": offer.upstream,
             "full_refresh": offer.full_refresh,
+            "redrive": offer.redrive,
             "kafka": dict(settings.kafka),
             "cluster": settings.cluster,
             "prefix": settings.prefix,

@@ -12,7 +12,8 @@ class Offer:
     """One attempt on offer. ``spec`` is the step's block of the pipeline file, secrets still as references.
 
     ``checkpoint`` is the newest one that an earlier attempt saved. ``index``: which item of a map, or turn of a repeat, the
-    step is; ``result``: what the turn before handed over.
+    step is; ``result``: what the turn before handed over. ``redrive``: the transform also takes up what it rejected in its
+    ``run`` (None: in any).
     """
 
     tenant: str
@@ -32,6 +33,7 @@ class Offer:
     checkpoint: Mapping[str, Any] | None = None
     index: int | None = None
     result: Mapping[str, Any] | None = None
+    redrive: Mapping[str, str | None] | None = None
 
     @staticmethod
     def parse(value: bytes | None) -> "Offer | None":

@@ -54,12 +54,15 @@ class DatasetReader:
     """Reads one generation of a dataset, committed records only, up to the ends named by ``upstream``.
 
     Raises RangeExpired when records between the position and the end are gone (retention, or the topic was made
-    anew), Unavailable when Kafka is silent for a minute.
+    anew), Unavailable when Kafka is silent for a minute. ``headers``: records come with theirs.
     """
 
-    def __init__(self, place: Place, upstream: Upstream, positions: Mapping[int, int]) -> None:
+    def __init__(
+        self, place: Place, upstream: Upstream, positions: Mapping[int, int], *, headers: bool = False
+    ) -> None:
         self._place = place
         self._upstream = upstream
+        self._record = _with_headers if headers else _record
         self.positions = {
             partition: max(positions.get(partition, 0), upstream.starts.get(partition, 0))
             for partition in upstream.ends
@@ -115,7 +118,7 @@ class DatasetReader:
                             partition, batch.end, min(ends[partition], _cut(batch.end, size))
                         )
                 if batch is not None and message.error() is None:
-                    batch.records.append(_record(message))
+                    batch.records.append(self._record(message))
 
     def _reached(self, message: Message) -> int:
         error = message.error()
@@ -153,3 +156,9 @@ def _record(message: Message) -> DatasetRecord:
     stream = next((value for name, value in list(message.headers() or ()) if name == "stream"), b"")
     name = stream.decode() if isinstance(stream, bytes) else str(stream)
     return DatasetRecord(message.offset() or 0, name, message.key() or b"", message.value() or b"")
+
+
+def _with_headers(message: Message) -> DatasetRecord:
+    offset, stream, key, value, _ = _record(message)
+    pairs: Any = message.headers() or ()
+    return DatasetRecord(offset, stream, key, value, {name: text.decode() for name, text in pairs})

@@ -24,6 +24,7 @@ class Task:
     """One attempt of a step. ``spec`` is the step's block of the pipeline file with its secrets in place.
 
     ``upstream`` holds the output of each step before, by name; ``environ`` is for the programs the attempt starts.
+    ``redrive``: a transform also takes up what it rejected in its ``run`` (None: in any).
     """
 
     tenant: str
@@ -44,6 +45,7 @@ class Task:
     project_dir: str
     plugins_dir: str
     environ: Mapping[str, str]
+    redrive: Mapping[str, str | None] | None = None
 
     @property
     def lease(self) -> Lease:

@@ -11,6 +11,7 @@ from typing import Any
 import orjson
 
 from connectors.runners.reader import DatasetReader, Upstream
+from connectors.runners.redrive import redrive
 from connectors.runners.task import Report, Task
 from connectors.runners.writer import DatasetWriter, record_key
 from connectors.sdk.errors import InvalidSpec, TooManyRejects
@@ -34,9 +35,16 @@ def work(task: Task, report: Report) -> dict[str, Any]:
         begun = writer.open(task.full_refresh)
         bookmark = begun.bookmark
         if bookmark is not None and not _continues(bookmark, upstream):
+            if task.redrive is not None:
+                raise InvalidSpec(
+                    f"the dataset before {task.step} has begun anew since: start a run, which reads all of it again"
+                )
             # The dataset before began anew, so this one does too.
             bookmark = writer.begin(full_refresh=True).bookmark
         stage = Transformation(function, upstream, writer, bookmark, task.spec.get("tolerate"))
+        told = (
+            {} if task.redrive is None else {"redriven": redrive(place, writer, stage, task.redrive["run"])}
+        )
         reader = DatasetReader(place, upstream, stage.positions)
         for batch in reader.batches(_READ_OFFSETS):
             for record in batch.records:
@@ -47,7 +55,7 @@ def work(task: Task, report: Report) -> dict[str, Any]:
             stage.positions[batch.partition] = batch.end
         stage.judge(at_end=True)
         stage.declare()
-        return {**writer.finish(stage.bookmark()), "module_sha256": digest}
+        return {**writer.finish(stage.bookmark()), "module_sha256": digest, **told}
     finally:
         writer.close()
 
@@ -97,9 +105,10 @@ class Transformation:
         tolerate: Any,
     ) -> None:
         self._function = function
-        self._upstream = upstream
+        self.upstream = upstream
         self._writer = writer
         self._tolerate = _ratio(tolerate)
+        self._taken = 0
         bookmark = bookmark or {}
         self.positions = {
             partition: max(start, int(bookmark.get("next", {}).get(str(partition), 0)))
@@ -115,10 +124,11 @@ class Transformation:
     def take(self, record: DatasetRecord, partition: int) -> None:
         """Transform one record. An exception of the user's function rejects the record, and the run goes on."""
         self._writer.counts.read += 1
+        self._taken += 1
         try:
-            results = self._results(record)
+            results = self.results(record)
         except Exception as error:  # noqa: BLE001 - whatever the user's function raises concerns this record only
-            where = (self._upstream.topic, partition, record.offset)
+            where = (self.upstream.topic, partition, record.offset)
             cause = type(error).__name__
             self._writer.reject(record.stream, record.key, record.value, cause, str(error) or cause, where)
             return
@@ -127,12 +137,12 @@ class Transformation:
 
     def judge(self, at_end: bool) -> None:
         """Raise TooManyRejects when a greater share was rejected than the step tolerates."""
-        counts = self._writer.counts
-        if self._tolerate is None or not counts.read or (counts.read < _JUDGED_FROM and not at_end):
+        rejected, taken = self._writer.counts.rejected, self._taken
+        if self._tolerate is None or not taken or (taken < _JUDGED_FROM and not at_end):
             return
-        if counts.rejected > self._tolerate * counts.read:
+        if rejected > self._tolerate * taken:
             raise TooManyRejects(
-                f"{counts.rejected} of {counts.read} records were rejected, more than the tolerated share of "
+                f"{rejected} of {taken} records were rejected, more than the tolerated share of "
                 f"{self._tolerate}: look at the rejects of the step, mend the function or the data, and rerun"
             )
 
@@ -144,8 +154,8 @@ class Transformation:
     def bookmark(self) -> dict[str, Any]:
         """Return how far the dataset before has been transformed, and what is known of the records made."""
         return {
-            "topic_id": self._upstream.topic_id,
-            "generation": self._upstream.generation,
+            "topic_id": self.upstream.topic_id,
+            "generation": self.upstream.generation,
             "next": {str(partition): offset for partition, offset in self.positions.items()},
             "streams": {stream: observed.schema() for stream, observed in self._observed.items()},
         }
@@ -153,15 +163,16 @@ class Transformation:
     def declare(self) -> None:
         """Tell the writer what the records made look like."""
         for stream, observed in self._observed.items():
-            key = self._upstream.streams[stream].key_properties
+            key = self.upstream.streams[stream].key_properties
             self._writer.declare(StreamSchema(stream, observed.schema(), key))
 
-    def _results(self, record: DatasetRecord) -> list[tuple[bytes, bytes]]:
+    def results(self, record: DatasetRecord) -> list[tuple[bytes, bytes]]:
+        """Return key and value of each record that the function makes of this one; raise what the function raises."""
         returned = self._function(orjson.loads(record.value))
         if returned is None:
             return []
         made = [returned] if isinstance(returned, dict) else _many(returned)
-        names = self._upstream.streams[record.stream].key_properties
+        names = self.upstream.streams[record.stream].key_properties
         observed = self._observed[record.stream]
         results = []
         for data in made:

@@ -11,6 +11,7 @@ from connectors.runners.bookmark import Begun, BookmarkHolder, Headers, Lease, P
 from connectors.runners.topic import DatasetTopics, TopicFacts
 from connectors.sdk.errors import BadOutput
 from connectors.sdk.record import StreamSchema
+from schemas.topics import GENERATION, REDRIVEN
 
 _DUE_S = 1.0
 _DUE_RECORDS = 10_000
@@ -90,7 +91,7 @@ class DatasetWriter:
             self._next_partition = partition = (self._next_partition + 1) % len(self.facts.partitions)
         headers = self._headers.get(stream)
         if headers is None:
-            headers = self._headers[stream] = [("stream", stream), ("generation", self.begun.generation)]
+            headers = self._headers[stream] = [("stream", stream), (GENERATION, self.begun.generation)]
         self._holder.produce(self._name, key, value, partition, headers)
         self._uncommitted[partition] = self._uncommitted.get(partition, 0) + 1
         self._uncommitted_records += 1
@@ -114,11 +115,16 @@ class DatasetWriter:
         headers: Headers = [
             ("stream", stream), ("cause", cause), ("detail", detail[:2_000]), ("source-topic", topic),
             ("source-partition", str(partition)), ("source-offset", str(offset)), ("run", self._lease.run),
-            ("step", self._place.step), ("attempt", str(self._lease.attempt)),
+            ("step", self._place.step), ("attempt", str(self._lease.attempt)), (GENERATION, self.begun.generation),
         ]  # fmt: skip
         self._holder.produce(self._rejects, key, value, zlib.crc32(key) % len(self.facts.partitions), headers)
         self._uncommitted_rejects += 1
         self.counts.rejected += 1
+
+    def redriven(self, key: bytes, partition: int, offset: int) -> None:
+        """Mark the reject at this place: it was taken up, in the transaction that makes its records visible."""
+        headers: Headers = [(REDRIVEN, f"{partition}/{offset}"), ("run", self._lease.run)]
+        self._holder.produce(self._rejects, key, b"", partition, headers)
 
     @property
     def due(self) -> bool:

@@ -41,12 +41,16 @@ SourceItem = StreamSchema | SourceRecord | State | Idle
 
 
 class DatasetRecord(NamedTuple):
-    """One record of a dataset: ``key`` is ``<stream>/<primary key>``, ``value`` the record as JSON."""
+    """One record of a dataset: ``key`` is ``<stream>/<primary key>``, ``value`` the record as JSON.
+
+    ``headers`` are there only where they were asked for.
+    """
 
     offset: int
     stream: str
     key: bytes
     value: bytes
+    headers: Mapping[str, str] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -36,6 +36,10 @@ class RunHistory:
             self._reused = frozenset(json.loads(body.get("reused") or "{}"))
         except (ValueError, KeyError, TypeError, StopIteration) as error:
             raise Unjudgeable(f"its definition cannot be read: {error!r}") from None
+        if (again := body.get("redrive")) is not None:
+            known = again in self._plan.steps and self._plan.steps[again].kind == "transform"
+            see("I14", known and again not in self._reused,
+                lambda: f"{again} takes up what it rejected, and is no transform, or not done again")  # fmt: skip
         self._created_at: int = body["at"]
         self._priority = body.get("priority", NORMAL)
         self._steps = {name: StepHistory() for name in self._plan.steps}

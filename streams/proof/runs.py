@@ -19,7 +19,7 @@ cancel only if it began: `--now` leaves it out |
 | I12 | `run.snapshots`, by `derived.Snapshots` | an export has none; `move` of tests/unit/streams/domain/run/test_run_machine.py |
 | I13 | run events: sequences rise in each shard | `event verify`: `sequences`, `order`, `chain` |
 | I14 | RunCreated: the definition is the one its hash pins; no event names a step that it has not; steps are offered to the \
-runners that it asks for, with the priority of the run | |
+runners that it asks for, with the priority of the run; what takes up its rejects is a transform that is done again | |
 | I15 | schedule events: slots rise; a slot's run is called after it | |
 | I16 | the view's rows and how far it has read, by `derived.Rows` | needs the database: tests/integration/test_projector.py and test_views.py |
 | I17 | every event decodes and is known | old versions: tests/contract/test_schema_golden.py, test_old_runs.py |

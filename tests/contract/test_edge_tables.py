@@ -22,7 +22,7 @@ def routes_table() -> list[str]:
     """Return the rows of every route, by path."""
     nothing = cast(Any, None)  # routes are declared without asking anybody anything
     routes = [
-        *write_routes(WriteDependencies(nothing, nothing, nothing, nothing, {}, Limits())),
+        *write_routes(WriteDependencies(nothing, nothing, nothing, nothing, nothing, {}, Limits())),
         *read_routes(ViewDependencies(nothing, nothing, nothing, nothing, nothing)),
         *Health(nothing).routes(),
         *SELF_DESCRIPTION,

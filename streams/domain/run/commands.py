@@ -11,7 +11,9 @@ class CreateRun:
 
     ``parent`` is the run whose step this one is; ``depth`` runs are above it: ``above``, from the top; ``callers``: the
     step of each that called (``pipeline/step``). ``priority``: None is the definition's. ``chain``: the pipelines whose runs
-    have led to it, from the first. ``listened``: its pipeline is told of its end.
+    have led to it, from the first. ``listened``: its pipeline is told of its end. ``redrive`` is the transform that also
+    takes up the records it rejected in the run ``redrive_of`` (None: in any run), as far as they are of its dataset's
+    present generation.
     """
 
     pipeline: str
@@ -31,6 +33,8 @@ class CreateRun:
     callers: tuple[str, ...] = ()
     chain: tuple[str, ...] = ()
     listened: bool = False
+    redrive: str | None = None
+    redrive_of: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,10 +119,14 @@ class ResumeRun:
 
 @dataclass(frozen=True, slots=True)
 class RerunRun:
-    """Make a new run of an ended one: whole, or from ``from_step`` with the results upstream of it reused."""
+    """Make a new run of an ended one: whole, or from ``from_step`` with the results upstream of it reused.
+
+    ``redrive``: that step, a transform, also takes up what it rejected: ``run`` (in this run) or ``all`` (in any).
+    """
 
     run_id: str | None = None
     from_step: str | None = None
+    redrive: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,6 +17,9 @@ from streams.domain.run.story import Decision, Story
 from streams.domain.run.timers import tick
 from streams.domain.run.waits import decide_people
 
+REDRIVES = ("run", "all")
+"""Which rejected records a rerun takes up: those of the run that is run again, or of any."""
+
 
 def decide(message: Message, run: Run, language: Language, tenant_runs_max: int = 0) -> Decision:
     """Return what the command causes: nothing, when it is already so.
@@ -80,8 +83,10 @@ def _create(
         return Rejected("invalid", "reused must be a JSON object, as text: step name -> its result")
     story = Story(message.aggregate_id, run, message.now, language)
     story.tell(_created(command, message.now, tenant_runs_max))
-    if strangers := sorted(reused.keys() - story.run.steps.keys()):
-        return Rejected("invalid", f"reused names steps that the definition has not: {', '.join(strangers)}")
+    strangers = ", ".join(sorted(reused.keys() - story.run.steps.keys()))
+    named = f"reused names steps that the definition has not: {strangers}" if strangers else ""
+    if wrong := named or _not_redriven(command.redrive, story.run):
+        return Rejected("invalid", wrong)
     for name in story.run.steps:
         if name in reused:
             story.tell(_reused(name, reused[name], message.now))
@@ -101,6 +106,8 @@ def _created(command: asked.CreateRun, now: int, tenant_runs_max: int) -> happen
         slot=command.slot,
         key=command.key,
         rerun_of=command.rerun_of,
+        redrive=command.redrive,
+        redrive_of=command.redrive_of,
         reused=command.reused,
         at=now,
         parent=command.parent,
@@ -193,4 +200,16 @@ def _rerun(message: Message, command: asked.RerunRun, run: Run) -> Decision:
         )
     if new_id == message.aggregate_id:
         return Rejected("invalid", "a rerun needs an id of its own")
-    return (happened.RerunRequested(new_id, command.from_step, message.now),)
+    if command.redrive is not None:
+        if command.redrive not in REDRIVES or command.from_step is None:
+            return Rejected("invalid", f"redrive is one of {', '.join(REDRIVES)}, and needs from_step")
+        if wrong := _not_redriven(command.from_step, run):
+            return Rejected("invalid", wrong)
+    return (happened.RerunRequested(new_id, command.from_step, message.now, command.redrive),)
+
+
+def _not_redriven(name: str | None, run: Run) -> str:
+    """Return why this step cannot take up what it rejected, or nothing."""
+    if name is None or (name in run.plan.steps and run.plan.steps[name].kind == "transform"):
+        return ""
+    return f"{name} is no transform, and only a transform rejects records"

@@ -54,6 +54,7 @@ def _task(tenant: str, run_id: str, event: happened.StepOffered, run: Run) -> di
             if run.steps[name].kind not in OWN_KINDS
         },
         **_turn(event.step, run),
+        **({"redrive": {"run": run.redrive_of}} if event.step == run.redrive else {}),
         "checkpoint": None if checkpoint is None else json.loads(checkpoint),
         "offered_at": event.at,
     }
@@ -87,10 +88,13 @@ def _new_run(run_id: str, event: happened.RerunRequested, run: Run) -> CreateRun
         definition=run.definition_text,
         definition_hash=run.definition_hash,
         input=run.input,
-        full_refresh=run.full_refresh,
+        # What is taken up goes into the generation that there is.
+        full_refresh=run.full_refresh and event.redrive is None,
         trigger="manual",
         slot=run.slot,
         rerun_of=run_id,
+        redrive=event.from_step if event.redrive else None,
+        redrive_of=run_id if event.redrive == "run" else None,
         priority=run.priority,
         reused=compact(reused),
         chain=run.chain,

@@ -13,6 +13,7 @@ class RunCreated:
     ``above`` are these, from the top, ``callers`` the step of each that called (``pipeline/step``). ``tenant_runs_max``: so many
     runs of its tenant may be at work at once; 0: any number, or its parent counts for it.
     ``chain``: the pipelines whose runs have led to it, from the first. ``listened``: its pipeline is told of its end.
+    ``redrive``: this transform also takes up what it rejected in the run ``redrive_of`` (None: in any run).
     """
 
     pipeline: str
@@ -34,6 +35,8 @@ class RunCreated:
     callers: tuple[str, ...] = ()
     chain: tuple[str, ...] = ()
     listened: bool = False
+    redrive: str | None = None
+    redrive_of: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -302,6 +305,7 @@ class RerunRequested:
     run_id: str
     from_step: str | None
     at: int
+    redrive: str | None = None
 
 
 StepEvent = (

@@ -153,6 +153,8 @@ def _created(event: happened.RunCreated) -> Run:
         slot=event.slot,
         key=event.key,
         rerun_of=event.rerun_of,
+        redrive=event.redrive,
+        redrive_of=event.redrive_of,
         parent=event.parent,
         depth=event.depth,
         above=tuple(event.above),

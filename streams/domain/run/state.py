@@ -124,6 +124,7 @@ class Run(Struct, frozen=True, omit_defaults=True):
     step waited for them. ``parent`` is the run whose step this one is; ``depth`` runs are above it, ``above`` are
     these, from the top, ``callers`` the step of each that called (``pipeline/step``). ``chain`` are the pipelines whose runs
     have led to it, by a step or by their end, from the first. ``listened``: its pipeline is told of its end. With ``tenant_runs_max`` it is one of so many of its tenant.
+    The step ``redrive`` takes up what was rejected, in ``redrive_of`` or in any run.
     """
 
     status: str = ""
@@ -136,6 +137,8 @@ class Run(Struct, frozen=True, omit_defaults=True):
     slot: int | None = None
     key: str | None = None
     rerun_of: str | None = None
+    redrive: str | None = None
+    redrive_of: str | None = None
     parent: str | None = None
     depth: int = 0
     above: tuple[str, ...] = ()

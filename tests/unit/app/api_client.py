@@ -7,7 +7,7 @@ from typing import Any
 from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
 
-from app.adapters.memory import MemoryPlatform, MemoryQuarantine
+from app.adapters.memory import MemoryPlatform, MemoryQuarantine, MemoryRejects
 from app.api import create_api
 from app.commands.routes import write_routes
 from app.ports import Limits, WriteDependencies
@@ -34,7 +34,9 @@ def pipeline_file(name: str = "copy", **spec: Any) -> dict[str, Any]:
 
 @asynccontextmanager
 async def serving(
-    limits: Limits | None = None, quarantine: MemoryQuarantine | None = None
+    limits: Limits | None = None,
+    quarantine: MemoryQuarantine | None = None,
+    rejects: MemoryRejects | None = None,
 ) -> AsyncIterator[tuple[Client, MemoryPlatform]]:
     """Serve the writes over the twin."""
     aggregates = builtin()
@@ -44,6 +46,7 @@ async def serving(
         bus=platform,
         resources=platform,
         quarantine=quarantine or MemoryQuarantine(),
+        rejects=rejects or MemoryRejects(),
         events=platform.events,
         vocabulary={aggregate.name: vocabulary(aggregate).commands for aggregate in aggregates},
         limits=limits,

@@ -1,0 +1,90 @@
+"""Datasets over the command line against a real node, as connectors/README.md shows it."""
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import psycopg
+
+from tests.support.node_process import NodeProcess, eventually
+
+README = Path(__file__).parents[2] / "connectors" / "README.md"
+STRICT = """
+def clean(record):
+    if not record["mail"]:
+        raise ValueError("no mail")
+    return record
+"""
+MENDED = """
+def clean(record):
+    if record["id"] == "4":
+        raise ValueError("not a member")
+    return {**record, "mail": record["mail"] or "unknown"}
+"""
+
+
+def example(folder: Path, name: str) -> Path:
+    """Write the README's pipeline of this name into the folder, and return the file."""
+    blocks = re.findall(r"```yaml\n(.*?)```", README.read_text(encoding="utf-8"), re.DOTALL)
+    (text,) = [block for block in blocks if f"name: {name}}}" in block]
+    file = folder / f"{name}.yaml"
+    file.write_text(text)
+    return file
+
+
+def test_what_a_run_rejected_is_taken_up_once_into_the_same_generation(
+    own: NodeProcess, tmp_path: Path
+) -> None:
+    """The function is mended: what it accepts now is loaded, once; what is overtaken or rejected still stays."""
+    (tmp_path / "transforms").mkdir()
+    (tmp_path / "flexcore.toml").write_text("")
+    function, members = tmp_path / "transforms" / "members.py", tmp_path / "members.csv"
+    database = own.settings["FLEXCORE_POSTGRES_URL"]
+    own.settings = {**own.settings, "FLEXCORE_PROJECT": str(tmp_path), "MEMBERS_URL": database}
+    function.write_text(STRICT)
+    members.write_text("id,mail\n1,ada@x\n2,\n3,\n4,\n")
+    own.start()
+
+    def stored() -> dict[str, str]:
+        with psycopg.connect(database) as connection:
+            return dict(connection.execute("SELECT id, mail FROM members ORDER BY id").fetchall())
+
+    def redrive(*options: str) -> dict[str, Any]:
+        return dict(json.loads(own.cli("dataset", "redrive", "members/clean", *options, "-o", "json")))
+
+    def redriven(run: str) -> dict[str, int]:
+        eventually(lambda: own.call("GET", f"/v1/runs/{run}").status == 200, 20, own.log)
+        ended = own.ended(run)
+        assert ended["status"] == "succeeded"
+        return dict(ended["steps"][1]["output"]["redriven"])
+
+    try:
+        own.cli("pipeline", "apply", "-f", str(example(tmp_path, "members")))
+        first = own.ended(own.run("members"))["id"]
+        members.write_text("id,mail\n3,new@x\n5,\n")
+        second = own.ended(own.run("members"))["id"]
+        assert stored() == {"1": "ada@x", "3": "new@x"}
+        before = own.ok("GET", "/v1/datasets/members/clean")
+        assert (before["records"], before["rejected"]) == (2, 4)
+
+        function.write_text(MENDED)
+        would = redrive("--dry-run")
+        assert would["runs"] == [{"id": first, "records": 3}, {"id": second, "records": 1}]
+        assert would["run"] is None
+        # Of the first run: 2 is accepted, 3 has come again since, 4 is no member.
+        of_first = redrive("--run", first)
+        assert redriven(of_first["run"]) == {"taken": 1, "rejected": 1, "overtaken": 1}
+        assert stored() == {"1": "ada@x", "2": "unknown", "3": "new@x"}
+        assert redriven(redrive()["run"]) == {"taken": 1, "rejected": 1, "overtaken": 1}
+        assert stored() == {"1": "ada@x", "2": "unknown", "3": "new@x", "5": "unknown"}
+
+        after = own.ok("GET", "/v1/datasets/members/clean")
+        assert after["generation"] == before["generation"]
+        assert (after["records"], after["rejected"]) == (4, 4)
+        shown = own.ok("GET", "/v1/datasets/members/clean/rejects")["items"]
+        assert sorted(item["key"] for item in shown) == [f"members/{number}" for number in (2, 3, 4, 5)]
+        for laws in ((), ("--runs",)):
+            assert json.loads(own.cli("event", "verify", *laws, "-o", "json"))["whole"]
+    finally:
+        own.stop()
