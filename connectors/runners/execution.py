@@ -4,8 +4,9 @@ import asyncio
 import contextlib
 import shutil
 import tempfile
+import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from connectors.sdk.errors import ConnectorError, InvalidSpec
 
 _OWN_SETTINGS = "FLEXCORE_"
 _ERROR_CHARS_MAX = 4_000
+_LISTEN_S = 1.0
 _RESULT_BYTES_MAX = 16 << 20
 _HANDED_OVER_BYTES_MAX = 200_000
 
@@ -47,6 +49,7 @@ class Execution:
         try:
             secrets = resolve(offer.spec, self.settings.environ, self.settings.project_dir, offer.step)
             output = Output(self._log_line, secrets.mask)
+            listening = asyncio.create_task(self._listen(output))
             try:
                 async with asyncio.timeout(None if limit_ms is None else limit_ms / 1000):
                     ended = await self._program(secrets, output)
@@ -55,6 +58,8 @@ class Execution:
                 ended = Ended(
                     error=f"the attempt took longer than its timeout of {(limit_ms or 0) / 1000:g} s"
                 )
+            finally:
+                listening.cancel()
         except ConnectorError as error:
             return Ended(error=str(error), retryable=error.retryable)
         except OSError as error:
@@ -76,6 +81,19 @@ class Execution:
     def stale(self, why: str) -> None:
         """Say in the step's log that what this attempt did counts for nothing."""
         self._log_line("stderr", f"attempt {self.offer.attempt} is stale, its result is not taken: {why}")
+
+    async def _listen(self, output: Output) -> None:
+        """End the program when it has printed nothing, and neither said nor moved anything, for as long as it may."""
+        limit_ms = self.offer.heartbeat_timeout_ms
+        if limit_ms is None:
+            return
+        heard, at = (0, Progress()), time.monotonic()
+        while time.monotonic() - at < limit_ms / 1000:
+            await asyncio.sleep(min(_LISTEN_S, limit_ms / 4_000))
+            self.look()
+            if (said := (output.lines, replace(self.progress))) != heard:
+                heard, at = said, time.monotonic()
+        await self.kill(f"the attempt was silent for its heartbeat_timeout of {limit_ms / 1000:g} s")
 
     async def _end_program(self) -> None:
         if self._guarded is not None:

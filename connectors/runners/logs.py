@@ -68,18 +68,20 @@ class RunLog:
 
 
 class Output:
-    """The output of one attempt: masks secrets, passes each line on, keeps the tail (4 kB)."""
+    """The output of one attempt: masks secrets, passes each line on, counts them (``lines``), keeps the tail (4 kB)."""
 
     def __init__(self, write: Callable[[str, str], None], mask: Callable[[str], str]) -> None:
         self._write = write
         self._mask = mask
         self._tail: deque[str] = deque()
         self._tail_bytes = 0
+        self.lines = 0
 
     async def take(self, stream: str, raw: bytes) -> None:
         """Take one line of ``stdout`` or ``stderr``."""
         line = self._mask(raw.decode("utf-8", "replace").rstrip("\r"))
         self._write(stream, line)
+        self.lines += 1
         kept = line[-TAIL_BYTES_MAX:]
         self._tail.append(kept)
         self._tail_bytes += len(kept.encode()) + 1

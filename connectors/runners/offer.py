@@ -34,6 +34,7 @@ class Offer:
     index: int | None = None
     result: Mapping[str, Any] | None = None
     redrive: Mapping[str, str | None] | None = None
+    heartbeat_timeout_ms: int | None = None
 
     @staticmethod
     def parse(value: bytes | None) -> "Offer | None":

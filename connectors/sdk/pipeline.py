@@ -120,10 +120,11 @@ class Tried(Undone, total=False):
 
 
 class Done(Tried, total=False):
-    """What may be said where a runner is at work: the labels it must have, how long none may have taken the step."""
+    """What may be said where a runner is at work: the labels it must have, how long none may have taken the step, how long it may be silent."""
 
     runs_on: Sequence[str] | None
     start_timeout: str | None
+    heartbeat_timeout: str | None
 
 
 class Extract(Done, total=False):

@@ -58,7 +58,7 @@ class StepDefinition:
 
     ``dynamic``: there are expressions in it. ``when`` is the expression that decides whether it is done at all.
     ``last``: it is one of the file's ``finally`` steps. ``runs_on`` are the labels of the runners that may take it;
-    ``start_timeout_ms`` is how long an attempt is on offer to them.
+    ``start_timeout_ms`` is how long an attempt is on offer to them, ``heartbeat_timeout_ms`` how long it may be silent.
     """
 
     name: str
@@ -72,6 +72,7 @@ class StepDefinition:
     last: bool = False
     runs_on: tuple[str, ...] = (ANY,)
     start_timeout_ms: int | None = None
+    heartbeat_timeout_ms: int | None = None
 
     @property
     def signal(self) -> str:
@@ -128,11 +129,12 @@ class Definition:
 
 
 def named_by(document: Mapping[str, Any]) -> frozenset[str]:
-    """Return the pipelines that a pipeline file without problems names: those that its steps call."""
+    """Return the pipelines that a pipeline file without problems names: those that its steps call, or that start it."""
     spec = document["spec"]
-    return frozenset(
+    called = [
         step["pipeline"]["name"] for step in (*spec["steps"], *spec.get("finally", ())) if "pipeline" in step
-    )
+    ]
+    return frozenset((*called, *upstream(spec.get("triggers", ()))))
 
 
 def compact(value: Any) -> str:
@@ -211,6 +213,7 @@ def _step(item: Mapping[str, Any], last: bool) -> StepDefinition:
         last=last,
         runs_on=tuple(item.get("runs_on", (ANY,))),
         start_timeout_ms=_duration(item.get("start_timeout")),
+        heartbeat_timeout_ms=_duration(item.get("heartbeat_timeout")),
     )
 
 

@@ -28,7 +28,8 @@ ATTEMPTS_MAX = 100
 MULTIPLIER_MAX = 100
 OVERLAPS = ("skip", "buffer_one", "buffer_all", "cancel_other", "allow")
 _SPEC = ("schedule", "triggers", "limits", "priority", "timeout", "steps", "finally", "alerts")
-_KEYS = ("name", "after", "when", "runs_on", *STEP_KINDS, "retry", "start_timeout", "timeout", "compensate")
+_RUNNER_TIMEOUTS = ("start_timeout", "heartbeat_timeout")
+_KEYS = ("name", "after", "when", "runs_on", *STEP_KINDS, "retry", *_RUNNER_TIMEOUTS, "timeout", "compensate")
 API_VERSION = "flexcore/v1"
 
 
@@ -220,8 +221,9 @@ def _step(found: Findings, path: str, step: dict[str, Any]) -> str:
         condition(found, f"{path}.when", step["when"])
     if "runs_on" in step:
         runs_on(found, f"{path}.runs_on", step["runs_on"], kinds[0] if kinds else "")
-    if "start_timeout" in step:
-        _start_timeout(found, f"{path}.start_timeout", step["start_timeout"], kinds[0] if kinds else "")
+    for key in _RUNNER_TIMEOUTS:
+        if key in step:
+            _runner_timeout(found, f"{path}.{key}", step[key], kinds[0] if kinds else "")
     if "timeout" in step:
         found.duration(f"{path}.timeout", step["timeout"], 1_000, YEAR_MS)
         block = step.get("command")
@@ -237,7 +239,7 @@ def _step(found: Findings, path: str, step: dict[str, Any]) -> str:
     return kinds[0] if len(kinds) == 1 else ""
 
 
-def _start_timeout(found: Findings, path: str, value: object, kind: str) -> None:
+def _runner_timeout(found: Findings, path: str, value: object, kind: str) -> None:
     found.duration(path, value, 1_000, YEAR_MS)
     if kind in NO_RUNNER_KINDS:
         found.add(path, f"means nothing for a {kind}: no runner takes it", "remove it")
@@ -264,7 +266,7 @@ def _compensate(found: Findings, path: str, value: object, kind: str, place: str
     if "retry" in block:
         _retry(found, f"{path}.retry", block["retry"])
     if "start_timeout" in block:
-        _start_timeout(found, f"{path}.start_timeout", block["start_timeout"], "command")
+        _runner_timeout(found, f"{path}.start_timeout", block["start_timeout"], "command")
     if "timeout" in block:
         found.duration(f"{path}.timeout", block["timeout"], 1_000, YEAR_MS)
         if isinstance(block.get("command"), dict) and "timeout" in block["command"]:

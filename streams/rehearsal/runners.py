@@ -40,11 +40,19 @@ class Runners:
         if world.ask("run", run, asked.ClaimStep(step, attempt, token, RUNNER, has)):
             return
         behaviour = self._next(step, turn="result" in task)
-        lasts_ms, limit_ms = behaviour.duration_ms, task["timeout_ms"]
-        if behaviour.does == "hang" or (limit_ms is not None and lasts_ms >= limit_ms):
+        lasts_ms, limit_ms, silent_ms = (
+            behaviour.duration_ms,
+            task["timeout_ms"],
+            task.get("heartbeat_timeout_ms"),
+        )
+        if behaviour.does == "hang" and silent_ms is not None and silent_ms < (limit_ms or silent_ms + 1):
+            lasts_ms = silent_ms
+            error = f"the attempt was silent for its heartbeat_timeout of {silent_ms / 1000:g} s"
+            result: Any = asked.FailStep(step, attempt, token, error)
+        elif behaviour.does == "hang" or (limit_ms is not None and lasts_ms >= limit_ms):
             lasts_ms = 2 * HORIZON_MS if limit_ms is None else limit_ms
             error = f"the attempt took longer than its timeout of {lasts_ms / 1000:g} s"
-            result: Any = asked.FailStep(step, attempt, token, error)
+            result = asked.FailStep(step, attempt, token, error)
         elif behaviour.does == "fail":
             result = asked.FailStep(
                 step, attempt, token, behaviour.error, behaviour.retryable, behaviour.tail

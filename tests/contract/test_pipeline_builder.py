@@ -58,7 +58,7 @@ def test_each_option_of_a_step_kind_can_be_said(kind: str) -> None:
     if kind in OWN_KINDS:
         shared -= {"retry", "timeout"}
     if kind in NO_RUNNER_KINDS:
-        shared -= {"runs_on", "start_timeout"}
+        shared -= {"runs_on", "start_timeout", "heartbeat_timeout"}
     if kind in ("wait", "switch"):
         shared -= {"compensate"}
     # A command's timeout has two places in a file that mean the same; here it has the one in the block.

@@ -102,6 +102,22 @@ def test_a_step_that_takes_too_long_is_ended_with_all_it_started(node: NodeProce
     gone(int(pid_file.read_text()))
 
 
+def test_a_step_that_falls_silent_is_ended_and_tried_again(node: NodeProcess, tmp_path: Path) -> None:
+    """Long before its timeout; one that prints or says something now and then is left alone."""
+    first = tmp_path / "first"
+    silent = f"test -e {first} && exit 0; touch {first}; sleep 300"
+    talking = "for i in 1 2 3 4 5 6; do sleep 0.4; test $i -lt 4 && echo $i || echo '{\"percent\": '$i'}' >> $RUN_PROGRESS; done"
+    again = {"attempts": 2, "initial": "1ms"}
+    steps = [command("silent", silent, retry=again), command("talking", talking, retry=again)]
+    node.apply("hushed", [{**step, "timeout": "5m", "heartbeat_timeout": "1s"} for step in steps])
+    run = node.ended(node.run("hushed"))
+    assert [(step["status"], step["attempt"]) for step in run["steps"]] == [
+        ("succeeded", 2),
+        ("succeeded", 1),
+    ]
+    assert "was silent for its heartbeat_timeout of 1 s" in node.cli("run", "trace", run["id"])
+
+
 def test_a_cancelled_run_leaves_nothing_running(node: NodeProcess, tmp_path: Path) -> None:
     """Cancel answers at once, and the programs end."""
     pid_file = tmp_path / "pid"

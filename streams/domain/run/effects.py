@@ -42,6 +42,7 @@ def _task(tenant: str, run_id: str, event: happened.StepOffered, run: Run) -> di
         "kind": step.kind,
         "spec": step.spec if event.settings is None else json.loads(event.settings),
         "timeout_ms": step.timeout_ms,
+        **({} if step.heartbeat_timeout_ms is None else {"heartbeat_timeout_ms": step.heartbeat_timeout_ms}),
         "lease_ms": LEASE_MS,
         "heartbeat_ms": HEARTBEAT_MS,
         "input": json.loads(run.input),

@@ -31,15 +31,19 @@ async def test_a_pipeline_in_use_is_not_deleted_unless_by_force() -> None:
     """While a run of it is at work, or another one that is there names it; what uses it is told."""
     caller = pipeline_file("caller")
     caller["spec"]["steps"] = [{"name": each, "pipeline": {"name": each}} for each in ("copy", "caller")]
+    follower = pipeline_file("follower", triggers=[{"after": {"pipeline": "copy"}}])
     async with serving() as (client, _platform):
         await given_pipeline(client)
-        await client.put("/v1/pipelines/caller", json=caller)
+        for other in (caller, follower):
+            assert (await client.put(f"/v1/pipelines/{other['metadata']['name']}", json=other)).status == 201
         run = (await (await client.post(RUNS, json={})).json())["id"]
         refused = await client.delete("/v1/pipelines/copy")
         told = await refused.json()
         assert (refused.status, told["code"]) == (409, "in_use")
-        assert told["detail"] == f"Pipeline copy is in use: run {run} is queued; pipeline caller names it."
-        assert (await client.delete("/v1/pipelines/caller")).status == 200
+        users = f"run {run} is queued; pipeline caller names it; pipeline follower names it"
+        assert told["detail"] == f"Pipeline copy is in use: {users}."
+        for other in (caller, follower):
+            assert (await client.delete(f"/v1/pipelines/{other['metadata']['name']}")).status == 200
         assert (await client.post(f"/v1/runs/{run}/cancel", json={})).status == 200
         assert (await client.delete("/v1/pipelines/copy")).status == 200
         assert (await client.put("/v1/pipelines/copy", json=pipeline_file())).status == 200

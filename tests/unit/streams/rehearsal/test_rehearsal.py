@@ -138,6 +138,16 @@ def test_without_a_scenario_silence_decides_and_what_waits_for_ever_is_named() -
     assert taken(document, came, "invoices") == {"signal": 0}
     hanging = play(pipeline(command("a")), steps={"a": "hang"}, expect={"status": "running"})
     assert (hanging.differences, hanging.waits) == ((), "step a hangs, without a timeout")
+    silent = pipeline(
+        command(
+            "a",
+            heartbeat_timeout="5m",
+            timeout="1h",
+            retry={"attempts": 2, "initial": "1m", "jitter": "none"},
+        )
+    )
+    noticed = {"duration": "6m", "attempts": {"a": 2}}
+    assert play(silent, steps={"a": ["hang", {"succeed": {}}]}, expect=noticed).differences == ()
 
 
 def test_a_step_whose_label_no_runner_has_waits() -> None:
