@@ -46,7 +46,7 @@ def report(run: Row, events: Sequence[Row]) -> Row:
         "late_ms": None if ended is None or run["slot"] is None else ended - run["slot"],
         "worked_ms": sum(worked.values()),
         "read": _sum(steps, "extract", "records_out"),
-        "written": _sum(steps, "load", "records_out"),
+        "written": sum(step["records_out"] for step in run["steps"] if _loads(step) and not step["reused"]),
         "rejected": sum(step["records_rejected"] for step in steps),
         "bytes": sum(step["bytes"] for step in steps),
         "steps": steps,
@@ -57,6 +57,12 @@ def report(run: Row, events: Sequence[Row]) -> Row:
 def _step(step: Mapping[str, Any], worked_ms: int) -> Row:
     told = {name: step[name] for name in ("name", "kind", "status", "error", "reused", *_COUNTS)}
     return {**told, "attempts": step["attempt"], "worked_ms": worked_ms}
+
+
+def _loads(step: Mapping[str, Any]) -> bool:
+    """Return whether the step is a load, or a map whose items are."""
+    items = (step["output"] or {}).get("outputs") if step["kind"] == "map" else None
+    return step["kind"] == "load" or any("sink" in (one or {}) for one in items or ())
 
 
 def _sum(steps: Iterable[Row], kind: str, count: str) -> int:

@@ -176,6 +176,12 @@ class Story:
                 return [self._records(one) for one in self._upstream(step)], [self._own(name, output)]
             case "load":
                 return self._loaded(name, step, output)
+            case "map" if "load" in step.plan.spec:
+                # All items say the same of where records go.
+                said = (one for one in output.get("outputs") or () if one)
+                return self._loaded(name, step, next(said, {}))
+            case "map" if "dataset" in step.plan.spec:
+                return [self._records(one) for one in self._upstream(step)], []
             case _:
                 return [], []
 
@@ -227,7 +233,8 @@ class Story:
 
     def _upstream(self, step: _Step) -> list[Mapping[str, Any]]:
         """Return the results of the steps before that made records."""
-        found = (self._steps[name].output for name in step.plan.after if name in self._steps)
+        names = (step.plan.spec["dataset"],) if step.plan.kind == "map" else step.plan.after
+        found = (self._steps[name].output for name in names if name in self._steps)
         return [output for output in found if output.get("topic")]
 
     def _own(self, name: str, output: Mapping[str, Any]) -> Dataset:

@@ -33,7 +33,8 @@ def work(task: Task, report: Report) -> dict[str, Any]:
         load = Load(
             task.tenant,
             task.pipeline,
-            task.step,
+            # Loads of single partitions are parts of one: positions are by partition anyway.
+            task.step.partition("[")[0],
             task.run,
             task.attempt,
             upstream.topic_id,

@@ -162,11 +162,22 @@ class CommandStep(Done, total=False):
     env: Mapping[str, str] | None
 
 
-class Map(Done, total=False):
-    """Options of a step that does a program once for each item."""
+class PartitionLoad(TypedDict, total=False):
+    """Where the records of one partition go."""
 
-    over: Required[Sequence[Any] | str]
-    command: Required[Command]
+    sink: Required[str]
+    config: Mapping[str, Any] | None
+
+
+class Map(Done, total=False):
+    """Options of a step that does something once for each item of ``over``, or each partition of ``dataset``: exactly
+    one of ``command`` and ``load``.
+    """
+
+    over: Sequence[Any] | str | None
+    dataset: str | None
+    command: Command | None
+    load: PartitionLoad | None
     max_parallel: int | None
     tolerated_failures: int | str | None
 

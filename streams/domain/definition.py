@@ -219,9 +219,10 @@ def _step(item: Mapping[str, Any], last: bool) -> StepDefinition:
 
 def _item(plan: StepDefinition) -> StepDefinition:
     """Return what is done for each item of a map step, or in each turn of a repeat; retry and timeouts are each one's."""
-    spec = plan.spec["command"]
+    kind = "load" if "load" in plan.spec else "command"
+    spec = plan.spec[kind]
     timeout_ms = _duration(spec.get("timeout")) if plan.timeout_ms is None else plan.timeout_ms
-    return replace(plan, kind="command", spec=spec, timeout_ms=timeout_ms, dynamic=any(texts(spec)))
+    return replace(plan, kind=kind, spec=spec, timeout_ms=timeout_ms, dynamic=any(texts(spec)))
 
 
 def _compensation(item: Mapping[str, Any]) -> StepDefinition:

@@ -22,13 +22,13 @@ _PLACE = re.compile(
     r"spec\.(steps|finally)\[(\d+)\]\."
     r"(?:(?:extract|transform|load)\.config\..+|command\.(?:argv\[[1-9]\d*\]|env\..+)|wait\.(?:for|until)|pipeline\.input.*"
     r"|when|switch\.cases\[\d+\]\.when|map\.over|(?P<until>repeat\.until)"
-    r"|(?P<block>map|repeat|compensate)\.command\.(?:argv\[[1-9]\d*\]|env\..+))"
+    r"|(?P<block>map|repeat|compensate)\.command\.(?:argv\[[1-9]\d*\]|env\..+)|(?P<each>map)\.load\.config\..+)"
 )
 _PLACES = "expressions stand in when, config, argv (not the program itself), env, wait.for, wait.until, pipeline.input, map.over and repeat.until"
 
 _ITEM_NAMES: Mapping[str, tuple[str, ...]] = {"map": ("item", "index"), "repeat": ("index", "result")}
 _ITEM_PLACES: Mapping[str, str] = {
-    "item": "it stands in the command of a map step",
+    "item": "it stands in the command of a map step, or in its load",
     "index": "it stands in the command of a map or repeat step",
     "result": "it stands in a repeat step: in its command and in until",
 }
@@ -58,7 +58,7 @@ def expression_problems(found: Findings, document: Mapping[str, Any], language: 
             found.add(path, message, fix)
             continue
         for expression in parts[1::2]:
-            block = "repeat" if place["until"] else place["block"]
+            block = "repeat" if place["until"] else place["block"] or place["each"]
             offered = _ITEM_NAMES.get(block or "", ())
             undoing = block == "compensate"
             if foreign := next((word for word in items_named(expression) if word not in offered), ""):

@@ -178,13 +178,19 @@ def chosen(switch: object) -> dict[str, list[object]]:
 
 
 def _map(found: Findings, path: str, value: object) -> None:
-    block = found.mapping(path, value, ("over", "max_parallel", "tolerated_failures", "command"))
+    block = found.mapping(
+        path, value, ("over", "dataset", "max_parallel", "tolerated_failures", "command", "load")
+    )
     if block is None:
         return
     over = block.get("over")
-    if isinstance(over, list) and len(over) > ITEMS_MAX:
+    if ("over" in block) == ("dataset" in block):
+        found.add(
+            path, "needs exactly one of over and dataset", "write over: [<items>], or dataset: <a step>"
+        )
+    elif isinstance(over, list) and len(over) > ITEMS_MAX:
         found.add(f"{path}.over", f"has {len(over)} items, more than {ITEMS_MAX}", "map over batches")
-    elif not isinstance(over, list):
+    elif "over" in block and not isinstance(over, list):
         condition(found, f"{path}.over", over)
     if "max_parallel" in block:
         found.integer(f"{path}.max_parallel", block["max_parallel"], 1, PARALLEL_MAX)
@@ -193,7 +199,31 @@ def _map(found: Findings, path: str, value: object) -> None:
         found.add(f"{path}.tolerated_failures", f"{tolerated!r} does not fit", 'write a number, or "5%"')
     elif not isinstance(tolerated, str):
         found.integer(f"{path}.tolerated_failures", tolerated, 0, ITEMS_MAX)
-    command(found, f"{path}.command", block.get("command"))
+    if "load" in block:
+        _load_of_partition(found, path, block)
+    else:
+        command(found, f"{path}.command", block.get("command"))
+
+
+def _load_of_partition(found: Findings, path: str, block: Mapping[str, object]) -> None:
+    """Report what cannot be done for one partition beside the others: they share a table, and nothing else."""
+    if "command" in block:
+        found.add(path, "does two things, command and load", "keep one of them")
+    if "dataset" not in block:
+        fix = "write dataset: <the step that makes the records>"
+        found.add(f"{path}.load", "reads the partitions of a dataset, and none is named", fix)
+    load = block["load"]
+    _load(found, f"{path}.load", load)
+    if not isinstance(load, dict):
+        return
+    if load.get("sink") != "postgres":
+        why = "needs a sink that keeps a position for each partition"
+        found.add(f"{path}.load", why, "write sink: postgres, or a load step of its own")
+    config = load.get("config")
+    mode = config.get("mode", "upsert") if isinstance(config, dict) else "upsert"
+    if mode not in ("append", "upsert"):
+        fix = "write append or upsert, or a load step of its own"
+        found.add(f"{path}.load.config.mode", f"{mode!r} is for the whole dataset at once", fix)
 
 
 def _repeat(found: Findings, path: str, value: object) -> None:

@@ -316,6 +316,20 @@ def _order(found: Findings, path: str, step: dict[str, Any], kinds: Mapping[str,
         elif kind in step and not any(kinds[name] in ("extract", "transform", "") for name in names):
             fix = "add an extract or transform step to after"
             found.add(f"{path}.after", f"none of {', '.join(names)} makes records for this {kind}", fix)
+    _mapped_dataset(found, f"{path}.map.dataset", step.get("map"), {name: kinds[name] for name in names})
+
+
+def _mapped_dataset(found: Findings, path: str, block: object, before: Mapping[str, str]) -> None:
+    """Check whose partitions a map goes over: those of a step that it comes after, and that makes records."""
+    if not isinstance(block, dict) or "dataset" not in block:
+        return
+    name = block["dataset"]
+    if not isinstance(name, str) or name not in before:
+        found.add(
+            path, f"{name!r} is no step in its after list", "add the step that makes the records to after"
+        )
+    elif before[name] not in ("extract", "transform", ""):
+        found.add(path, f"{name} makes no records", "name an extract or transform step")
 
 
 def _cycles(after: Mapping[str, list[str]]) -> list[list[str]]:

@@ -1,4 +1,4 @@
-"""Datasets over the command line against a real node, as connectors/README.md shows it."""
+"""Datasets over the command line against a real node, as the READMEs of connectors and of the domain show it."""
 
 import json
 import re
@@ -9,7 +9,8 @@ import psycopg
 
 from tests.support.node_process import NodeProcess, eventually
 
-README = Path(__file__).parents[2] / "connectors" / "README.md"
+REPOSITORY = Path(__file__).parents[2]
+READMES = (REPOSITORY / "connectors" / "README.md", REPOSITORY / "streams" / "domain" / "README.md")
 STRICT = """
 def clean(record):
     if not record["mail"]:
@@ -25,8 +26,9 @@ def clean(record):
 
 
 def example(folder: Path, name: str) -> Path:
-    """Write the README's pipeline of this name into the folder, and return the file."""
-    blocks = re.findall(r"```yaml\n(.*?)```", README.read_text(encoding="utf-8"), re.DOTALL)
+    """Write the READMEs' pipeline of this name into the folder, and return the file."""
+    text = "".join(readme.read_text(encoding="utf-8") for readme in READMES)
+    blocks = re.findall(r"```yaml\n(.*?)```", text, re.DOTALL)
     (text,) = [block for block in blocks if f"name: {name}}}" in block]
     file = folder / f"{name}.yaml"
     file.write_text(text)
@@ -88,3 +90,41 @@ def test_what_a_run_rejected_is_taken_up_once_into_the_same_generation(
             assert json.loads(own.cli("event", "verify", *laws, "-o", "json"))["whole"]
     finally:
         own.stop()
+
+
+def test_the_partitions_of_a_dataset_are_loaded_side_by_side(node: NodeProcess, project: Path) -> None:
+    """Each from its own position: a second run loads what is new, and nothing twice; programs are given the ranges."""
+    database = node.settings["FLEXCORE_POSTGRES_URL"]
+    orders, file = project / "orders.csv", example(project, "by-partition")
+    text = file.read_text().replace("${env:ORDERS_URL}", database)
+    file.write_text(text.replace("table: orders", "table: orders, mode: overwrite"))
+    assert "'overwrite' is for the whole dataset at once" in node.cli(
+        "pipeline", "validate", "-f", str(file), code=4
+    )
+    file.write_text(text.replace("table: orders", "table: orders, mode: append"))
+    node.cli("pipeline", "apply", "-f", str(file))
+
+    loaded = 0
+    for rows in (range(40), range(40, 100)):
+        orders.write_text("id\n" + "".join(f"{row}\n" for row in rows))
+        run = node.ended(node.run("by-partition"))
+        assert run["status"] == "succeeded", run
+        read, store, check = run["steps"]
+        loaded += len(rows)
+        assert (store["records_in"], store["records_out"], store["items"]["total"]) == (
+            len(rows),
+            len(rows),
+            4,
+        )
+        ends = {int(part): end for part, end in read["output"]["ends"].items()}
+        ranges = [one["range"] for one in check["output"]["outputs"]]
+        assert ranges == [
+            f"{part}: {read['output']['starts'][str(part)]} to {ends[part]}" for part in sorted(ends)
+        ]
+        with psycopg.connect(database) as connection:
+            found = connection.execute("SELECT count(*), count(DISTINCT id) FROM orders").fetchone()
+            assert found == (loaded, loaded)
+            kept = connection.execute("SELECT step, partition, next_offset FROM flexcore_positions WHERE pipeline = 'by-partition'")  # fmt: skip
+            assert sorted(kept.fetchall()) == [("store", part, ends[part]) for part in sorted(ends)]
+        report = node.ok("GET", f"/v1/runs/{run['id']}/report")
+        assert (report["read"], report["written"]) == (len(rows), len(rows))

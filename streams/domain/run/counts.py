@@ -14,13 +14,16 @@ def moved(run: Run) -> int | None:
     if run.status != "succeeded" or run.rerun_of is not None:
         return None
     files = run.plan.steps.values()
-    loads = [step.name for step in files if step.kind == "load"]
+    loads = [
+        step.name for step in files if step.kind == "load" or (step.kind == "map" and "load" in step.spec)
+    ]
     kept = [step for step in files if step.kind in RECORD_KINDS]
     read = {name for step in kept for name in step.after}
     ends = loads or [step.name for step in kept if step.name not in read] or [step.name for step in files]
-    if any(run.steps[name].attempt > 1 for name in ends):
+    results = [run.steps[name] for name in ends]
+    if any(step.attempt > 1 or (step.fan is not None and step.fan.retried) for step in results):
         return None
-    return sum(run.steps[name].records_out for name in ends)
+    return sum(step.records_out for step in results)
 
 
 def rejected(run: Run) -> int:

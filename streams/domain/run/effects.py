@@ -4,10 +4,11 @@ import json
 from typing import Any
 
 from streams.domain.aggregate import Effect, Send, TaskOffer
-from streams.domain.definition import compact
+from streams.domain.definition import StepDefinition, compact
 from streams.domain.kinds import OWN_KINDS, undone_by
 from streams.domain.run import events as happened
 from streams.domain.run.commands import Command, CreateRun, RerunRun
+from streams.domain.run.settings import items_of
 from streams.domain.run.state import Run, Step, item_of
 from streams.domain.run.timing import HEARTBEAT_MS, LEASE_MS
 
@@ -47,18 +48,30 @@ def _task(tenant: str, run_id: str, event: happened.StepOffered, run: Run) -> di
         "heartbeat_ms": HEARTBEAT_MS,
         "input": json.loads(run.input),
         "full_refresh": run.full_refresh,
-        "upstream": {
-            name: json.loads(run.steps[name].output or "{}")
-            # Ten thousand items would carry the list they come from ten thousand times.
-            for name in (() if item_of(event.step) else step.after)
-            # What people send must not pass for a dataset.
-            if run.steps[name].kind not in OWN_KINDS
-        },
+        "upstream": _upstream(step, event.step, run),
         **_turn(event.step, run),
         **({"redrive": {"run": run.redrive_of}} if event.step == run.redrive else {}),
         "checkpoint": None if checkpoint is None else json.loads(checkpoint),
         "offered_at": event.at,
     }
+
+
+def _upstream(plan: StepDefinition, name: str, run: Run) -> dict[str, Any]:
+    """Return the results of the steps before, by name: for an item, of the dataset whose partition it loads only."""
+    if not item_of(name):
+        # What people send must not pass for a dataset.
+        before = [one for one in plan.after if run.steps[one].kind not in OWN_KINDS]
+        return {one: json.loads(run.steps[one].output or "{}") for one in before}
+    owner = run.plan.steps[item_of(name)]
+    fan = run.steps[owner.name].fan
+    if plan.kind != "load" or fan is None:
+        # Ten thousand items would carry the list they come from ten thousand times.
+        return {}
+    made = json.loads(run.steps[owner.spec["dataset"]].output or "{}")
+    item = items_of(fan.items)[int(name.partition("[")[2][:-1])]
+    part = str(item["partition"])
+    own = {"starts": {part: item["start"]}, "ends": {part: item["end"]}}
+    return {owner.spec["dataset"]: {**made, **own, "bookmark": None}}
 
 
 def _turn(name: str, run: Run) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from collections import deque
 from collections.abc import Iterable
+from typing import Any
 
 from streams.domain import duration
 from streams.domain.definition import StepDefinition, compact
@@ -9,8 +10,8 @@ from streams.domain.expressions import Wrong
 from streams.domain.kinds import OWN_KINDS, compensation_of, undone_by
 from streams.domain.run import events as happened
 from streams.domain.run.offers import offer_attempt
-from streams.domain.run.settings import choose, over, settled, tolerated, unsettled, until, wanted
-from streams.domain.run.state import FAN_CHARS_MAX, Fan, Run, Step, item_of
+from streams.domain.run.settings import choose, over, partitions, settled, tolerated, unsettled, until, wanted
+from streams.domain.run.state import FAN_CHARS_MAX, Counts, Fan, Run, Step, item_of
 from streams.domain.run.story import Story
 from streams.domain.run.timing import backoff_ms
 
@@ -102,7 +103,7 @@ def _start(story: Story, step: Step) -> None:
         elif plan.kind == "switch":
             _choose(story, plan)
         elif plan.kind == "map":
-            items = over(plan, story.language, story.scope)
+            items = _items(story, plan)
             story.tell(happened.StepMapped(plan.name, compact(items), len(items), story.now))
             _fan(story, plan)
         elif plan.kind == "repeat":
@@ -114,6 +115,12 @@ def _start(story: Story, step: Step) -> None:
             offer(story, step)
     except Wrong as error:
         fail_step(story, step, str(error), "", "failed")
+
+
+def _items(story: Story, plan: StepDefinition) -> list[Any]:
+    if "dataset" in plan.spec:
+        return partitions(plan, story.run.steps[plan.spec["dataset"]].output)
+    return over(plan, story.language, story.scope)
 
 
 def skip(story: Story, name: str, reason: str, cause: str) -> None:
@@ -153,7 +160,7 @@ def _fan(story: Story, plan: StepDefinition) -> None:
             fail_step(story, story.run.steps[plan.name], error, "", "failed")
             return
         if fan.next == fan.total and not fan.live:
-            _succeeded(story, plan.name, _joined(fan))
+            _succeeded(story, plan.name, _joined(fan), fan.counts)
             return
         if story.run.status == "paused" or fan.next == fan.total or fan.live >= parallel:
             return
@@ -237,9 +244,9 @@ def succeed(story: Story, name: str, output: str) -> None:
     go_on(story, name)
 
 
-def _succeeded(story: Story, name: str, output: str) -> None:
+def _succeeded(story: Story, name: str, output: str, counts: Counts = (0, 0, 0, 0)) -> None:
     attempt = story.run.steps[name].attempt
-    story.tell(happened.StepSucceeded(name, attempt, output, 0, 0, 0, 0, story.now))
+    story.tell(happened.StepSucceeded(name, attempt, output, *counts, story.now))
 
 
 def fail_attempt(

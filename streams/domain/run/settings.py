@@ -71,6 +71,21 @@ def over(plan: StepDefinition, language: Language, scope: Scope) -> list[Any]:
     return items
 
 
+def partitions(plan: StepDefinition, output: str | None) -> list[Any]:
+    """Return the partitions of the dataset that a map goes over, each with its range: from the beginning of the generation.
+
+    ``output`` is that of the step that made it. Raise Wrong when it made none.
+    """
+    made = json.loads(output or "{}")
+    if not isinstance(made.get("ends"), dict):
+        raise Wrong(f"map.dataset: step {plan.spec['dataset']} has made no dataset")
+    starts = made.get("starts", {})
+    return [
+        {"topic": made.get("topic"), "partition": int(part), "start": starts.get(part, 0), "end": end}
+        for part, end in sorted(made["ends"].items(), key=lambda one: int(one[0]))
+    ]
+
+
 def settled(plan: StepDefinition, language: Language, scope: Scope) -> bool:
     """Return whether a repeat has done what it is there for. Raise Wrong when its condition says neither yes nor no."""
     return _holds("repeat.until", whole(plan.spec["until"]) or "", language, scope)

@@ -23,10 +23,15 @@ FAN_CHARS_MAX = 250_000
 RUN_ENDED = frozenset({"succeeded", "failed", "cancelled", "timed_out"})
 
 
+Counts = tuple[int, int, int, int]
+"""Records in, out and rejected, and bytes."""
+
+
 class Fan(Struct, frozen=True, omit_defaults=True):
     """A map step at work: how many items there are (``items``, JSON text), have been begun, are at work, have failed.
 
-    ``outputs`` are those of the items that succeeded, by number, while they are not too many characters together.
+    ``outputs`` are those of the items that succeeded, by number, while they are not too many characters together;
+    ``counts`` are the sums of theirs, ``retried``: one needed another attempt.
     Of a repeat, whose items are its turns, ``total`` is how many there may be, and ``outputs`` is that of the last one.
     """
 
@@ -38,6 +43,8 @@ class Fan(Struct, frozen=True, omit_defaults=True):
     error: str = ""
     outputs: tuple[tuple[int, str], ...] = ()
     chars: int = 0
+    counts: Counts = (0, 0, 0, 0)
+    retried: bool = False
 
     @property
     def result(self) -> str:
@@ -59,7 +66,10 @@ class Fan(Struct, frozen=True, omit_defaults=True):
         text = compact(output)
         chars = fan.chars + len(text)
         kept = (*fan.outputs, (index, text)) if chars <= FAN_CHARS_MAX else ()
-        return replace(fan, outputs=kept, chars=chars)
+        said, sums = (item.records_in, item.records_out, item.records_rejected, item.bytes), fan.counts
+        counts = (sums[0] + said[0], sums[1] + said[1], sums[2] + said[2], sums[3] + said[3])
+        retried = fan.retried or item.attempt > 1
+        return replace(fan, outputs=kept, chars=chars, counts=counts, retried=retried)
 
     def _counted(self, item: "Step", index: int, *, begins: bool) -> "Fan":
         live = self.live + begins - item.ended

@@ -227,6 +227,26 @@ def test_several_streams_in_one_topic_keep_their_fields_apart() -> None:
     assert store["outputs"][1]["facets"]["columnLineage"]["fields"]["id"]["inputFields"][0]["field"] == "firms.id"  # fmt: skip
 
 
+def test_a_map_over_a_dataset_reads_it_and_its_loads_write_one_table() -> None:
+    """Which is told once; what a program does with the records nobody knows."""
+    place = {"namespace": "postgres://db:5432", "name": "crm.public.people"}
+    over = {"after": ["read"], "map": {"dataset": "read", "load": {"sink": "postgres", "config": {}}}}
+    program = {"after": ["read"], "map": {"dataset": "read", "command": {"argv": ["true"]}}}
+    said = [None, {"into": {"people": place}}, {"into": {"people": place}}]
+    events = told(
+        *(began("read"), ended("read", made("read"))),
+        *(began("store"), ended("store", {"outputs": said})),
+        *(began("rest"), ended("rest", {"outputs": [{}, {}]})),
+        steps=[STEPS[0], {"name": "store", **over}, {"name": "rest", **program}],
+    )
+    _, store, rest = (event for event in events if event["eventType"] == "COMPLETE")
+    assert (places(store["inputs"]), places(store["outputs"])) == (
+        [TOPIC],
+        [(place["namespace"], place["name"])],
+    )
+    assert (places(rest["inputs"]), rest["outputs"]) == ([TOPIC], [])
+
+
 def test_one_service_that_takes_all_streams_is_one_data_set() -> None:
     """And what expressions made of the settings counts, not what stands in the file."""
     there = {"namespace": "https://crm:443", "name": "/v1"}
