@@ -25,6 +25,7 @@ from app.api import create_api
 from app.commands.routes import write_routes
 from app.config import Config
 from app.errors import problem
+from app.followers import Followers
 from app.health import Health, HealthDependencies
 from app.listeners import Listener
 from app.node import Node, NodeFailed, Part
@@ -36,9 +37,7 @@ from app.telemetry import configure_logging, expose
 from app.views.ports import ViewDependencies
 from app.views.routes import owner_routes, read_routes
 from app.vitals import Vitals, ask_kafka
-from connectors.lineage.follower import LineageFollower, LineageSettings
 from connectors.lineage.naming import Names
-from connectors.notifier.notifier import Notifier, NotifierSettings
 from connectors.sdk.commands import CommandClient
 from schemas.catalogue import Catalogue
 from schemas.codec import Codec
@@ -133,9 +132,9 @@ class _Composition:
                 parts.append(Part("projector", self._start_projector, self._stop_projector, 2, 2.0))
         if "runner" in self._roles:
             parts.append(Part("runner", self._start_runner, self._stop_runner, 2, 3.0))
-            parts.append(Part("notifier", self._start_notifier, self._stop_notifier, 2, 3.0))
-            if config.get("LINEAGE_URL"):
-                parts.append(Part("lineage", self._start_lineage, self._stop_lineage, 2, 3.0))
+            parts += Followers(
+                config, self._name, lambda: self._codec, self._live, self._user_events.make
+            ).parts()
         parts.append(Part("nodes", self._start_board, self._stop_board, 3, 1.0))
         return parts
 
@@ -338,42 +337,6 @@ class _Composition:
     async def _stop_runner(self) -> None:
         if self._live.runner is not None:
             await self._live.runner.stop(_RUNNER_GRACE_S)
-
-    async def _start_notifier(self) -> None:
-        config = self._config
-        settings = NotifierSettings(
-            kafka=config.kafka,
-            cluster=config.get("CLUSTER"),
-            node=self._name,
-            channels=config.channels,
-            prefix=config.get("TOPIC_PREFIX"),
-            shards=config.get("SHARDS"),
-        )
-        self._live.notifier = Notifier(settings, self._codec)
-        self._live.notifier.start()
-
-    async def _stop_notifier(self) -> None:
-        if self._live.notifier is not None:
-            await asyncio.to_thread(self._live.notifier.stop)
-
-    async def _start_lineage(self) -> None:
-        config = self._config
-        settings = LineageSettings(
-            kafka=config.kafka,
-            cluster=config.get("CLUSTER"),
-            node=self._name,
-            address=config.get("LINEAGE_URL"),
-            token=config.get("LINEAGE_TOKEN"),
-            prefix=config.get("TOPIC_PREFIX"),
-            shards=config.get("SHARDS"),
-            replication=config.get("REPLICATION"),
-        )
-        self._live.lineage = LineageFollower(settings, self._codec)
-        self._live.lineage.start()
-
-    async def _stop_lineage(self) -> None:
-        if self._live.lineage is not None:
-            await asyncio.to_thread(self._live.lineage.stop)
 
     # ---------------------------------------------------------------- what the node says about itself
     async def _start_board(self) -> None:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from connectors.lineage.follower import LineageFollower
     from connectors.notifier.notifier import Notifier
     from connectors.runners.runner import Runner
+    from connectors.triggers.follower import TriggerFollower
     from streams.agents.project import Projector
     from streams.worker import Worker
 
@@ -37,6 +38,7 @@ class Vitals:
     _admin: AdminClient | None = None
     notifier: "Notifier | None" = None
     lineage: "LineageFollower | None" = None
+    triggers: "TriggerFollower | None" = None
 
     def pings(self, roles: Sequence[str], projects: bool) -> dict[str, Ping]:
         """Return one question for each part that a node of these roles has."""
@@ -100,11 +102,10 @@ class Vitals:
         return self.projector.problem or (None if self.projector.ready else "the views are being filled")
 
     async def _ping_runner(self) -> str | None:
-        if self.runner is None or self.notifier is None:
+        if self.runner is None or self.notifier is None or self.triggers is None:
             return "not started"
-        return (
-            self.runner.problem or self.notifier.problem or (self.lineage.problem if self.lineage else None)
-        )
+        parts = (self.runner, self.notifier, self.triggers, self.lineage)
+        return next((part.problem for part in parts if part is not None and part.problem), None)
 
     def counters(self) -> dict[str, Read]:
         """Return what the parts have counted since they started."""
@@ -115,6 +116,8 @@ class Vitals:
             counters["projector"] = projector.counters
         if (lineage := self.lineage) is not None:
             counters["lineage"] = lambda: lineage.counts
+        if (triggers := self.triggers) is not None:
+            counters["triggers"] = lambda: triggers.counts
         if (runner := self.runner) is not None:
             counters["runner"] = lambda: runner.counts
         return counters

@@ -11,6 +11,7 @@ from confluent_kafka.cimpl import NewTopic
 
 from app.errors import Problem, problem
 from app.ports import Row, UserEvent
+from connectors.sdk.errors import Unavailable
 from schemas.topics import Topics
 from streams.topics import TOPIC_BYTES_MAX, user_events
 
@@ -56,6 +57,13 @@ class KafkaUserEvents:
             }
             for event, place in zip(events, found, strict=True)
         ]
+
+    def make(self, names: Sequence[str]) -> None:
+        """Make the topics of these names of events, where they are not there. Blocking; raises Unavailable."""
+        try:
+            self._make([self._topics.user_events(name) for name in names])
+        except Problem as error:
+            raise Unavailable(str(error)) from error
 
     async def close(self) -> None:
         """Wait for what is on its way, at most a second."""

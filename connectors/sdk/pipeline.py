@@ -12,6 +12,8 @@ from difflib import get_close_matches
 from types import FrameType
 from typing import Any, Literal, Required, TypedDict, Unpack
 
+from connectors.sdk.pipeline_triggers import Trigger
+
 
 # ---------------------------------------------------------------- values
 class Retry(TypedDict, total=False):
@@ -35,19 +37,6 @@ class Schedule(TypedDict, total=False):
     jitter: str
     overlap: Literal["skip", "buffer_one", "buffer_all", "cancel_other", "allow"]
     catch_up: str
-
-
-class After(TypedDict, total=False):
-    """The end of another pipeline's run, in one of the states of ``status``."""
-
-    pipeline: Required[str]
-    status: Sequence[Literal["succeeded", "failed", "cancelled", "timed_out"]]
-
-
-class Trigger(TypedDict, total=False):
-    """What else starts a pipeline: one of these."""
-
-    after: After
 
 
 class Limit(TypedDict):

@@ -24,13 +24,15 @@ _PLACE = re.compile(
     r"|when|switch\.cases\[\d+\]\.when|map\.over|(?P<until>repeat\.until)"
     r"|(?P<block>map|repeat|compensate)\.command\.(?:argv\[[1-9]\d*\]|env\..+)|(?P<each>map)\.load\.config\..+)"
 )
-_PLACES = "expressions stand in when, config, argv (not the program itself), env, wait.for, wait.until, pipeline.input, map.over and repeat.until"
+_FILTER = re.compile(r"spec\.triggers\[\d+\]\.event\.filter")
+_PLACES = "expressions stand in when, config, argv (not the program itself), env, wait.for, wait.until, pipeline.input, map.over, repeat.until and the filter of an event"
 
 _ITEM_NAMES: Mapping[str, tuple[str, ...]] = {"map": ("item", "index"), "repeat": ("index", "result")}
 _ITEM_PLACES: Mapping[str, str] = {
     "item": "it stands in the command of a map step, or in its load",
     "index": "it stands in the command of a map or repeat step",
     "result": "it stands in a repeat step: in its command and in until",
+    "event": "it stands in the filter of a trigger; the run that an event starts has it as inputs",
 }
 
 
@@ -47,6 +49,9 @@ def expression_problems(found: Findings, document: Mapping[str, Any], language: 
                 after[name] = [*_names(item.get("after")), *proper]
     for path, text in texts(spec, "spec"):
         place = _PLACE.fullmatch(path)
+        if _FILTER.fullmatch(path):
+            _filter_problems(found, path, text, language)
+            continue
         if place is None:
             found.add(path, "expressions are not evaluated here", _PLACES)
             continue
@@ -72,6 +77,27 @@ def expression_problems(found: Findings, document: Mapping[str, Any], language: 
                 and language is not None
             ):
                 _language_problems(found, path, expression, language)
+
+
+def _filter_problems(found: Findings, path: str, text: str, language: Language | None) -> None:
+    """Report what is wrong with an event's filter: it is reckoned before there is a run."""
+    try:
+        parts = parse(text)
+    except ValueError as error:
+        message, _, fix = str(error).partition(": ")
+        found.add(path, message, fix)
+        return
+    for expression in parts[1::2]:
+        used = named(expression)
+        roots = (("inputs", used.inputs), ("steps", used.steps), ("run", used.run), ("slot", used.slot))
+        foreign = [word for word, there in roots if there]
+        foreign += [word for word in items_named(expression) if word != "event"]
+        if foreign:
+            found.add(
+                path, f"there is no {foreign[0]} here", "a filter knows the event: event.type, event.data"
+            )
+        elif language is not None:
+            _language_problems(found, path, expression, language, ("event",))
 
 
 def _name_problems(
@@ -105,12 +131,14 @@ def _name_problems(
     return len(found.problems) > count
 
 
-def _language_problems(found: Findings, path: str, expression: str, language: Language) -> None:
+def _language_problems(
+    found: Findings, path: str, expression: str, language: Language, roots: tuple[str, ...] = ROOTS
+) -> None:
     mistake = check(language, expression)
     if mistake is None:
         return
     if mistake.unknown:
-        found.unknown(path, f"{mistake.unknown!r} is not known", mistake.unknown, (*ROOTS, *FUNCTIONS))
+        found.unknown(path, f"{mistake.unknown!r} is not known", mistake.unknown, (*roots, *FUNCTIONS))
     else:
         found.add(
             path, f"{expression!r} is no expression: {mistake.message}", "the language is CEL, see cel.dev"

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 from streams.domain import duration, instant
 
 ROOTS = ("inputs", "steps", "run", "slot")
-ITEM_ROOTS = ("item", "index", "result")
+ITEM_ROOTS = ("item", "index", "result", "event")
 STEP_FIELDS = ("outputs", "status")
 RUN_FIELDS = ("id", "pipeline", "trigger", "key", "created_at", "full_refresh", "rerun_of", "status", "error")
 
@@ -49,6 +49,7 @@ _LITERAL = re.compile(r"'(?:\\.|[^'\\])*'|\"(?:\\.|[^\"\\])*\"")
 _STEP = re.compile(r"(?<![\w.])steps\b(?:\.([a-z0-9][a-z0-9-]*))?(?:\.([A-Za-z_]\w*))?")
 _RUN = re.compile(r"(?<![\w.])run\b(?:\.([A-Za-z_]\w*))?")
 _INPUTS = re.compile(r"(?<![\w.])inputs\b")
+_SLOT = re.compile(r"(?<![\w.])slot\b")
 _ITEM = re.compile(rf"(?<![\w.])({'|'.join(ITEM_ROOTS)})\b")
 _LOOP = re.compile(r"\.(?:all|exists|exists_one|map|filter)\s*\(")
 
@@ -134,11 +135,12 @@ def _end(masked: str) -> int | None:
 
 # ---------------------------------------------------------------- what they may name
 class Named(NamedTuple):
-    """What an expression names: ``steps.<name>.<field>``, ``run.<field>``, ``inputs``; "" where a name is missing."""
+    """What an expression names: ``steps.<name>.<field>``, ``run.<field>``, ``inputs``, ``slot``; "" where a name is missing."""
 
     steps: tuple[tuple[str, str], ...]
     run: tuple[str, ...]
     inputs: bool
+    slot: bool = False
 
 
 @lru_cache(1_024)
@@ -147,7 +149,7 @@ def named(expression: str) -> Named:
     masked = _masked(expression)
     steps = tuple((found[1] or "", found[2] or "") for found in _STEP.finditer(masked))
     run = tuple(found[1] or "" for found in _RUN.finditer(masked))
-    return Named(steps, run, _INPUTS.search(masked) is not None)
+    return Named(steps, run, _INPUTS.search(masked) is not None, _SLOT.search(masked) is not None)
 
 
 def items_named(expression: str) -> tuple[str, ...]:

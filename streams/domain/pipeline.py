@@ -101,7 +101,7 @@ Event = (
 
 # ---------------------------------------------------------------- state
 STARTS_KEPT = 256
-_ASKED_BY_NOBODY = ("schedule", "run")
+_ASKED_BY_NOBODY = ("schedule", "run", "event")
 """These are told by an event that there will be no run: no one reads the outcome of their command."""
 
 
@@ -197,7 +197,7 @@ def _start(message: Message, command: StartRun, pipeline: Pipeline, language: La
             return (RunRefused(new_id, command.slot, reason, message.now, command.parent),)
         paused = f"pipeline {message.aggregate_id} is paused: resume it, then start the run again"
         return Rejected("paused", paused) if reason == "paused" else _missing(message)
-    if command.trigger == "run" and (reason := _unfit(message, command, pipeline, language)):
+    if command.trigger in ("run", "event") and (reason := _unfit(message, command, pipeline, language)):
         return (RunRefused(new_id, command.slot, reason, message.now, command.parent),)
     if not _is_object(command.input):
         return Rejected("invalid", 'input must be a JSON object, as text, for example {"day": "2024-05-01"}')
@@ -222,7 +222,7 @@ def _start(message: Message, command: StartRun, pipeline: Pipeline, language: La
 
 
 def _unfit(message: Message, command: StartRun, pipeline: Pipeline, language: Language) -> str:
-    """Return why another run gets no run of this pipeline, if so."""
+    """Return why another run or an event gets no run of this pipeline, if so."""
     if check(pipeline.definition, language=language):
         return "invalid"
     if command.parent is None and message.aggregate_id in command.chain:

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-TRIGGERS = ("manual", "schedule", "api", "run")
+TRIGGERS = ("manual", "schedule", "api", "run", "event")
 
 
 # ---------------------------------------------------------------- commands
@@ -10,7 +10,7 @@ TRIGGERS = ("manual", "schedule", "api", "run")
 class StartRun:
     """Start a run of the current version. Without ``run_id`` the id is derived from ``key``, else from the command id.
 
-    ``input`` is JSON text. ``trigger`` is manual | schedule | api | run; ``slot`` the nominal time of a schedule (ms).
+    ``input`` is JSON text. ``trigger`` is manual | schedule | api | run | event; ``slot`` the nominal time of a schedule (ms).
     ``parent`` is the run that asks, by a step of its own; ``depth`` runs are above the new one: ``above``, from the top;
     ``callers``: the step of each that called (``pipeline/step``); ``chain``: the pipelines whose runs have led to it, by a step
     or by their end, from the first. ``priority``: None is the definition's.
@@ -64,7 +64,7 @@ class RunRequested:
 
 @dataclass(frozen=True, slots=True)
 class RunRefused:
-    """A schedule, or another run (``parent``; or by its end), asked for a run that could not be.
+    """A schedule, an event of users, or another run (``parent``; or by its end), asked for a run that could not be.
 
     ``reason``: paused, not_found (never applied, or deleted), invalid (today's rules refuse its definition), or
     "cycle: a → b → a": the ends of runs would start each other without end.

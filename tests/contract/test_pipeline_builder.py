@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from app.documents import read_yaml
 from connectors.sdk import pipeline as builder
 from connectors.sdk.pipeline import Pipeline, Steps
+from connectors.sdk.pipeline_triggers import After, Event, Trigger
 from streams.domain.alert.rule import OPTIONS as ALERTS
 from streams.domain.definition import canonical, digest, problems
 from streams.domain.kinds import NO_RUNNER_KINDS, OWN_KINDS, STEP_KINDS
@@ -90,6 +91,9 @@ def test_each_key_of_a_step_and_of_the_head_can_be_said() -> None:
         (builder.Compensation, "spec.steps[0].compensate", document({"compensate": ODD})),
         (builder.Case, "spec.steps[0].switch.cases[0]", document({"switch": {"cases": [ODD]}})),
         (builder.Schedule, "spec.schedule", document({}, schedule=ODD)),
+        (Trigger, "spec.triggers[0]", document({}, triggers=[ODD])),
+        (After, "spec.triggers[0].after", document({}, triggers=[{"after": ODD}])),
+        (Event, "spec.triggers[0].event", document({}, triggers=[{"event": ODD}])),
         (builder.Limit, "spec.limits[0]", document({}, limits=[ODD])),
         (builder.Alert, "spec.alerts[0]", document({}, alerts=[ODD])),
     ],

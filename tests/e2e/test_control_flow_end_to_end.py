@@ -163,16 +163,18 @@ def test_the_end_of_a_run_starts_a_run_of_the_pipeline_that_listens(
     again = node.ok("POST", f"/v1/runs/{second}/rerun", {})["id"]
     node.ok("POST", f"/v1/runs/{again}/signals/load", {"rows": 1, "pause": "1ms"})
     ended = {first: ("succeeded", 3), second: ("failed", 0), again: ("succeeded", 1)}
+    started = "/v1/runs?pipeline=build-marts"
+    eventually(lambda: len(node.ok("GET", started)["items"]) >= len(ended), 30, node.log)
     for run_id, (status, rows) in ended.items():
-        started = node.ended(identity.run_id("default", "build-marts", f"run/{run_id}"))
-        assert (started["trigger"], started["start_key"], started["status"]) == (
+        run = node.ended(identity.run_id("default", "build-marts", f"run/{run_id}"))
+        assert (run["trigger"], run["start_key"], run["status"]) == (
             "run", f"run/{run_id}", "succeeded",
         )  # fmt: skip
-        given = started["input"]
+        given = run["input"]
         assert [given[name] for name in ("run", "pipeline", "status")] == [run_id, "load-orders", status]
         assert given["steps"]["load"]["rows"] == rows
-        assert f"load-orders {status}, run {run_id}" in node.cli("run", "logs", started["id"], "report")
-    assert len(node.ok("GET", "/v1/runs?pipeline=build-marts")["items"]) == len(ended)
+        assert f"load-orders {status}, run {run_id}" in node.cli("run", "logs", run["id"], "report")
+    assert len(node.ok("GET", started)["items"]) == len(ended)
     assert "build-marts" in node.cli("pipeline", "get", "load-orders")
     file.write_text(f"{head}  triggers: [{{after: {{pipeline: build-marts}}}}]\n{steps}")
     told = node.cli("pipeline", "apply", "-f", str(file), code=4)

@@ -1,0 +1,1 @@
+"""Runs that users' events start."""

@@ -1,0 +1,262 @@
+"""Follows the events of users and starts the pipelines that listen to them."""
+
+import json
+import logging
+import threading
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition
+
+from connectors.sdk.commands import CommandEncoder, EncodedCommand, command_headers
+from connectors.sdk.errors import ConnectorError, InvalidSpec, Unavailable
+from connectors.triggers.cloudevent import NoEvent, read_event, tenant_of
+from connectors.triggers.listening import Listener, Listeners, ListeningReader
+from schemas.codec import Codec
+from schemas.errors import FlexcoreSchemaError
+from schemas.offsets import OFFSET_END, offsets
+from schemas.topics import Topics
+
+_log = logging.getLogger(__name__)
+_BATCH = 200
+_WAIT_S = 0.2
+_IDLE_S = 0.5
+_TIMEOUT_S = 15.0
+_COMMAND_BYTES_MAX = 1 << 20
+
+Holds = Callable[[str, Mapping[str, Any]], bool]
+"""``holds(filter, event)``: whether the event passes. Raises ValueError when that cannot be said."""
+
+
+@dataclass(frozen=True, slots=True)
+class TriggerSettings:
+    """``make`` makes the topics of these names of events where they are not there yet; it blocks, and may raise."""
+
+    kafka: Mapping[str, str]
+    cluster: str
+    node: str
+    holds: Holds
+    make: Callable[[Sequence[str]], None]
+    prefix: str = ""
+    shards: int = 8
+
+
+class TriggerFollower:
+    """One thread; the followers of all nodes share the topics that somebody listens to, as one consumer group.
+
+    Each event starts a pipeline at most once, since the run's id follows from the event's source and id, and at least
+    once: offsets are committed after Kafka has the commands on all in-sync replicas. Before events are looked at, all that
+    pipelines had said by then is read, so an event that was sent after a file was applied finds its listener. A filter that
+    fails, and a record that is no CloudEvent, is logged, counted and passed over.
+    """
+
+    def __init__(self, settings: TriggerSettings, codec: Codec) -> None:
+        self.problem: str | None = None
+        self.counts = {"events": 0, "started": 0, "failed_filters": 0, "unreadable": 0, "too_large": 0}
+        self._settings = settings
+        self._topics = Topics(settings.prefix)
+        self._encoder = CommandEncoder(codec, self._topics, settings.shards)
+        self._client_id = f"{settings.cluster}-{settings.node}-triggers"
+        self._listeners = Listeners(codec)
+        self._listening: ListeningReader
+        self._consumer: Consumer | None = None
+        self._producer: Producer
+        self._subscribed: frozenset[str] = frozenset()
+        self._batch: list[Message] = []
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="triggers", daemon=True)
+
+    def start(self) -> None:
+        """Begin to follow."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End after the events in hand; blocking, about 15 s at most."""
+        self._stopping.set()
+        self._thread.join()
+
+    # ---------------------------------------------------------------- the loop
+    def _run(self) -> None:
+        settings = self._settings
+        topic = self._topics.events("pipeline")
+        self._listening = ListeningReader(
+            settings.kafka, topic, settings.shards, self._listeners, self._client_id
+        )
+        try:
+            while not self._stopping.is_set():
+                try:
+                    self._turn()
+                    self.problem = None
+                except (KafkaException, ConnectorError, FlexcoreSchemaError) as error:
+                    self.problem = f"events start no runs: {error}"
+                    _log.warning("%s; trying again", self.problem)
+                    self._stopping.wait(1.0)
+        finally:
+            self._listening.close()
+            if self._consumer is not None:
+                self._consumer.close()
+
+    def _turn(self) -> None:
+        self._listening.read(0.0 if self._subscribed else _IDLE_S)
+        if frozenset(self._listeners.by_name) != self._subscribed:
+            self._listening.catch_up()
+            self._subscribe(frozenset(self._listeners.by_name))
+        if self._consumer is None or not self._subscribed:
+            return
+        if not self._batch:
+            self._fetch(self._consumer)
+        if self._batch:
+            self._handle(self._batch)
+            done, self._batch = self._batch, []
+            # Whoever has the partitions when this fails begins again: it starts nothing twice.
+            self._consumer.commit(offsets=_after(done), asynchronous=False)
+
+    def _fetch(self, consumer: Consumer) -> None:
+        if (first := consumer.poll(_WAIT_S)) is None:
+            return
+        fetched = [first, *consumer.consume(_BATCH, 0)]
+        self._batch = [record for record in fetched if record.error() is None]
+        for error in (record.error() for record in fetched):
+            # A topic that was just made may not be known everywhere yet.
+            if error is not None and error.code() != KafkaError.UNKNOWN_TOPIC_OR_PART:
+                raise KafkaException(error)
+
+    def _subscribe(self, names: frozenset[str]) -> None:
+        if self._consumer is None:
+            self._consumer, self._producer = self._clients()
+        self._settings.make(sorted(names - self._subscribed))
+        if names:
+            topics = [self._topics.user_events(name) for name in sorted(names)]
+            self._consumer.subscribe(topics, on_assign=self._assigned, on_revoke=self._revoked)
+        else:
+            self._consumer.unsubscribe()
+        self._subscribed = names
+
+    def _clients(self) -> tuple[Consumer, Producer]:
+        common = {**self._settings.kafka, "client.id": self._client_id, "log_level": 3}
+        group = {
+            "group.id": f"{self._settings.cluster}.triggers",
+            "enable.auto.commit": False,
+            "auto.offset.reset": "earliest",
+            "isolation.level": "read_committed",
+        }
+        sends = {"enable.idempotence": True, "linger.ms": 1, "message.max.bytes": 2 * _COMMAND_BYTES_MAX}
+        return Consumer({**common, **group}), Producer({**common, **sends})
+
+    def _assigned(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        """Begin where the group has come to; on a topic that is new to it, when the first pipeline began to listen."""
+        while not self._stopping.is_set():
+            try:
+                consumer.assign(self._begins(consumer, partitions))
+            except KafkaException as error:
+                self.problem = f"events start no runs: {error}"
+                self._stopping.wait(1.0)
+            else:
+                break
+
+    def _begins(self, consumer: Consumer, partitions: list[TopicPartition]) -> list[TopicPartition]:
+        known = consumer.committed(partitions, timeout=_TIMEOUT_S)
+        new = [(one.topic, one.partition) for one in known if one.offset < 0]
+        # The ends first: what comes in between is behind them.
+        ends = offsets(consumer, new, OFFSET_END, _TIMEOUT_S)
+        asked = [TopicPartition(*place, self._since(place[0])) for place in new]
+        found = consumer.offsets_for_times(asked, timeout=_TIMEOUT_S) if asked else []
+        begins = [
+            TopicPartition(
+                one.topic, one.partition, one.offset if one.offset >= 0 else ends[one.topic, one.partition]
+            )
+            for one in found
+        ]
+        return [*(one for one in known if one.offset >= 0), *begins]
+
+    def _since(self, topic: str) -> int:
+        listeners = self._listeners.by_name.get(self._name(topic), {})
+        return min((listener.since for listener in listeners.values()), default=0)
+
+    def _name(self, topic: str) -> str:
+        return topic.removeprefix(self._topics.user_events(""))
+
+    def _revoked(self, _consumer: Consumer, _partitions: list[TopicPartition]) -> None:
+        self._batch = []
+
+    # ---------------------------------------------------------------- events
+    def _handle(self, records: Sequence[Message]) -> None:
+        """Send what the events start, and wait until Kafka has it."""
+        self._listening.catch_up()
+        lost: list[KafkaError] = []
+
+        def delivered(error: KafkaError | None, _record: Message) -> None:
+            if error is not None:
+                lost.append(error)
+
+        started = 0
+        for record in records:
+            for command in self._commands(record):
+                where = (command.topic, command.value, command.key, command.partition)
+                self._producer.produce(*where, delivered, headers=command.headers)
+                started += 1
+        if self._producer.flush(_TIMEOUT_S):
+            raise Unavailable("Kafka did not take the starts of runs within 15 s")
+        if lost:
+            raise KafkaException(lost[0])
+        self.counts["events"] += len(records)
+        self.counts["started"] += started
+
+    def _commands(self, record: Message) -> list[EncodedCommand]:
+        pairs: Any = record.headers() or []
+        tenant, at = tenant_of(pairs), record.timestamp()[1]
+        listeners = [
+            one
+            for one in self._listeners.by_name.get(self._name(record.topic() or ""), {}).values()
+            if one.tenant == tenant and one.since <= at
+        ]
+        if not listeners:
+            return []
+        place = f"{record.topic()}/{record.partition()}/{record.offset()}"
+        try:
+            event = read_event(pairs, record.value())
+        except NoEvent as error:
+            self.counts["unreadable"] += 1
+            _log.warning("%s is no CloudEvent, and starts nothing: %s", place, error)
+            return []
+        commands = [self._command(one, event) for one in listeners if self._passes(one, event, place)]
+        if any(len(command.value) > _COMMAND_BYTES_MAX for command in commands):
+            self.counts["too_large"] += 1
+            _log.warning("event %s has more than 1 MB, and starts nothing: send a reference", place)
+            return []
+        return commands
+
+    def _passes(self, listener: Listener, event: Mapping[str, Any], place: str) -> bool:
+        try:
+            return listener.filter is None or self._settings.holds(listener.filter, event)
+        except ValueError as error:
+            self.counts["failed_filters"] += 1
+            _log.warning("the filter of pipeline %s fails for event %s: %s", listener.pipeline, place, error)
+            return False
+
+    def _command(self, listener: Listener, event: Mapping[str, Any]) -> EncodedCommand:
+        key = start_key(event)
+        command_id = str(uuid.uuid5(uuid.NAMESPACE_URL, f"{listener.tenant}/{listener.pipeline}/{key}"))
+        headers = command_headers(
+            command_id, "StartRun", "trigger", correlation_id=command_id, traceparent=event.get("traceparent")
+        )
+        body = {"run_id": None, "key": key, "input": orjson.dumps(event).decode(), "trigger": "event"}
+        try:
+            return self._encoder.encode(
+                "pipeline", listener.pipeline, "StartRun", body, listener.tenant, headers
+            )
+        except InvalidSpec as error:
+            raise Unavailable(f"a start of {listener.pipeline} cannot be written: {error}") from error
+
+
+def start_key(event: Mapping[str, Any]) -> str:
+    """Return the start key of the runs of an event, one of each pipeline: the same for the same source and id."""
+    return f"event/{uuid.uuid5(uuid.NAMESPACE_URL, json.dumps([event['source'], event['id']]))}"
+
+
+def _after(records: Sequence[Message]) -> list[TopicPartition]:
+    ends = {(record.topic() or "", record.partition() or 0): (record.offset() or 0) + 1 for record in records}
+    return [TopicPartition(*place, end) for place, end in ends.items()]
