@@ -56,6 +56,7 @@ class Notifier:
         self._pauses_s = pauses_s
         self._topics = Topics(settings.prefix)
         self._encoder = CommandEncoder(codec, self._topics, settings.shards)
+        self._record: Message | None = None
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="notifier", daemon=True)
 
@@ -84,25 +85,32 @@ class Notifier:
         )
         producer = Producer({**common, "enable.idempotence": True, "linger.ms": 0})
         consumer.subscribe([self._topics.events("alert")])
-        record: Message | None = None
         try:
             while not self._stopping.is_set():
-                try:
-                    record = record or consumer.poll(0.5)
-                    if record is not None:
-                        self._handle(record, producer)
-                        consumer.commit(message=record, asynchronous=False)
-                    record, self.problem = None, None
-                except (KafkaException, ConnectorError, RegistryUnavailable) as error:
-                    self.problem = f"alerts are not told: {error}"
-                    _log.warning("%s; trying again", self.problem)
-                    self._stopping.wait(1.0)
+                self._turn(consumer, producer)
         finally:
             consumer.close()
 
+    def _turn(self, consumer: Consumer, producer: Producer) -> None:
+        """Tell of one event. What cannot be told is tried again in the next turn.
+
+        What was told is put away before its offset is kept: a group that has gone on without this member takes it back only
+        when it polls. Whoever has the partition by then tells it again.
+        """
+        try:
+            if self._record is None:
+                self._record = _polled(consumer)
+            if (record := self._record) is not None:
+                self._handle(record, producer)
+                self._record = None
+                consumer.commit(message=record, asynchronous=False)
+            self.problem = None
+        except (KafkaException, ConnectorError, RegistryUnavailable) as error:
+            self.problem = f"alerts are not told: {error}"
+            _log.warning("%s; trying again", self.problem)
+            self._stopping.wait(1.0)
+
     def _handle(self, record: Message, producer: Producer) -> None:
-        if (error := record.error()) is not None:
-            raise KafkaException(error)
         pairs: Any = record.headers()
         if redaction(pairs):
             return  # it was told when it happened
@@ -179,3 +187,11 @@ def notice(about: str, event: Mapping[str, Any]) -> Notice:
     }
     subject = f"{pipeline}: {kind}" if about == "opened" else f"{pipeline}: {kind}, resolved"
     return Notice(envelope["event_id"], subject, f"{pipeline}: {what}{hint}", fields)
+
+
+def _polled(consumer: Consumer) -> Message | None:
+    """Return the next record, if one comes in time; raise KafkaException for what came instead of one."""
+    record = consumer.poll(0.5)
+    if record is not None and (error := record.error()) is not None:
+        raise KafkaException(error)
+    return record

@@ -1,6 +1,10 @@
 """What the notifier tells of the events it reads."""
 
+from dataclasses import dataclass
 from typing import Any, cast
+
+import pytest
+from confluent_kafka import KafkaError, KafkaException
 
 from connectors.notifier.channels import Notice
 from connectors.notifier.notifier import Notifier, NotifierSettings, notice
@@ -13,6 +17,56 @@ from tests.contract.schema_releases import catalogue, sample
 from tests.support.records import FakeRecord
 
 NAME = "flexcore.alert.IncidentOpened"
+
+
+class Group:
+    """A consumer that is given ``polled``, one by one; ``refusals`` of its commits fail first."""
+
+    def __init__(self, polled: list[Any], refusals: int = 0) -> None:
+        self.polled, self.refusals = polled, refusals
+        self.committed: list[Any] = []
+
+    def poll(self, _timeout: float) -> Any:
+        return self.polled.pop(0) if self.polled else None
+
+    def commit(self, message: Any, **_: Any) -> None:
+        if self.refusals:
+            self.refusals -= 1
+            raise KafkaException(KafkaError(KafkaError.UNKNOWN_MEMBER_ID))
+        self.committed.append(message)
+
+
+@dataclass
+class Failed:
+    """What is polled instead of a record."""
+
+    value: str = "the broker is away"
+
+    def error(self) -> KafkaError:
+        return KafkaError(KafkaError._TRANSPORT)
+
+
+@pytest.fixture
+def notifier(monkeypatch: pytest.MonkeyPatch) -> Notifier:
+    """One that finds nothing to tell in any record, and does not wait after a failure."""
+    one = Notifier(NotifierSettings({}, "test", "one", {}), Codec(MemoryRegistry(), catalogue()))
+    monkeypatch.setattr(one, "_handle", lambda _record, _producer: None)
+    one._stopping.set()
+    return one
+
+
+@pytest.mark.parametrize("trouble", ["no member any more", "an error instead of a record"])
+def test_after_a_failure_it_polls_on(notifier: Notifier, trouble: str) -> None:
+    """Else it would never be a member again, or see the same error for ever: alerts would be quiet."""
+    records = [FakeRecord(b"1", offset_=1), FakeRecord(b"2", offset_=2)]
+    if trouble == "no member any more":
+        group = Group([*records], refusals=1)
+    else:
+        group = Group([Failed(), records[1]])
+    notifier._turn(cast(Any, group), cast(Any, None))
+    assert "alerts are not told" in str(notifier.problem)
+    notifier._turn(cast(Any, group), cast(Any, None))
+    assert (group.committed, notifier.problem) == ([records[1]], None)
 
 
 def test_a_redacted_incident_is_not_told_again() -> None:
