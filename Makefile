@@ -60,10 +60,10 @@ edge: install
 
 # Two lanes of about the same length side by side, each with a broker of its own: most of these tests wait for time-outs.
 # Coverage is the sum of all.
-WORKER_FAULTS := tests/chaos/test_worker_faults.py tests/chaos/test_runs_killed.py
+FAULTS := $(addprefix tests/chaos/,test_node_faults.py test_runs_killed.py test_worker_faults.py)
 tests: install
-	@COVERAGE_FILE=.coverage.one $(COVERED) tests/integration $(WORKER_FAULTS) & one=$$!; \
-	  COVERAGE_FILE=.coverage.two $(COVERED) tests/e2e tests/chaos $(WORKER_FAULTS:%=--ignore=%); two=$$?; \
+	@COVERAGE_FILE=.coverage.one $(COVERED) tests/integration $(FAULTS) & one=$$!; \
+	  COVERAGE_FILE=.coverage.two $(COVERED) tests/e2e tests/chaos $(FAULTS:%=--ignore=%); two=$$?; \
 	  wait $$one && exit $$two
 	@$(BIN)/coverage combine --quiet
 	@$(BIN)/coverage report
