@@ -1,7 +1,7 @@
 """What may be wrong with the expressions of a pipeline file: their place, their syntax, the names in them."""
 
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from streams.domain.expressions import (
@@ -56,13 +56,7 @@ def expression_problems(found: Findings, document: Mapping[str, Any], language: 
             found.add(path, "expressions are not evaluated here", _PLACES)
             continue
         name = str(items[place[1]][int(place[2])].get("name"))
-        try:
-            parts = parse(text)
-        except ValueError as error:
-            message, _, fix = str(error).partition(": ")
-            found.add(path, message, fix)
-            continue
-        for expression in parts[1::2]:
+        for expression in _expressions(found, path, text):
             block = "repeat" if place["until"] else place["block"] or place["each"]
             offered = _ITEM_NAMES.get(block or "", ())
             undoing = block == "compensate"
@@ -79,15 +73,19 @@ def expression_problems(found: Findings, document: Mapping[str, Any], language: 
                 _language_problems(found, path, expression, language)
 
 
-def _filter_problems(found: Findings, path: str, text: str, language: Language | None) -> None:
-    """Report what is wrong with an event's filter: it is reckoned before there is a run."""
+def _expressions(found: Findings, path: str, text: str) -> Sequence[str]:
+    """Return the expressions of a text; none, and why, when it cannot be taken apart."""
     try:
-        parts = parse(text)
+        return parse(text)[1::2]
     except ValueError as error:
         message, _, fix = str(error).partition(": ")
         found.add(path, message, fix)
-        return
-    for expression in parts[1::2]:
+        return ()
+
+
+def _filter_problems(found: Findings, path: str, text: str, language: Language | None) -> None:
+    """Report what is wrong with an event's filter: it is reckoned before there is a run."""
+    for expression in _expressions(found, path, text):
         used = named(expression)
         roots = (("inputs", used.inputs), ("steps", used.steps), ("run", used.run), ("slot", used.slot))
         foreign = [word for word, there in roots if there]
