@@ -58,6 +58,8 @@ def what(event: Event, run_id: str = "") -> str:
     details = [str(body[field]) for field in _TOLD if body.get(field)]
     if body.get("attempt", 0) > 1:
         details.append(f"attempt {body['attempt']}")
+    if body.get("handed_back"):
+        details.append("handed back")
     if body.get("error"):
         details.append(" ".join(str(body["error"]).split())[:120])
     name = "" if event["aggregate_id"] == run_id else f" {event['aggregate_id']}"

@@ -13,6 +13,7 @@ _TROUBLES = {
     "StepFailed": "failed",
     "StepLost": "its runner was not heard of any more",
 }
+_HANDED_BACK = "its runner was told to stop, and handed it back"
 _COUNTS = ("records_in", "records_out", "records_rejected", "bytes")
 
 
@@ -33,6 +34,7 @@ def report(run: Row, events: Sequence[Row]) -> Row:
         elif event["type"] in _ENDS and (begun := claimed.pop((step, attempt), None)) is not None:
             worked[step] = worked.get(step, 0) + event["at"] - begun
         if (what := _TROUBLES.get(event["type"])) is not None:
+            what = _HANDED_BACK if body.get("handed_back") else what
             told = {"at": event["at"], "step": step, "attempt": attempt, "what": what}
             troubles.append({**told, "error": body.get("error")})
     steps = [_step(step, worked.get(step["name"], 0)) for step in run["steps"]]

@@ -41,6 +41,7 @@ class Execution:
     _said: ProgressFile | None = None
     _guarded: processes.Guarded | None = None
     _killed: str | None = None
+    _handed_back: bool = False
     _told: Ended | None = None
 
     async def run(self) -> Ended:
@@ -65,13 +66,18 @@ class Execution:
         except OSError as error:
             return Ended(error=f"the step's program cannot be started: {error}")
         if self._killed is not None:
-            ended = Ended(error=self._killed)
+            ended = Ended(error=self._killed, handed_back=self._handed_back)
         return _masked(ended, secrets, output.tail)
 
     async def kill(self, reason: str) -> None:
         """End the whole process tree: SIGTERM, after the grace SIGKILL."""
         self._killed = self._killed or reason
         await self._end_program()
+
+    async def hand_back(self, reason: str) -> None:
+        """End it as :meth:`kill` does, for no fault of its own: another attempt shall take its place at once."""
+        self._handed_back = self._killed is None
+        await self.kill(reason)
 
     def look(self) -> None:
         """Take into ``progress`` what the program has said by now."""
@@ -263,4 +269,4 @@ def _masked(ended: Ended, secrets: Resolved, tail: str) -> Ended:
     if output is not None and secrets.secrets:
         output = orjson.loads(secrets.mask(orjson.dumps(output).decode()))
     error = secrets.mask(ended.error)[:_ERROR_CHARS_MAX]
-    return Ended(output, error, ended.retryable, tail)
+    return Ended(output, error, ended.retryable, tail, ended.handed_back)

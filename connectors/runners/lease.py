@@ -70,6 +70,9 @@ class Lease:
 
         Return why the run does not take it, which is when it comes too late; None if it does.
         """
+        if ended.handed_back:
+            await self._hand_back(self._failure(ended.error, ended.retryable, ended.tail))
+            return None
         if ended.output is None:
             if (last := self._progress())["checkpoint"] is not None:
                 await self._tell("Heartbeat", last, give_up)
@@ -106,7 +109,23 @@ class Lease:
         }
 
     def _failure(self, error: str, retryable: bool, tail: str) -> dict[str, Any]:
-        return {**self._attempt, "error": error, "retryable": retryable, "tail": tail}
+        said = {"error": error, "retryable": retryable, "tail": tail, "handed_back": False}
+        return {**self._attempt, **said}
+
+    async def _hand_back(self, failure: dict[str, Any]) -> None:
+        """Give the lease up, and wait for no answer: the run's owner may be stopping too, in this very process.
+
+        What gets lost is made good by the lease, which runs out.
+        """
+        last_words = {"Heartbeat": self._progress(), "FailStep": {**failure, "handed_back": True}}
+        try:
+            for command_type, body in last_words.items():
+                await self._client.send(
+                    "run", self._offer.run, command_type, body, tenant=self._offer.tenant, actor="runner",
+                    correlation_id=self._offer.run,
+                )  # fmt: skip
+        except Unavailable as error:
+            _log.warning("%s %s is not handed back: %s", self._offer.run, self._offer.step, error)
 
     async def _tell(self, command_type: str, body: dict[str, Any], give_up: Callable[[], bool]) -> str | None:
         command_id = str(uuid.uuid4())

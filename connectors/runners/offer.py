@@ -47,9 +47,13 @@ class Offer:
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """How an attempt ended. ``output`` is None when it failed, and then ``error`` says why."""
+    """How an attempt ended. ``output`` is None when it failed, and then ``error`` says why.
+
+    ``handed_back``: it was ended because its runner is stopping.
+    """
 
     output: Mapping[str, Any] | None = None
     error: str = ""
     retryable: bool = True
     tail: str = ""
+    handed_back: bool = False

@@ -91,13 +91,13 @@ class Runner:
         self._offers.start()
 
     async def stop(self, grace_s: float) -> None:
-        """Claim no more, let attempts finish for ``grace_s``, then end the rest and report them as retryable."""
+        """Claim no more, let attempts finish for ``grace_s``, then end the rest and hand their steps back."""
         await asyncio.to_thread(self._offers.stop)
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=grace_s)
         self._give_up_at = time.monotonic() + _LAST_WORDS_S
         reason = f"the node {self._settings.node} is stopping"
-        await asyncio.gather(*(held.execution.kill(reason) for held in list(self._running.values())))
+        await asyncio.gather(*(held.execution.hand_back(reason) for held in list(self._running.values())))
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=_LAST_WORDS_S)
         for task in self._tasks:

@@ -268,7 +268,10 @@ def _step_changes(event: StepEvent) -> Row:
         case StepDecided() | ChildEnded() | StepCheckpointed():
             changes = _told(event)
         case StepLost():
-            changes = {"status": "queued", "error": f"runner {event.runner} was lost"}
+            changes = {
+                "status": "queued",
+                "error": f"runner {event.runner} {'has stopped' if event.handed_back else 'was lost'}",
+            }
         case StepSucceeded():
             changes = {
                 "status": "succeeded",

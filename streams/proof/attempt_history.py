@@ -36,8 +36,11 @@ class Attempts:
         self._see("I9", given == wanted, lambda: f"{name} is on offer for {given} ms, not for {wanted}")
 
     def lost(self, body: Mapping[str, Any], name: str, step: StepHistory) -> None:
-        """Judge a loss: the lease had ended, and not too many were lost before."""
+        """Judge a loss: the lease had ended, and not too many were lost before. A lease may be handed back at any time."""
         self.holds(body, name, step, "the loss")
+        step.status, step.due = "retrying", body["at"]
+        if body.get("handed_back", False):
+            return
         held_ms = body["at"] - step.claimed_at
         self._see(
             "I9", held_ms >= LEASE_MS, lambda: f"the lease of {name} ended {LEASE_MS - held_ms} ms early"
@@ -45,7 +48,6 @@ class Attempts:
         step.lost += 1
         self._see("I7", step.lost <= LOST_MAX,
                   lambda: f"{name} was lost {step.lost} times, more than {LOST_MAX}")  # fmt: skip
-        step.status, step.due = "retrying", body["at"]
 
     def retry(self, body: Mapping[str, Any], name: str, step: StepHistory) -> None:
         """Judge a failure after which the step is tried again: how often, and after which pause."""

@@ -135,6 +135,9 @@ def _fail(command: asked.FailStep, story: Story) -> Decision:
     if rejected := _stale(command, story.run):
         return rejected
     step = story.run.steps[command.step]
+    if command.handed_back:  # the next attempt's time has come at once
+        story.tell(happened.StepLost(step.name, step.attempt, step.runner, story.now, handed_back=True))
+        return tuple(story.events)
     fail_attempt(
         story,
         step,

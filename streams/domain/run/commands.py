@@ -87,7 +87,10 @@ class CompleteStep:
 
 @dataclass(frozen=True, slots=True)
 class FailStep:
-    """The attempt failed. ``retryable`` False ends the step at once."""
+    """The attempt failed. ``retryable`` False ends the step at once.
+
+    ``handed_back``: it did not fail, its runner is stopping. The step is offered again, and no retry is used up.
+    """
 
     step: str
     attempt: int
@@ -95,6 +98,7 @@ class FailStep:
     error: str
     retryable: bool = True
     tail: str = ""
+    handed_back: bool = False
 
 
 @dataclass(frozen=True, slots=True)

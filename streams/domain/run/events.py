@@ -89,12 +89,16 @@ class StepCheckpointed:
 
 @dataclass(frozen=True, slots=True)
 class StepLost:
-    """The lease ran out: the runner is gone or cut off. The step is offered again."""
+    """The lease ran out: the runner is gone or cut off. The step is offered again.
+
+    ``handed_back``: the runner was told to stop, and gave the lease back.
+    """
 
     step: str
     attempt: int
     runner: str
     at: int
+    handed_back: bool = False
 
 
 @dataclass(frozen=True, slots=True)

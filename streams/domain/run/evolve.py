@@ -255,8 +255,8 @@ def _lost(step: Step, event: happened.StepLost) -> Step:
     return replace(
         step,
         status="retrying",
-        lost=step.lost + 1,
-        error=f"lost: runner {event.runner} was not heard of",
+        lost=step.lost + (not event.handed_back),
+        error=f"lost: runner {event.runner} {'has stopped' if event.handed_back else 'was not heard of'}",
         retry_at=event.at,
         lease_until=None,
     )

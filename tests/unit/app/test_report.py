@@ -51,6 +51,13 @@ def test_a_report_counts_what_moved_and_the_work_of_every_attempt() -> None:
     assert [(one["step"], one["attempt"]) for one in told["troubles"]] == [("load", 1), ("update", 1)]
 
 
+def test_a_step_that_was_handed_back_is_no_loss() -> None:
+    """The report says which of the two it was."""
+    lost = [event("StepLost", 5_000, "load", handed_back=back) for back in (False, True)]
+    said = [one["what"] for one in report(RUN, lost)["troubles"]]
+    assert said == ["its runner was not heard of any more", "its runner was told to stop, and handed it back"]
+
+
 def test_what_a_run_did_not_do_itself_is_not_counted() -> None:
     """A rerun keeps the extract of the run before: its records were read by that one."""
     extract, *others = RUN["steps"]

@@ -219,6 +219,7 @@ def test_a_retry_shows_its_error_until_the_next_claim() -> None:
     ("happened", "status"),
     [
         (StepLost("read", 1, "a", 5), "queued"),
+        (StepLost("read", 1, "a", 5, handed_back=True), "queued"),
         (StepFailed("read", 1, "x", "", "timed_out", 5), "timed_out"),
         (StepSkipped("read", "upstream", 5), "skipped"),
         (StepCancelled("read", 1, 5), "cancelled"),

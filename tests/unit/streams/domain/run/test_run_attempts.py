@@ -165,6 +165,31 @@ def test_a_step_that_loses_every_runner_fails() -> None:
     assert "10 attempts were lost" in told.step("a").error  # type: ignore[operator]  # a failed step has an error
 
 
+def test_a_step_that_its_stopping_runner_hands_back_is_offered_again_at_once_and_uses_nothing_up() -> None:
+    """However often nodes are exchanged under it; said again it is accepted again, from others refused."""
+    told = claimed()
+    for attempt in range(1, 2 * LOST_MAX):
+        back = FailStep("a", attempt, f"a/{attempt}", "the node is stopping", handed_back=True)
+        told.when(back).then(StepLost("a", attempt, "runner-1", told.now, handed_back=True))
+        told.when(back).then()
+        assert AGGREGATE.due(told.state) == told.now
+        assert told.tick(told.now) == (StepOffered("a", attempt + 1, "default", told.now),)
+        told.when(back).refused("stale_lease")
+        told.claim("a")
+    assert (told.step("a").failures, told.step("a").lost) == (0, 0)
+
+
+def test_what_is_handed_back_in_a_paused_run_is_offered_when_it_goes_on() -> None:
+    """A paused run offers nothing."""
+    told = claimed()
+    told.do(PauseRun())
+    told.do(FailStep("a", 1, "a/1", "the node is stopping", handed_back=True))
+    assert AGGREGATE.due(told.state) is None
+    told.do(ResumeRun())
+    told.tick(told.now)
+    assert told.offers()[-1]["attempt"] == 2
+
+
 def test_a_new_owner_gives_every_lease_two_heartbeats() -> None:
     """The earlier ones went to an owner that is gone."""
     told = claimed()

@@ -159,6 +159,9 @@ class RunMachine(RuleBasedStateMachine):
                 waited_ms = self.now - offers[-1].at
                 assert waited_ms >= (self.state.plan.step(step).start_timeout_ms or self.now + 1)
                 assert before.status != "paused"
+            case StepLost(step=step, handed_back=True):
+                assert self.state.steps[step].failures == before.steps[step].failures
+                assert self.state.steps[step].lost == before.steps[step].lost
             case StepLost(step=step, attempt=attempt):
                 silent = self.now - self.alive_at[step, attempt]
                 assert silent >= WAKE_MS, "a lease never ends early"
@@ -203,7 +206,7 @@ class RunMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.granted)
     @rule(
         data=st.data(),
-        kind=st.sampled_from(["beat", "complete", "fail", "fail for good"]),
+        kind=st.sampled_from(["beat", "complete", "fail", "fail for good", "hand back"]),
         wrong=st.booleans(),
     )
     def report(self, data: st.DataObject, kind: str, wrong: bool) -> None:
@@ -214,7 +217,8 @@ class RunMachine(RuleBasedStateMachine):
         if kind == "complete":
             body = CompleteStep(step, attempt, token)
         elif kind != "beat":
-            body = FailStep(step, attempt, token, "broken", retryable=kind == "fail")
+            retryable, back = kind != "fail for good", kind == "hand back"
+            body = FailStep(step, attempt, token, "broken", retryable, handed_back=back)
         was = self.state.steps[step]
         holds = not wrong and not self.state.ended and was.status == "running" and was.attempt == attempt
         facts = self.ask(body)
