@@ -1,5 +1,6 @@
 """One real node for all scenarios: API, worker and runner in a process of its own, on real Kafka and PostgreSQL."""
 
+import re
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -7,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.node_process import NodeProcess
+from tests.support.readme import readme
 from tests.support.services import KafkaService, PostgresService
 
 
@@ -23,6 +25,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def settings(kafka: KafkaService, postgres: PostgresService, project: Path) -> dict[str, str]:
     """What a node of this session is told."""
     prefix = f"e2e-{uuid.uuid4().hex[:8]}"
+    (lineage,) = re.findall(r"^FLEXCORE_LINEAGE_URL=(topic:\w+) flexcore", readme("connectors"), re.MULTILINE)
     return {
         "FLEXCORE_KAFKA_BOOTSTRAP": kafka.bootstrap,
         "FLEXCORE_POSTGRES_URL": postgres.new_database(),
@@ -32,6 +35,7 @@ def settings(kafka: KafkaService, postgres: PostgresService, project: Path) -> d
         "FLEXCORE_HTTP_PORT": "0",
         "FLEXCORE_PROJECT": str(project),
         "FLEXCORE_PARKS": "limit",
+        "FLEXCORE_LINEAGE_URL": lineage,
     }
 
 
@@ -64,5 +68,6 @@ def own(settings: dict[str, str], postgres: PostgresService, tmp_path: Path) -> 
         "FLEXCORE_CLUSTER": prefix,
         "FLEXCORE_POSTGRES_URL": postgres.new_database(),
     }
-    shared = {name: value for name, value in settings.items() if name != "FLEXCORE_NODE"}
+    session = ("FLEXCORE_NODE", "FLEXCORE_LINEAGE_URL")
+    shared = {name: value for name, value in settings.items() if name not in session}
     return NodeProcess(tmp_path, {**shared, **apart})

@@ -1,17 +1,17 @@
 """Somebody is told when a pipeline fails, goes quiet or is not as usual, and when that is over."""
 
-import re
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from app.documents import read_yaml
 from tests.support.desk import Desk, running
 from tests.support.mailbox import Mailbox, taking
 from tests.support.node_process import NodeProcess, eventually
-
-README = Path(__file__).parents[2] / "streams" / "domain" / "README.md"
+from tests.support.readme import blocks, pipeline, section
 
 
 @pytest.fixture
@@ -38,13 +38,20 @@ def mailbox() -> Iterator[Mailbox]:
 def test_a_failure_and_silence_are_told_by_web_hook_slack_and_mail_and_so_is_their_end(
     own: NodeProcess, desk: Desk, slack: Desk, mailbox: Mailbox, tmp_path: Path
 ) -> None:
-    """Who is away at first is told all the same, and nobody twice; the incident names run and error; a success resolves all."""
-    urls = {"DESK": desk.url, "CHAT": f"slack+{slack.url}", "MAIL": mailbox.url}
-    own.settings = {**own.settings, **{f"FLEXCORE_NOTIFY_{name}": url for name, url in urls.items()}}
+    """Set up as the README shows it. Who is away at first is told all the same, and nobody twice; a success resolves all."""
+    text = section("app", "Where notices go")
+    (channels,), (file,) = blocks(text, "sh"), blocks(text, "yaml")
+    places = {
+        "https://desk.example.com/hook": desk.url,
+        "https://hooks.slack.com/services/T0/B0/x": slack.url,
+        "user:password@mail.example.com:587": mailbox.address,
+    }
+    for shown, here in places.items():
+        channels = channels.replace(shown, here)
+    own.settings = {**own.settings, **dict(word.split("=", 1) for word in shlex.split(channels))}
     switch = tmp_path / "works"
     script = f"test -e {switch} || {{ echo no disk >&2; exit 3; }}"
-    alerts = [{"on": "failed", "notify": name} for name in ("desk", "chat", "mail")]
-    alerts.append({"on": "quiet", "for": "2s", "notify": "desk"})
+    alerts = [*read_yaml(file)["alerts"], {"on": "quiet", "for": "2s", "notify": "desk"}]
     incidents: dict[str, dict[str, Any]] = {}
 
     def told() -> bool:
@@ -88,8 +95,7 @@ def test_a_run_is_told_of_that_is_late_moves_too_little_and_rejects_too_much(
     node: NodeProcess, tmp_path: Path
 ) -> None:
     """The README's pipeline, with less patience; it is late while its source is; the next usual run resolves the rest."""
-    blocks = re.findall(r"```yaml\n(.*?)```", README.read_text(encoding="utf-8"), re.DOTALL)
-    (text,) = [block for block in blocks if "name: nightly-orders}" in block]
+    text = pipeline("streams/domain", "nightly-orders")
     file = tmp_path / "nightly-orders.yaml"
     file.write_text(text.replace("above:", "abve:"))
     assert (

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from tests.support.node_process import NodeProcess, eventually
+from tests.support.readme import blocks, commands, section
 
-README = (Path(__file__).parents[2] / "app" / "README.md").read_text(encoding="utf-8")
 FILE = """
 apiVersion: flexcore/v1
 kind: Pipeline
@@ -89,11 +89,8 @@ def test_the_trace_of_a_run_says_who_what_when_and_why_and_its_report_what_it_co
     assert (told["status"], [step["attempts"] for step in told["steps"]]) == ("succeeded", [1, 1, 1])
     assert 0 < told["worked_ms"] <= 3 * told["took_ms"]
     assert "@" in told["started_by"]
-    section = README.partition("\n## What a run did\n")[2].partition("\n## ")[0]
-    shown = []
-    for line in re.findall(r"^flexcore (.*?) +#", section, re.MULTILINE):
-        words = line.replace("5e0f…", run_id).replace("report.html", str(tmp_path / "report.html"))
-        shown.append(node.cli(*words.split()))
+    given = {"5e0f…": run_id, "report.html": str(tmp_path / "report.html")}
+    shown = [node.cli(*words) for words in commands(section("app", "What a run did"), given)]
     assert f"run {run_id}" in shown[0]
     assert len(shown) == 4
     assert "<h2>Steps</h2>" in (tmp_path / "report.html").read_text()
@@ -122,48 +119,61 @@ def test_versions_are_compared_place_by_place(node: NodeProcess, tmp_path: Path)
     assert "no version 9" in node.cli("pipeline", "diff", "compared", "--to", "9", code=3)
 
 
-def test_a_run_keeps_the_version_it_began_with(node: NodeProcess) -> None:
-    """What is applied while it waits is for the runs after it."""
-    before = {"name": "go", "signal": {}}
-    runs = []
-    for program in ("true", "false"):
-        node.apply("kept", [before, {"name": "one", "after": ["go"], "command": {"argv": [program]}}])
-        runs.append(node.run("kept"))
-    for run in runs:
-        node.ok("POST", f"/v1/runs/{run}/signals/go", {})
-    old, new = (node.ended(run) for run in runs)
-    assert (old["status"], new["status"]) == ("succeeded", "failed")
-    newest = node.ok("GET", "/v1/pipelines/kept")["definition_hash"]
-    assert (old["definition_hash"] != newest, new["definition_hash"]) == (True, newest)
+def test_a_run_keeps_its_version_what_is_new_is_shown_and_what_is_in_use_is_not_deleted(
+    node: NodeProcess, tmp_path: Path
+) -> None:
+    """As the README shows it: apply, start, change, diff, apply, delete; both runs end as they began."""
+    text, path = section("app", "Versions of a pipeline"), tmp_path / "close-day.yaml"
+    (file,), (shown,) = blocks(text, "yaml"), blocks(text, "")
+    lines = commands(text, {"pipelines/close-day.yaml": str(path)})
+    apply, start, to_file, again, between, delete, force = lines
+    path.write_text(file)
+    node.cli(*apply)
+    runs = [node.cli(*start, "-o", "name").strip()]
+    ((old, new),) = re.findall(r"^sed -i 's/(.*?)/(.*?)/'", text, re.MULTILINE)
+    path.write_text(file.replace(old, new))
+    told = node.cli(*to_file).splitlines()
+    assert [line.split("\t") for line in told] == [re.split(" {2,}", line) for line in shown.splitlines()]
+    node.cli(*again)
+    assert node.cli(*between).splitlines() == told
+    runs.append(node.run("close-day"))
+    newest = node.ok("GET", "/v1/pipelines/close-day")["definition_hash"]
+    assert f"is in use: run {runs[0]} is " in node.cli(*delete, code=4)
+    node.cli(*force)
+    node.cli(*start, code=3)
+    for run_id, said in zip(runs, ("closed", "booked and closed"), strict=True):
+        node.ok("POST", f"/v1/runs/{run_id}/signals/invoices-in", {})
+        run = node.ended(run_id)
+        assert (run["status"], run["steps"][1]["output"]["tail"]) == ("succeeded", said)
+        assert (run["definition_hash"] == newest) == (run_id == runs[1])
 
 
-def test_past_slots_get_their_runs_once(node: NodeProcess) -> None:
-    """A backfill starts a run for each slot, one after the other as it is asked to; done again, it starts none."""
+def test_a_schedule_is_paused_with_a_note_triggered_and_filled_for_a_time_that_has_passed(
+    node: NodeProcess,
+) -> None:
+    """By the README's words. A backfill starts a run for each slot, one after the other; done again, it starts none."""
+    pause, trigger, resume, dry_run, backfill = (
+        [*words, "-o", "json"] for words in commands(section("app", "Schedules by hand"), {"copy": "filled"})
+    )
     schedule = {"cron": "0 6 * * *", "timezone": "UTC"}
     node.apply("filled", [{"name": "one", "command": {"argv": ["true"]}}], schedule=schedule)
     eventually(lambda: node.call("GET", "/v1/schedules/filled").status == 200, 20, node.log)
-    span = (
-        "schedule",
-        "backfill",
-        "filled",
-        "--from",
-        "2026-11-01",
-        "--to",
-        "2026-11-03T06:00:00Z",
-        "-o",
-        "json",
-    )
-    assert [row["result"] for row in json.loads(node.cli(*span, "--dry-run"))] == ["would be started"] * 2
-    rows = json.loads(node.cli(*span, "--max-parallel", "1"))
+    paused = json.loads(node.cli(*pause))
+    assert (paused["status"], paused["reason"]) == ("paused", "the source is being moved")
+    triggered = json.loads(node.cli(*trigger))
+    assert (triggered["status"], triggered["fired"]) == ("paused", 1)
+    assert json.loads(node.cli(*resume))["status"] == "active"
+    assert [row["result"] for row in json.loads(node.cli(*dry_run))] == ["would be started"] * 2
+    rows = json.loads(node.cli(*backfill))
     assert [row["result"] for row in rows] == ["started", "started"]
     eventually(lambda: node.call("GET", f"/v1/runs/{rows[1]['run']}").status == 200, 20, node.log)
     run, later = (node.ended(row["run"]) for row in rows)
     assert run["ended_at"] <= later["created_at"]
     assert (run["status"], run["slot"]) == ("succeeded", 1_793_512_800_000)
-    assert {row["result"] for row in json.loads(node.cli(*span))} == {"had its run"}
+    assert {row["result"] for row in json.loads(node.cli(*backfill))} == {"had its run"}
     node.ok("POST", "/v1/pipelines/filled/pause", {})
-    assert "pipeline filled is paused" in node.cli(*span, code=4)
-    assert len(node.ok("GET", "/v1/runs?pipeline=filled")["items"]) == 2
+    assert "pipeline filled is paused" in node.cli(*backfill, code=4)
+    assert len(node.ok("GET", "/v1/runs?pipeline=filled")["items"]) == 3
 
 
 def test_what_programs_print_is_kept(node: NodeProcess, applied: str) -> None:

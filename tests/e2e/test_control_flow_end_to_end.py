@@ -1,6 +1,7 @@
 """The examples of streams/domain/README.md on a real node: each is applied by the command line as it stands there."""
 
-import re
+import getpass
+import os
 from pathlib import Path
 from typing import Any
 
@@ -11,15 +12,14 @@ from streams.rehearsal.rehearsal import rehearse
 from streams.rehearsal.scenario_file import scenarios_of
 from streams.translation import to_record
 from tests.support.node_process import ENDED, NodeProcess, eventually, steps_of
+from tests.support.readme import commands, pipeline, section
 
-README = Path(__file__).parents[2] / "streams" / "domain" / "README.md"
+ME = f"{getpass.getuser()}@{os.uname().nodename}"
 
 
 def apply_example(node: NodeProcess, folder: Path, name: str) -> None:
-    """Apply the README's pipeline of this name."""
-    blocks = re.findall(r"```yaml\n(.*?)```", README.read_text(encoding="utf-8"), re.DOTALL)
-    (text,) = [block for block in blocks if f"name: {name}}}" in block]
-    (folder / "pipeline.yaml").write_text(text)
+    """Apply the README's pipeline of this name; its Ann is whoever runs the tests."""
+    (folder / "pipeline.yaml").write_text(pipeline("streams/domain", name).replace("ann@ops", ME))
     node.cli("pipeline", "apply", "-f", str(folder / "pipeline.yaml"))
 
 
@@ -76,8 +76,8 @@ def test_a_slot_that_meets_a_run_at_work_ends_it_or_waits_for_its_end(
     kept = node.ok("GET", "/v1/schedules/copy-kept")
     assert (kept["fired"], len(kept["kept_slots"]), kept["last_skip"]) == (1, 1, "overlap")
     assert "is in use: run " in node.cli("pipeline", "delete", "copy-kept", code=4)
-    for pipeline in ("copy-newest", "copy-later", "copy-kept"):
-        node.cli("pipeline", "delete", pipeline, "--force")
+    for name in ("copy-newest", "copy-later", "copy-kept"):
+        node.cli("pipeline", "delete", name, "--force")
     first, second, *_ = runs("copy-newest")
     assert (first["status"], first["error"]) == ("cancelled", "cancelled: the next slot has come")
     assert second["created_at"] >= first["ended_at"]
@@ -114,21 +114,26 @@ def test_a_step_is_tried_again_unless_its_error_says_that_this_is_of_no_use(
 def test_a_run_waits_for_time_for_a_signal_and_for_somebody_who_may_approve(
     node: NodeProcess, tmp_path: Path
 ) -> None:
-    """The signal comes twice; a stranger is turned away; the trace tells who approved; a rehearsal has the same events."""
+    """By the README's words. The signal comes twice; a stranger is turned away; a rehearsal has the same events."""
     run_id = start_example(node, tmp_path, "month-end")
+    refused_id = node.run("month-end")
+    text = section("streams/domain", "Waiting for time, for systems, for people")
+    signal, approve, _ = commands(text, {"5e0f…": run_id})
+    other_signal, _, reject = commands(text, {"5e0f…": refused_id})
     node.until(run_id, lambda run: steps_of(run)["settle"] in {"waiting", "succeeded"})
-    node.cli("run", "signal", run_id, "invoices-in", "--payload", '{"count": 12}', "--key", "evt-7")
+    for line in (signal, other_signal):
+        node.cli(*line)
     node.ok("POST", f"/v1/runs/{run_id}/signals/invoices-in", {"count": 99})
     asked = node.until(run_id, lambda run: steps_of(run)["sign-off"] == "waiting")
     step = {step["name"]: step for step in asked["steps"]}
     assert step["invoices"]["output"] == {"count": 12}
-    assert step["sign-off"]["waits_for"] == "approval by ann or ben"
+    assert step["sign-off"]["waits_for"] == f"approval by {ME} or ben@ops"
     assert step["sign-off"]["waits_until"] - step["sign-off"]["started_at"] == 86_400_000
     refused = node.call("POST", f"/v1/runs/{run_id}/steps/sign-off/approve", {}, Flexcore_Actor="carl")
     assert (refused.status, refused.body["code"]) == (403, "not_allowed")
-    for _ in range(2):
-        approval = {"note": "figures checked"}
-        node.ok("POST", f"/v1/runs/{run_id}/steps/sign-off/approve", approval, Flexcore_Actor="ann")
+    node.cli(*approve)
+    again = {"note": "figures checked"}
+    node.ok("POST", f"/v1/runs/{run_id}/steps/sign-off/approve", again, Flexcore_Actor=ME)
     assert node.ended(run_id)["status"] == "succeeded"
     told = happened(node, run_id)
     ends = [body["step"] for kind, body in told if kind == "StepSucceeded"]
@@ -138,10 +143,15 @@ def test_a_run_waits_for_time_for_a_signal_and_for_somebody_who_may_approve(
         signals=[
             {"name": "invoices-in", "payload": {"count": 12}, "at": "1ms" if ends[0] == "invoices" else "5s"}
         ],
-        approvals=[{"step": "sign-off", "by": "ann", "note": "figures checked", "after": "1s"}],
+        approvals=[{"step": "sign-off", "by": ME, "note": "figures checked", "after": "1s"}],
     )
-    assert "StepDecided sign-off, approved, ann" in node.cli("run", "trace", run_id)
+    assert f"StepDecided sign-off, approved, {ME}" in node.cli("run", "trace", run_id)
     assert "sign-off\tsucceeded" in node.cli("run", "watch", run_id)
+    node.until(refused_id, lambda run: steps_of(run)["sign-off"] == "waiting")
+    node.cli(*reject)
+    refused_run = node.ended(refused_id)
+    assert refused_run["error"] == f"step sign-off failed: rejected by {ME}: wrong month"
+    assert steps_of(refused_run)["report"] == "skipped"
 
 
 def test_the_end_of_a_run_starts_a_run_of_the_pipeline_that_listens(
@@ -271,8 +281,9 @@ def test_a_step_is_repeated_until_its_result_is_what_is_wanted_or_its_turns_are_
 def test_a_step_is_a_run_of_another_pipeline_whose_results_and_end_are_its_own(
     node: NodeProcess, tmp_path: Path
 ) -> None:
-    """Its results are read, its failure is tried again as another run, a cancel reaches it, and each names the other."""
+    """Its results are read, its failure is tried again as another run, a cancel reaches it unless it is to be left alone."""
     apply_example(node, tmp_path, "load-region")
+    background = start_example(node, tmp_path, "load-in-the-background")
     waiting = start_example(node, tmp_path, "load-and-tell", input={"region": "de", "ask": True})
     broken = node.run("load-and-tell", input={"region": "nowhere", "ask": False})
     run = node.ended(node.run("load-and-tell", input={"region": "de", "ask": False}))
@@ -299,6 +310,12 @@ def test_a_step_is_a_run_of_another_pipeline_whose_results_and_end_are_its_own(
     node.until(asked, lambda run: steps_of(run)["sign-off"] == "waiting")
     node.ok("POST", f"/v1/runs/{waiting}/cancel", {})
     assert [node.ended(each)["status"] for each in (waiting, asked)] == ["cancelled", "cancelled"]
+    left = node.ended(background)
+    assert (left["status"], steps_of(left)) == ("timed_out", {"load": "cancelled"})
+    outlives = left["steps"][0]["child"]
+    node.until(outlives, lambda run: steps_of(run)["sign-off"] == "waiting")
+    node.ok("POST", f"/v1/runs/{outlives}/steps/sign-off/approve", {})
+    assert node.ended(outlives)["status"] == "succeeded"
 
 
 def test_a_run_that_fails_undoes_what_was_done_the_latest_first_then_tidies_up(

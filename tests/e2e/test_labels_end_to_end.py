@@ -9,17 +9,15 @@ from pathlib import Path
 import pytest
 
 from tests.support.node_process import NodeProcess, eventually, steps_of
+from tests.support.readme import pipeline, readme
 
-README = Path(__file__).parents[2] / "connectors" / "README.md"
 LABEL = "warehouse-eu"
 
 
 def example(folder: Path, name: str) -> Path:
     """Write the README's pipeline of this name into the folder, and return the file."""
-    blocks = re.findall(r"```yaml\n(.*?)```", README.read_text(encoding="utf-8"), re.DOTALL)
-    (text,) = [block for block in blocks if f"name: {name}}}" in block]
     file = folder / "pipeline.yaml"
-    file.write_text(text)
+    file.write_text(pipeline("connectors", name))
     return file
 
 
@@ -87,7 +85,9 @@ def test_a_step_is_done_by_a_runner_with_its_labels_and_by_another_when_that_one
     queues = {offer["body"]["queue"] for offer in offers if offer["type"].endswith("StepOffered")}
     assert queues == {"gpu.warehouse-eu"}
     stale = "attempt 1 is stale, its result is not taken: "
-    eventually(lambda: stale in node.cli("run", "logs", frozen, "--grep", "STALE"), 20, first.log)
+    (line,) = re.findall(r"`flexcore (run logs \S+ --grep stale)`", readme("connectors"))
+    shown = line.replace("5e0f…", frozen).split()
+    eventually(lambda: stale in node.cli(*shown), 20, first.log)
     judged = json.loads(node.cli("event", "verify", "--runs", "-o", "json"))
     assert (judged["whole"], judged["findings"]) == (True, [])
 

@@ -1,18 +1,21 @@
-"""The lineage of a run, as connectors/README.md shows it: over HTTP, by the command line, and to an endpoint."""
+"""The lineage of a run, as connectors/README.md shows it: over HTTP, by the command line, to an endpoint, into a topic."""
 
-import re
+import json
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import psycopg
 import pytest
+from confluent_kafka import Consumer, TopicPartition
 
 from tests.support.desk import Desk
 from tests.support.node_process import NodeProcess, eventually
+from tests.support.readme import blocks, section
 
-README = (Path(__file__).parents[2] / "connectors" / "README.md").read_text(encoding="utf-8")
-SECTION = README.partition("\n## Lineage\n")[2].partition("\n## ")[0]
+SECTION = section("connectors", "Lineage")
 
 
 @pytest.fixture
@@ -27,7 +30,8 @@ def test_what_a_run_moved_is_told_though_the_endpoint_was_away(
     own: NodeProcess, desk: Desk, tmp_path: Path
 ) -> None:
     """Nobody waits for it; when it is there again it gets one START and one end of the run and of each step."""
-    pipeline, shown = re.findall(r"```(?:yaml)?\n(.*?)```", SECTION, re.DOTALL)
+    (pipeline,), (shown,), (lines,) = (blocks(SECTION, language) for language in ("yaml", "", "sh"))
+    to_server = dict(word.split("=", 1) for word in shlex.split(lines.splitlines()[0]) if "=" in word)
     (tmp_path / "people.yaml").write_text(pipeline)
     people = tmp_path / "people.csv"
     people.write_text("id,name\n1,Ada\n2,Grace\n")
@@ -37,8 +41,8 @@ def test_what_a_run_moved_is_told_though_the_endpoint_was_away(
         connection.execute("CREATE SCHEMA crm")
     own.settings = {
         **own.settings,
+        **to_server,
         "FLEXCORE_LINEAGE_URL": desk.url,
-        "FLEXCORE_LINEAGE_TOKEN": "open-sesame",
         "FLEXCORE_PROJECT": str(tmp_path),
         "CRM_URL": crm,
     }
@@ -66,3 +70,27 @@ def test_what_a_run_moved_is_told_though_the_endpoint_was_away(
         assert [line.split() for line in printed] == [line.split() for line in readme.splitlines()[1:]]
     finally:
         own.stop()
+
+
+def test_what_a_run_did_is_told_into_a_topic(node: NodeProcess, settings: dict[str, str]) -> None:
+    """The node of all these tests is set up as the README shows it: one START and one end, in order, under the run's key."""
+    node.apply("told", [{"name": "one", "command": {"argv": ["true"]}}])
+    run = node.ended(node.run("told"))["id"]
+    expected = node.ok("GET", f"/v1/runs/{run}/lineage")["events"]
+    topic = f"{settings['FLEXCORE_TOPIC_PREFIX']}.{settings['FLEXCORE_LINEAGE_URL'].removeprefix('topic:')}"
+    consumer = Consumer({"bootstrap.servers": settings["FLEXCORE_KAFKA_BOOTSTRAP"], "group.id": topic})
+    eventually(lambda: len(consumer.list_topics(topic, 10).topics[topic].partitions) == 8, 20, node.log)
+    consumer.assign([TopicPartition(topic, number, 0) for number in range(8)])
+    found: list[Any] = []
+
+    def told() -> bool:
+        records = consumer.consume(500, 0.5)
+        found.extend(json.loads(one.value() or b"") for one in records if one.key() == run.encode())
+        return len(found) >= len(expected)
+
+    eventually(told, 20, node.log)
+    consumer.close()
+    assert [(one["job"]["name"], one["eventType"]) for one in found] == [
+        ("told", "START"), ("told.one", "START"), ("told.one", "COMPLETE"), ("told", "COMPLETE"),
+    ]  # fmt: skip
+    assert found == expected

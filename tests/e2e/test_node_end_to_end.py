@@ -1,5 +1,6 @@
 """A node's life as a supervisor sees it: starting, ending, dying, and what it says when it cannot."""
 
+import json
 import signal
 import socket
 import subprocess
@@ -7,12 +8,22 @@ import sys
 import threading
 import time
 import urllib.request
+import uuid
 from collections import Counter
+from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import psycopg
 
+from app.documents import read_yaml
+from tests.e2e.test_surface_end_to_end import produce
 from tests.support.node_process import NodeProcess, eventually, steps_of
+from tests.support.readme import commands, pipeline, section
+from tests.support.topic_settings import set_config
+
+HOUR_MS = 3_600_000
+HOURLY = pipeline("streams/domain", "hourly-report")
 
 
 def refused(node: NodeProcess, **settings: str) -> str:
@@ -31,15 +42,53 @@ def spread(node: NodeProcess) -> list[int]:
     return sorted(Counter(entry["owner"] for entry in node.ok("GET", "/v1/cluster")["shards"]).values())
 
 
-def test_a_node_ends_in_time_while_it_is_working_and_goes_on_after(own: NodeProcess) -> None:
-    """SIGTERM with a step at work: five seconds; the next start is the same node, and the run goes on."""
+def scheduled(node: NodeProcess, ago_ms: int) -> None:
+    """Give the README's pipeline its schedule, so long ago, while no node is up: the record's time is the command's."""
+    topic = f"{node.settings['FLEXCORE_TOPIC_PREFIX']}.schedule.commands"
+    bootstrap, timed_by = node.settings["FLEXCORE_KAFKA_BOOTSTRAP"], "message.timestamp.type"
+    set_config(bootstrap, topic, {timed_by: "CreateTime"})
+    spec = json.dumps(read_yaml(HOURLY)["spec"]["schedule"])
+    headers = {"command-id": str(uuid.uuid4()), "command-type": "SetSchedule"}
+    at, value = int(time.time() * 1_000) - ago_ms, json.dumps({"spec": spec}).encode()
+    produce({**node.settings}, "schedule.commands", "default/hourly-report", value, headers, at=at)
+    set_config(bootstrap, topic, {timed_by: "LogAppendTime"})
+
+
+def caught_up(node: NodeProcess) -> None:
+    """Wait for the slots of the last three hours: they alone fire, one after the other."""
+
+    def told(kind: str) -> list[dict[str, Any]]:
+        path = f"/v1/events?aggregate=schedule&id=hourly-report&type={kind}"
+        return [event["body"] for event in node.ok("GET", path)["items"]]
+
+    def runs() -> list[dict[str, Any]]:
+        items: list[dict[str, Any]] = node.ok("GET", "/v1/runs?pipeline=hourly-report")["items"]
+        return sorted(items, key=lambda run: run["slot"])[:3]
+
+    eventually(lambda: [run["status"] for run in runs()] == ["succeeded"] * 3, 30, node.log)
+    (missed,), (begun,) = told("SlotSkipped"), told("ScheduleSet")
+    latest = missed["at"] - missed["at"] % HOUR_MS
+    due = [latest - 2 * HOUR_MS, latest - HOUR_MS, latest]
+    assert [run["slot"] for run in runs()] == due
+    assert all(one["ended_at"] <= other["created_at"] for one, other in pairwise(runs()))
+    kept = [event["slot"] for event in told("SlotKept") if event["at"] == missed["at"]]
+    assert sorted(kept) == due[1:], "they wait for the first one's run"
+    assert (missed["reason"], missed["slot"]) == ("missed", due[0] - HOUR_MS)
+    assert missed["count"] == (due[0] - begun["next_slot"]) // HOUR_MS > 0
+
+
+def test_a_node_ends_in_time_hands_back_what_it_is_at_and_goes_on_after_with_the_slots_it_has_missed(
+    own: NodeProcess, tmp_path: Path
+) -> None:
+    """SIGTERM with a step at work: five seconds; the same node goes on from its checkpoint, and no retry is used up."""
+    flag = tmp_path / "flag"
+    saves = 'echo \'{"checkpoint": {"page": 4}}\' >> $RUN_PROGRESS'
+    script = f'test -n "$RUN_CHECKPOINT" && exit 0; {saves}; touch {flag}; sleep 60'
     own.start()
-    own.apply(
-        "long",
-        [{"name": "one", "command": {"argv": ["sleep", "3"]}, "retry": {"attempts": 3, "initial": "100ms"}}],
-    )
+    own.apply("long", [{"name": "one", "command": {"argv": ["sh", "-c", script]}}])
+    own.apply("hourly-report", read_yaml(HOURLY)["spec"]["steps"])
     run_id = own.run("long")
-    own.until(run_id, lambda run: steps_of(run)["one"] == "running")
+    eventually(flag.exists, 20, own.log)
     first = own.ok("GET", "/health")["node"]
     # Somebody who follows events must not keep the node from ending.
     with urllib.request.urlopen(f"{own.url}/v1/events/stream", timeout=30) as stream:
@@ -48,9 +97,15 @@ def test_a_node_ends_in_time_while_it_is_working_and_goes_on_after(own: NodeProc
         assert own.stop() == 0
         assert time.monotonic() - begun < 5.5
     assert not (own.folder / "data" / "node.json").exists()
+    scheduled(own, 5 * HOUR_MS)
     own.start()
     assert own.ok("GET", "/health")["node"] == first
-    assert own.ended(run_id)["status"] == "succeeded"
+    run = own.ended(run_id)
+    assert (run["status"], run["steps"][0]["attempt"]) == ("succeeded", 2)
+    _, trace = commands(section("app", "A node"), {"5e0f…": run_id})
+    assert f"StepLost one, {first}, handed back" in own.cli(*trace)
+    caught_up(own)
+    assert '"findings": []' in own.cli("event", "verify", "--runs", "-o", "json")
     assert own.stop() == 0
 
 

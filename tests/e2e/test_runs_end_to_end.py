@@ -10,6 +10,7 @@ from typing import Any
 import psutil
 
 from tests.support.node_process import NodeProcess, eventually, steps_of
+from tests.support.readme import blocks, commands, pipeline, readme, section
 
 
 def command(name: str, script: str, after: tuple[str, ...] = (), **more: Any) -> dict[str, Any]:
@@ -59,10 +60,7 @@ def test_a_step_is_tried_again(node: NodeProcess, tmp_path: Path) -> None:
 
 def test_a_step_says_how_far_it_is_and_goes_on_from_its_checkpoint(node: NodeProcess, tmp_path: Path) -> None:
     """As the README shows it: seen over HTTP and on the command line, and nothing is done twice."""
-    text = (Path(__file__).parents[2] / "connectors" / "README.md").read_text()
-    (program,) = (
-        code for code in re.findall(r"```python\n(.*?)```", text, re.DOTALL) if "RUN_PROGRESS" in code
-    )
+    (program,) = (code for code in blocks(readme("connectors"), "python") if "RUN_PROGRESS" in code)
     (tmp_path / "export.py").write_text(program)
     (tmp_path / "pages.py").write_text(
         "import os, pathlib, time\n"
@@ -102,20 +100,24 @@ def test_a_step_that_takes_too_long_is_ended_with_all_it_started(node: NodeProce
     gone(int(pid_file.read_text()))
 
 
-def test_a_step_that_falls_silent_is_ended_and_tried_again(node: NodeProcess, tmp_path: Path) -> None:
-    """Long before its timeout; one that prints or says something now and then is left alone."""
-    first = tmp_path / "first"
-    silent = f"test -e {first} && exit 0; touch {first}; sleep 300"
-    talking = "for i in 1 2 3 4 5 6; do sleep 0.4; test $i -lt 4 && echo $i || echo '{\"percent\": '$i'}' >> $RUN_PROGRESS; done"
-    again = {"attempts": 2, "initial": "1ms"}
-    steps = [command("silent", silent, retry=again), command("talking", talking, retry=again)]
-    node.apply("hushed", [{**step, "timeout": "5m", "heartbeat_timeout": "1s"} for step in steps])
-    run = node.ended(node.run("hushed"))
+def test_silence_of_a_step_and_the_time_of_a_step_and_of_a_run_are_bounded(
+    node: NodeProcess, tmp_path: Path
+) -> None:
+    """As the README shows it: who is silent is tried again, and left alone when it prints now and then."""
+    file = tmp_path / "pipeline.yaml"
+    for name in ("wait-for-files", "export-orders"):
+        file.write_text(pipeline("streams/domain", name))
+        node.cli("pipeline", "apply", "-f", str(file))
+    waiting, exporting = node.run("wait-for-files"), node.run("export-orders")
+    run = node.ended(exporting)
     assert [(step["status"], step["attempt"]) for step in run["steps"]] == [
         ("succeeded", 2),
-        ("succeeded", 1),
+        ("timed_out", 1),
     ]
-    assert "was silent for its heartbeat_timeout of 1 s" in node.cli("run", "trace", run["id"])
+    assert "was silent for its heartbeat_timeout of 1 s" in node.cli("run", "trace", exporting)
+    late = node.ended(waiting)
+    assert (late["status"], steps_of(late)) == ("timed_out", {"files": "cancelled"})
+    assert 1_000 <= late["ended_at"] - late["created_at"] < 5_000
 
 
 def test_a_cancelled_run_leaves_nothing_running(node: NodeProcess, tmp_path: Path) -> None:
@@ -165,11 +167,10 @@ def test_a_rerun_from_a_step_keeps_what_was_before_it(node: NodeProcess, tmp_pat
     cure.unlink()
     broken = [node.ended(node.run("repair"))["id"] for _ in range(2)]
     cure.touch()
-    readme = (Path(__file__).parents[2] / "app" / "README.md").read_text(encoding="utf-8")
-    (example,) = re.findall(r"^flexcore (run rerun .*) --dry-run$", readme, re.MULTILINE)
-    many = example.replace("--pipeline copy", "--pipeline repair").split()
+    (dry_run,) = commands(section("app", "Many runs again"), {"--pipeline copy": "--pipeline repair"})
+    many = [word for word in dry_run if word != "--dry-run"]
     # The first one was run again by its id; whoever asks for many is not told so.
-    would = json.loads(node.cli(*many, "--dry-run", "-o", "json"))
+    would = json.loads(node.cli(*dry_run, "-o", "json"))
     assert [(row["id"], row["from"], row["run"]) for row in would] == [
         (run, "load", None) for run in (first["id"], *broken)
     ]
@@ -222,19 +223,18 @@ def test_a_program_that_does_not_exist_fails_in_one_sentence(node: NodeProcess) 
 
 
 def test_a_secret_is_masked_in_all_that_is_told(node: NodeProcess, project: Path) -> None:
-    """The program has it; its output, its results, what it says of itself and why it fails do not."""
+    """As the README shows it: the program has it; its output, results, words of itself and error do not."""
     (project / "token.txt").write_text("open-sesame\n")
-    says = r'echo "it is $TOKEN"; echo "{\"text\": \"with $TOKEN\"}" >> $RUN_PROGRESS; '
-    hands_over = r'echo "{\"length\": ${#TOKEN}, \"token\": \"$TOKEN\"}" > $RUN_OUTPUT'
-    steps = (command("tell", says + hands_over), command("fail", "echo no $TOKEN >&2; exit 1", ("tell",)))
-    for step in steps:
-        step["command"]["env"] = {"TOKEN": "${file:token.txt}"}
-    node.apply("with-secret", [*steps])
-    run = node.ended(node.run("with-secret"))
-    assert (run["steps"][0]["output"]["length"], run["steps"][0]["output"]["token"]) == (11, "••••")
-    assert run["steps"][1]["error"] == "sh: exit code 1: no ••••"
+    (project / "pipeline.yaml").write_text(pipeline("connectors", "ask-the-shop"))
+    node.cli("pipeline", "apply", "-f", str(project / "pipeline.yaml"))
+    run = node.ended(node.run("ask-the-shop"))
+    assert (run["steps"][0]["output"]["letters"], run["steps"][0]["output"]["token"]) == (11, "••••")
+    assert run["steps"][1]["error"] == "sh: exit code 1: refused: ••••"
     logged = f"/v1/runs/{run['id']}/logs"
     eventually(lambda: len(node.ok("GET", logged)["items"]) == 2, 20, node.log)
+    (shown,) = (text for text in blocks(readme("connectors"), "") if text.startswith("ask "))
+    printed = node.cli("run", "logs", run["id"]).splitlines()
+    assert printed == [re.sub(" +", "\t", line, count=1) for line in shown.splitlines()]
     told = (
         node.ok("GET", f"/v1/runs/{run['id']}{part}")
         for part in ("", "/events?limit=500", "/logs", "/report")

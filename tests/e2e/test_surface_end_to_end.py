@@ -1,6 +1,9 @@
 """What outside programs rely on, against a real node: commands by Kafka, positions, time travel, quarantine, streams."""
 
 import json
+import re
+import subprocess
+import sys
 import threading
 import urllib.request
 import uuid
@@ -10,7 +13,9 @@ from confluent_kafka import Consumer, Producer, TopicPartition
 from openapi_spec_validator import OpenAPIV31SpecValidator
 
 from schemas.partitioning import partition_of
+from streams.domain.identity import run_id
 from tests.support.node_process import NodeProcess, eventually
+from tests.support.readme import blocks, commands, request, section
 
 STEPS = [{"name": "one", "command": {"argv": ["true"]}}]
 
@@ -22,12 +27,13 @@ def produce(
     value: bytes,
     headers: dict[str, str],
     partition: int | None = None,
+    at: int = 0,
 ) -> None:
-    """Write a record as any Kafka client would."""
+    """Write a record as any Kafka client would; ``at``: its time, where the topic leaves that to the client."""
     producer = Producer({"bootstrap.servers": settings["FLEXCORE_KAFKA_BOOTSTRAP"]})
     name = f"{settings['FLEXCORE_TOPIC_PREFIX']}.{topic}"
     target = partition if partition is not None else partition_of(key.encode(), 8)
-    producer.produce(name, value, key.encode(), target, headers=[*headers.items()])
+    producer.produce(name, value, key.encode(), target, timestamp=at, headers=[*headers.items()])
     assert producer.flush(10) == 0
 
 
@@ -49,6 +55,34 @@ def test_twenty_starts_under_one_key_make_one_run(node: NodeProcess) -> None:
     assert len(node.ok("GET", "/v1/runs?pipeline=keyed")["items"]) == 1
     other = node.call("POST", "/v1/pipelines/keyed/runs", {"key": "2026-11-24", "input": {"a": 2}})
     assert (other.status, other.body["code"]) == (422, "body_mismatch")
+
+
+def test_a_run_is_started_once_by_the_command_line_over_http_and_by_a_kafka_client(
+    node: NodeProcess, settings: dict[str, str]
+) -> None:
+    """As the README shows it, each twice; under the same key another body is refused."""
+    node.apply("copy", STEPS)
+    text = section("app", "Starting a run")
+    start, *_ = commands(text)
+    by_cli = [node.cli(*start, "-o", "name").strip() for _ in range(2)]
+    method, path, headers, body = request(re.findall(r"^curl (.*?)^```", text, re.DOTALL | re.MULTILINE)[0])
+    by_http = [node.ok(method, path, json.loads(body), **headers)["id"] for _ in range(2)]
+    refused = node.call(method, path, {"input": {"day": "another"}}, **headers)
+    assert (refused.status, refused.body["code"]) == (422, "body_mismatch")
+    program = blocks(text, "python")[0].replace("127.0.0.1:9092", settings["FLEXCORE_KAFKA_BOOTSTRAP"])
+    program = program.replace(
+        '"pipeline.commands"', f'"{settings["FLEXCORE_TOPIC_PREFIX"]}.pipeline.commands"'
+    )
+    ids = {subprocess.check_output([sys.executable, "-c", program], text=True).strip() for _ in range(2)}
+    (command_id,) = ids
+    eventually(lambda: "accepted" in node.cli("command", "get", command_id), 20, node.log)
+    runs = [*by_cli, *by_http, run_id("default", "copy", command_id)]
+    eventually(lambda: node.call("GET", f"/v1/runs/{runs[-1]}").status == 200, 20, node.log)
+    ended = [node.ended(run) for run in dict.fromkeys(runs)]
+    assert [(run["trigger"], run["input"]["day"]) for run in ended] == [
+        ("api", "2026-11-24"), ("api", "2026-11-25"), ("manual", "2026-11-26"),
+    ]  # fmt: skip
+    assert len(node.ok("GET", "/v1/runs?pipeline=copy")["items"]) == 3
 
 
 def test_a_command_from_a_plain_kafka_client_is_answered(node: NodeProcess, settings: dict[str, str]) -> None:

@@ -19,9 +19,9 @@ class Mailbox(socketserver.ThreadingTCPServer):
         self.got: list[Message] = []
 
     @property
-    def url(self) -> str:
-        """The channel that leads here."""
-        return f"smtp://127.0.0.1:{self.server_address[1]}/?from=flexcore@example.com&to=oncall@example.com"
+    def address(self) -> str:
+        """Where it is, host and port."""
+        return f"127.0.0.1:{self.server_address[1]}"
 
 
 class _Session(socketserver.StreamRequestHandler):
