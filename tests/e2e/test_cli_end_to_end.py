@@ -96,6 +96,18 @@ def test_the_trace_of_a_run_says_who_what_when_and_why_and_its_report_what_it_co
     assert "<h2>Steps</h2>" in (tmp_path / "report.html").read_text()
 
 
+def test_every_mistake_of_a_file_is_named_at_once_with_its_place_and_what_was_meant(
+    node: NodeProcess, tmp_path: Path
+) -> None:
+    """As the README shows it; apply says the same."""
+    text, file = section("streams/domain", "What is wrong with a file"), tmp_path / "load-stock.yaml"
+    (wrong,), (shown,) = blocks(text, "yaml"), blocks(text, "")
+    file.write_text(wrong)
+    for verb in ("validate", "apply"):
+        told = node.cli("pipeline", verb, "-f", str(file), code=4).splitlines()
+        assert [line.strip() for line in told if line.startswith("  line ")] == shown.splitlines()
+
+
 def test_versions_are_compared_place_by_place(node: NodeProcess, tmp_path: Path) -> None:
     """Two versions from the log, or the newest one and a file."""
     block = {"until": "${{ result.page > 2 }}", "command": {"argv": ["true"]}}
@@ -271,8 +283,11 @@ def test_an_interrupted_watch_exits_130_and_leaves_the_run(node: NodeProcess, tm
 
 
 def test_the_log_of_all_this_is_whole(node: NodeProcess, settings: dict[str, str]) -> None:
-    """The proof from Kafka itself."""
-    result = json.loads(node.cli("event", "verify", "-o", "json"))
+    """The proof from Kafka itself, by the README's words, and what the runs of all these tests did."""
+    whole, lawful, *_ = commands(section("app", "Proof"))
+    judged = json.loads(node.cli(*lawful, "-o", "json"))
+    assert (judged["whole"], judged["findings"]) == (True, [])
+    result = json.loads(node.cli(*whole, "-o", "json"))
     assert result["whole"] is True
     assert result["events"]["run"] > 0
     assert all(check["wrong"] == 0 for check in result["checks"])

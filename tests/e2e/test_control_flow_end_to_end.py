@@ -2,6 +2,8 @@
 
 import getpass
 import os
+import re
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,7 @@ ME = f"{getpass.getuser()}@{os.uname().nodename}"
 
 def apply_example(node: NodeProcess, folder: Path, name: str) -> None:
     """Apply the README's pipeline of this name; its Ann is whoever runs the tests."""
+    folder.mkdir(exist_ok=True)
     (folder / "pipeline.yaml").write_text(pipeline("streams/domain", name).replace("ann@ops", ME))
     node.cli("pipeline", "apply", "-f", str(folder / "pipeline.yaml"))
 
@@ -117,6 +120,7 @@ def test_a_run_waits_for_time_for_a_signal_and_for_somebody_who_may_approve(
     """By the README's words. The signal comes twice; a stranger is turned away; a rehearsal has the same events."""
     run_id = start_example(node, tmp_path, "month-end")
     refused_id = node.run("month-end")
+    silent = start_example(node, tmp_path / "silent", "nobody-answers")
     text = section("streams/domain", "Waiting for time, for systems, for people")
     signal, approve, _ = commands(text, {"5e0f…": run_id})
     other_signal, _, reject = commands(text, {"5e0f…": refused_id})
@@ -152,6 +156,10 @@ def test_a_run_waits_for_time_for_a_signal_and_for_somebody_who_may_approve(
     refused_run = node.ended(refused_id)
     assert refused_run["error"] == f"step sign-off failed: rejected by {ME}: wrong month"
     assert steps_of(refused_run)["report"] == "skipped"
+    unheard = node.ended(silent)
+    assert steps_of(unheard) == {"corrections": "succeeded", "look": "succeeded", "sign-off": "timed_out"}
+    waits = [step["ended_at"] - step["started_at"] for step in unheard["steps"]]
+    assert all(1_000 <= wait < 5_000 for wait in waits)
 
 
 def test_the_end_of_a_run_starts_a_run_of_the_pipeline_that_listens(
@@ -237,6 +245,9 @@ def test_a_run_chooses_its_branch_passes_over_a_step_and_tidies_up_in_any_case(
     assert "switch.cases[0].when" in skipped["error"], "what was left out has no results"
     waiting = node.run("choose-load", input={})
     node.until(waiting, lambda run: steps_of(run)["count"] == "waiting")
+    (line,) = re.findall(r"`flexcore (run skip [^`]*)`", section("streams/domain", "Which steps are done"))
+    node.cli(*shlex.split(line.replace("5e0f…", waiting)))
+    assert steps_of(node.ok("GET", f"/v1/runs/{waiting}"))["publish"] == "skipped"
     assert node.ok("POST", f"/v1/runs/{waiting}/cancel", {})["status"] in {"cancelling", "cancelled"}
     assert steps_of(node.ended(waiting))["tidy"] == "succeeded"
 

@@ -1,16 +1,14 @@
 """Datasets over the command line against a real node, as the READMEs of connectors and of the domain show it."""
 
 import json
-import re
 from pathlib import Path
 from typing import Any
 
 import psycopg
 
 from tests.support.node_process import NodeProcess, eventually
+from tests.support.readme import blocks, commands, readme
 
-REPOSITORY = Path(__file__).parents[2]
-READMES = (REPOSITORY / "connectors" / "README.md", REPOSITORY / "streams" / "domain" / "README.md")
 STRICT = """
 def clean(record):
     if not record["mail"]:
@@ -27,9 +25,8 @@ def clean(record):
 
 def example(folder: Path, name: str) -> Path:
     """Write the READMEs' pipeline of this name into the folder, and return the file."""
-    text = "".join(readme.read_text(encoding="utf-8") for readme in READMES)
-    blocks = re.findall(r"```yaml\n(.*?)```", text, re.DOTALL)
-    (text,) = [block for block in blocks if f"name: {name}}}" in block]
+    text = readme("connectors") + readme("streams/domain")
+    (text,) = [block for block in blocks(text, "yaml") if f"name: {name}}}" in block]
     file = folder / f"{name}.yaml"
     file.write_text(text)
     return file
@@ -52,8 +49,12 @@ def test_what_a_run_rejected_is_taken_up_once_into_the_same_generation(
         with psycopg.connect(database) as connection:
             return dict(connection.execute("SELECT id, mail FROM members ORDER BY id").fetchall())
 
-    def redrive(*options: str) -> dict[str, Any]:
-        return dict(json.loads(own.cli("dataset", "redrive", "members/clean", *options, "-o", "json")))
+    dry_run, for_good = [
+        line for line in commands(readme("connectors")) if line[:2] == ["dataset", "redrive"]
+    ]
+
+    def redrive(line: list[str], *options: str) -> dict[str, Any]:
+        return dict(json.loads(own.cli(*line, *options, "-o", "json")))
 
     def redriven(run: str) -> dict[str, int]:
         eventually(lambda: own.call("GET", f"/v1/runs/{run}").status == 200, 20, own.log)
@@ -71,14 +72,14 @@ def test_what_a_run_rejected_is_taken_up_once_into_the_same_generation(
         assert (before["records"], before["rejected"]) == (2, 4)
 
         function.write_text(MENDED)
-        would = redrive("--dry-run")
+        would = redrive(dry_run)
         assert would["runs"] == [{"id": first, "records": 3}, {"id": second, "records": 1}]
         assert would["run"] is None
         # Of the first run: 2 is accepted, 3 has come again since, 4 is no member.
-        of_first = redrive("--run", first)
+        of_first = redrive(for_good, "--run", first)
         assert redriven(of_first["run"]) == {"taken": 1, "rejected": 1, "overtaken": 1}
         assert stored() == {"1": "ada@x", "2": "unknown", "3": "new@x"}
-        assert redriven(redrive()["run"]) == {"taken": 1, "rejected": 1, "overtaken": 1}
+        assert redriven(redrive(for_good)["run"]) == {"taken": 1, "rejected": 1, "overtaken": 1}
         assert stored() == {"1": "ada@x", "2": "unknown", "3": "new@x", "5": "unknown"}
 
         after = own.ok("GET", "/v1/datasets/members/clean")

@@ -10,6 +10,7 @@ from confluent_kafka import OFFSET_BEGINNING, Consumer, Producer, TopicPartition
 
 from streams.projections.run import TABLE
 from tests.support.node_process import NodeProcess
+from tests.support.readme import commands, section
 
 
 def first_of(node: NodeProcess, topic: str, partitions: int) -> Any:
@@ -40,11 +41,12 @@ def contents(folder: Path) -> dict[str, bytes]:
 def an_export_proves_itself(node: NodeProcess, folder: Path) -> None:
     """Twice the same bytes; whole; and whoever changes a line, or drops one, is found out."""
     one, two = folder / "one", folder / "two"
-    node.cli("event", "export", str(one))
+    *_, export, verify, judge = commands(section("app", "Proof"), {"backup/2026-11-28": str(one)})
+    node.cli(*export)
     node.cli("event", "export", str(two), "--at", str(one))
     assert contents(one) == contents(two)
-    assert json.loads(node.cli("event", "verify", "--export", str(one), "-o", "json"))["whole"]
-    runs = json.loads(node.cli("event", "verify", "--runs", "--export", str(one), "-o", "json"))
+    assert json.loads(node.cli(*verify, "-o", "json"))["whole"]
+    runs = json.loads(node.cli(*judge, "-o", "json"))
     assert (runs["whole"], runs["runs"], runs["open"], len(runs["invariants"])) == (True, 1, 0, 17)
 
     file = max(one.glob("run.events-*.jsonl"), key=lambda file: file.stat().st_size)

@@ -158,7 +158,8 @@ def test_a_rerun_from_a_step_keeps_what_was_before_it(node: NodeProcess, tmp_pat
     first = node.ended(node.run("repair"))
     assert steps_of(first) == {"extract": "succeeded", "load": "failed"}
     cure.touch()
-    again = node.ok("POST", f"/v1/runs/{first['id']}/rerun", {"from": "load"})
+    whole, from_load = commands(section("app", "A run again"), {"5e0f…": first["id"]})
+    again = json.loads(node.cli(*from_load, "-o", "json"))
     second = node.ended(again["id"])
     assert (second["status"], second["rerun_of"]) == ("succeeded", first["id"])
     assert second["steps"][0]["reused"]
@@ -182,6 +183,12 @@ def test_a_rerun_from_a_step_keeps_what_was_before_it(node: NodeProcess, tmp_pat
     assert "3 not" in node.cli(*many, code=4)
     assert len(node.ok("GET", "/v1/runs?pipeline=repair")["items"]) == 7
     assert diary.read_text() == "extracted\n" * 3
+    anew = node.ended(json.loads(node.cli(*whole, "-o", "json"))["id"])
+    assert (anew["status"], anew["rerun_of"], diary.read_text()) == (
+        "succeeded",
+        first["id"],
+        "extracted\n" * 4,
+    )
 
 
 def test_a_paused_run_offers_nothing_further(node: NodeProcess, tmp_path: Path) -> None:
