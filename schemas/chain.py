@@ -13,11 +13,14 @@ length. Wire format: version with care.
 
 from collections.abc import Iterable
 from hashlib import sha256
+from typing import Final
 
-CHAIN = "chain"
-REDACTED = "redacted"
-VALUE_HASH = "value-hash"
-START = bytes(32)
+CHAIN: Final = "chain"
+REDACTED: Final = "redacted"
+VALUE_HASH: Final = "value-hash"
+START: Final = bytes(32)
+_SIZES_MADE: Final = 1024
+_SIZES: Final = tuple(length.to_bytes(4, "big") for length in range(_SIZES_MADE))
 
 
 def redaction(headers: Iterable[tuple[str, bytes | None]] | None) -> str:
@@ -38,7 +41,12 @@ def link_of_hash(previous: bytes, key: bytes, value_hash: bytes) -> bytes:
 
 def framed(outcomes: Iterable[bytes]) -> bytes:
     """Return outcomes as they are hashed: each preceded by its length (4 bytes, big-endian)."""
-    return b"".join([part for value in outcomes for part in (len(value).to_bytes(4, "big"), value)])
+    return b"".join([part for value in outcomes for part in (_size(value), value)])
+
+
+def _size(value: bytes) -> bytes:
+    length = len(value)
+    return _SIZES[length] if length < _SIZES_MADE else length.to_bytes(4, "big")
 
 
 def root_after(root: bytes, events_hash: bytes, outcomes_hash: bytes) -> bytes:

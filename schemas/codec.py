@@ -4,7 +4,7 @@ import struct
 import time
 from collections.abc import Callable, Mapping
 from io import BytesIO
-from typing import Any
+from typing import Any, Final
 
 from fastavro import schemaless_reader, schemaless_writer
 from fastavro.read import SchemaResolutionError
@@ -19,8 +19,8 @@ from schemas.registry import SchemaRegistry
 Encoder = Callable[[dict[str, Any]], bytes]
 Decoder = Callable[[bytes], dict[str, Any]]
 
-HEADER_BYTES = 5
-_MALFORMED = (
+HEADER_BYTES: Final = 5
+_MALFORMED: Final = (
     ValueError,
     LookupError,
     EOFError,
@@ -40,8 +40,8 @@ _MISFIT = (
     ValidationError,
     struct.error,
 )
-_ASK_AGAIN_S = 2.0
-_UNKNOWN_MAX = 4096
+_ASK_AGAIN_S: Final = 2.0
+_UNKNOWN_MAX: Final = 4096
 
 
 def header(schema_id: int) -> bytes:

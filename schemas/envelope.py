@@ -4,7 +4,7 @@ An Avro record is the concatenation of its fields, so an event's value is: frami
 order of ``avro/common/Envelope.avsc``; a test holds both together. Wire format: version with care.
 """
 
-from schemas.numbers import LENGTHS, zigzag
+from schemas.numbers import zigzag
 
 FIELDS = (
     "event_id", "tenant", "aggregate", "aggregate_id", "version", "sequence", "command_id", "causation_id",
@@ -19,7 +19,7 @@ def text(value: str) -> bytes:
 
 def sized(raw: bytes) -> bytes:
     """Return an Avro string from its UTF-8 bytes."""
-    return LENGTHS[len(raw)] + raw
+    return zigzag(len(raw)) + raw
 
 
 def optional(value: str | None) -> bytes:
@@ -29,7 +29,7 @@ def optional(value: str | None) -> bytes:
 
 def place(tenant: bytes, aggregate: bytes, aggregate_id: bytes) -> bytes:
     """Return the part that says whose event it is, fields two to four; ``aggregate`` is an Avro string already."""
-    return b"".join((LENGTHS[len(tenant)], tenant, aggregate, LENGTHS[len(aggregate_id)], aggregate_id))
+    return b"".join((zigzag(len(tenant)), tenant, aggregate, zigzag(len(aggregate_id)), aggregate_id))
 
 
 def origin(
@@ -48,7 +48,7 @@ def origin(
     return b"".join(
         (
             command_id,
-            LENGTHS[len(causation_id)],
+            zigzag(len(causation_id)),
             causation_id,
             correlation_id,
             actor,
@@ -62,4 +62,4 @@ def origin(
 
 def envelope(event_id: bytes, whose: bytes, version: int, sequence: int, whence: bytes) -> bytes:
     """Return the envelope; ``event_id`` is its text, ``whose`` is from :func:`place`, ``whence`` from :func:`origin`."""
-    return b"".join((LENGTHS[len(event_id)], event_id, whose, zigzag(version), zigzag(sequence), whence))
+    return b"".join((zigzag(len(event_id)), event_id, whose, zigzag(version), zigzag(sequence), whence))

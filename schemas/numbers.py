@@ -1,14 +1,16 @@
 """Avro's numbers as bytes and back: zigzag, little by little seven bits a byte, as lengths and counts are too."""
 
+from typing import Final
+
 _LONG_MIN, _LONG_MAX = -(1 << 63), (1 << 63) - 1
 _INT_MIN, _INT_MAX = -(1 << 31), (1 << 31) - 1
-_CONTINUED = 0x80
-_BITS_MAX = 64
+_CONTINUED: Final = 0x80
+_BITS_MAX: Final = 64
 
 
 # Fourteen bits at a time: two bytes that go on, and one or two bytes that end a number.
-_PAIRS = tuple(bytes((pair & 0x7F | _CONTINUED, pair >> 7 | _CONTINUED)) for pair in range(1 << 14))
-_ENDS = (
+_PAIRS: Final = tuple(bytes((pair & 0x7F | _CONTINUED, pair >> 7 | _CONTINUED)) for pair in range(1 << 14))
+_ENDS: Final = (
     *(bytes((low,)) for low in range(1 << 7)),
     *(bytes((pair & 0x7F | _CONTINUED, pair >> 7)) for pair in range(1 << 7, 1 << 14)),
 )
@@ -16,12 +18,17 @@ _ENDS = (
 
 def zigzag(number: int) -> bytes:
     """Return an Avro long. Raises OverflowError outside 64 bits, TypeError for anything but an int."""
-    # Versions, sizes and young sequences are small; then come most sequences and offsets.
-    if number.__class__ is int and number >= 0:
+    # Versions, sizes and young sequences are small; then come most sequences and offsets, then times in ms and in µs.
+    if number >= 0:
         if number < 1 << 13:
             return _ENDS[number << 1]
         if number < 1 << 27:
             return _PAIRS[number << 1 & 0x3FFF] + _ENDS[number >> 13]
+        if number < 1 << 41:
+            return _PAIRS[number << 1 & 0x3FFF] + _PAIRS[number >> 13 & 0x3FFF] + _ENDS[number >> 27]
+        if number < 1 << 55:
+            low, middle = _PAIRS[number << 1 & 0x3FFF], _PAIRS[number >> 13 & 0x3FFF]
+            return low + middle + _PAIRS[number >> 27 & 0x3FFF] + _ENDS[number >> 41]
     if not isinstance(number, int):
         raise TypeError(f"an integer is required, not {number!r}")
     if not _LONG_MIN <= number <= _LONG_MAX:

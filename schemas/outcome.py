@@ -3,10 +3,11 @@
 The order here is the order of ``avro/common/Outcome.avsc``; a test holds both together. Wire format: version with care.
 """
 
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
+from schemas.codec import HEADER_BYTES
 from schemas.envelope import optional, text
-from schemas.numbers import zigzag
+from schemas.numbers import odd, zigzag
 
 FIELDS = (
     "command_id", "command_type", "tenant", "aggregate", "aggregate_id", "status", "reason", "detail", "first_version",
@@ -24,8 +25,8 @@ class Answer(NamedTuple):
     stored: bool = True
 
 
-ACCEPTED = Answer("accepted")
-_ACCEPTED = text("accepted") + optional(None) + optional(None)
+ACCEPTED: Final = Answer("accepted")
+_ACCEPTED: Final = text("accepted") + optional(None) + optional(None)
 
 
 def outcome(
@@ -59,6 +60,14 @@ def outcome(
             optional(answer.reply),
         )
     )
+
+
+def command_id_of(outcome: bytes) -> str:
+    """Return the command id of an outcome in its framing: its first field."""
+    size, at = outcome[HEADER_BYTES], HEADER_BYTES + 1
+    if size & 129:
+        size, at = odd(outcome, at, size)
+    return outcome[at : at + (size >> 1)].decode()
 
 
 def _told(answer: Answer) -> bytes:

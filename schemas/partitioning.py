@@ -1,7 +1,9 @@
 """Kafka's default partitioner (murmur2 of the key), for those who must know a record's partition themselves."""
 
-_M = 0x5BD1E995
-_MASK = 0xFFFFFFFF
+from typing import Final
+
+_M: Final = 0x5BD1E995
+_MASK: Final = 0xFFFFFFFF
 
 
 def murmur2(data: bytes) -> int:

@@ -1,36 +1,36 @@
 """The names of topics and headers: promises to every program that speaks to the platform by Kafka alone."""
 
 from collections.abc import Iterable, Sequence
-from typing import TypeVar
+from typing import Final, TypeVar
 
 _Value = TypeVar("_Value")
 
-COMMAND_ID = "command-id"
-COMMAND_TYPE = "command-type"
-CORRELATION_ID = "correlation-id"
-CAUSATION_ID = "causation-id"
-ACTOR = "actor"
-EXPECTED_VERSION = "expected-version"
-TRACEPARENT = "traceparent"
-REDRIVE_OF = "redrive-of"
+COMMAND_ID: Final = "command-id"
+COMMAND_TYPE: Final = "command-type"
+CORRELATION_ID: Final = "correlation-id"
+CAUSATION_ID: Final = "causation-id"
+ACTOR: Final = "actor"
+EXPECTED_VERSION: Final = "expected-version"
+TRACEPARENT: Final = "traceparent"
+REDRIVE_OF: Final = "redrive-of"
 """On a command sent again from quarantine: the place it came from first."""
-DROP_OF = "drop-of"
+DROP_OF: Final = "drop-of"
 """On an empty record of a commands topic: the record from this place is dropped, what waits behind it goes on."""
 
-GENERATION = "generation"
+GENERATION: Final = "generation"
 """On a record of a dataset, and on its rejects: which generation it belongs to."""
-REDRIVEN = "redriven"
+REDRIVEN: Final = "redriven"
 """On an empty record of a dataset's rejects: the reject at this place (partition/offset) is in the dataset now."""
 
-ORIGINAL_KEY = "original-key"
+ORIGINAL_KEY: Final = "original-key"
 """On a record in quarantine: the key that it came with."""
-_ORIGINAL = "original-"
+_ORIGINAL: Final = "original-"
 
-NODES = "nodes"
-RUN_LOGS = "run.logs"
-MANIFEST = "manifest"
-AUDIT = "audit"
-SCHEMAS = "_schemas"
+NODES: Final = "nodes"
+RUN_LOGS: Final = "run.logs"
+MANIFEST: Final = "manifest"
+AUDIT: Final = "audit"
+SCHEMAS: Final = "_schemas"
 
 
 LANES = ("high", "normal", "low")

@@ -10,22 +10,33 @@ from typing import Any
 from streams.domain.priority import NORMAL
 
 
-@dataclass(slots=True)
 class Message:
-    """A command with everything that rode in on it. Read only; not frozen, because one is made for every command, and a
-    frozen one takes four times as long to make.
+    """A command with everything that rode in on it. Read only; neither frozen nor a dataclass, because one is made for
+    every command: a frozen one takes four times as long to make.
 
     ``now`` is milliseconds since the epoch: the record's LogAppendTime, or, for a timer, the clock when it fired
     (never before the due time). It never comes from the sender.
     """
 
-    body: Any
-    tenant: str
-    aggregate_id: str
-    command_id: str
-    now: int
-    actor: str = "anonymous"
-    correlation_id: str = ""
+    __slots__ = ("actor", "aggregate_id", "body", "command_id", "correlation_id", "now", "tenant")
+
+    def __init__(
+        self,
+        body: Any,
+        tenant: str,
+        aggregate_id: str,
+        command_id: str,
+        now: int,
+        actor: str = "anonymous",
+        correlation_id: str = "",
+    ) -> None:
+        self.body = body
+        self.tenant = tenant
+        self.aggregate_id = aggregate_id
+        self.command_id = command_id
+        self.now = now
+        self.actor = actor
+        self.correlation_id = correlation_id
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,8 +6,7 @@ from itertools import islice, takewhile
 from typing import Any
 
 from schemas.chain import CHAIN, REDACTED, START
-from schemas.codec import HEADER_BYTES, Codec
-from schemas.numbers import odd
+from schemas.codec import Codec
 from schemas.topics import Topics
 from streams.domain.aggregate import Aggregate
 from streams.domain.redaction import EventRedacted
@@ -29,14 +28,6 @@ Partition = tuple[str, int]
 
 class BrokenLog(RuntimeError):
     """The log contradicts itself: a version or sequence is missing or doubled. The shard takes no commands."""
-
-
-def command_id_of(outcome: bytes) -> str:
-    """Return the command id of an outcome: its first field."""
-    size, at = outcome[HEADER_BYTES], HEADER_BYTES + 1
-    if size & 129:
-        size, at = odd(outcome, at, size)
-    return outcome[at : at + (size >> 1)].decode()
 
 
 def remember(index: dict[bytes, Remembered], body: Mapping[str, Any], value: bytes) -> None:

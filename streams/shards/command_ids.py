@@ -8,22 +8,22 @@ into a bucket (decisions.md has the figures).
 
 from itertools import repeat
 from struct import Struct
-from typing import cast
+from typing import Final, cast
 
-_pack = Struct("<qI").pack  # one entry: the hash of the id, the number of its chunk
-_hash_bytes = Struct("<q").pack
-_number_at = Struct("<I").unpack_from
-_entries = Struct("12s").iter_unpack
-_low_halves = Struct("<I8x").iter_unpack
-_ids = Struct("16s").iter_unpack
-COMMAND_ID_BYTES = 16
-_ENTRY_BYTES = 12
-_HASH_BYTES = 8
-_PER_BUCKET = 64
-_FLAGS_PER_BUCKET = 256  # bytes; a power of two
-_LOW = 0x3FFFFFFF  # what of a hash says where it goes: one digit of Python's integers, so it is reckoned with fast
-_BIT_SHIFT = 27
-_BITS = bytes(1 << bit for bit in range(8))
+_pack: Final = Struct("<qI").pack  # one entry: the hash of the id, the number of its chunk
+_hash_bytes: Final = Struct("<q").pack
+_number_at: Final = Struct("<I").unpack_from
+_entries: Final = Struct("12s").iter_unpack
+_low_halves: Final = Struct("<I8x").iter_unpack
+_ids: Final = Struct("16s").iter_unpack
+COMMAND_ID_BYTES: Final = 16
+_ENTRY_BYTES: Final = 12
+_HASH_BYTES: Final = 8
+_PER_BUCKET: Final = 64
+_FLAGS_PER_BUCKET: Final = 256  # bytes; a power of two
+_LOW: Final = 0x3FFFFFFF  # what of a hash says where it goes: one digit of Python's integers, so it is reckoned with fast
+_BIT_SHIFT: Final = 27
+_BITS: Final = bytes(1 << bit for bit in range(8))
 
 
 class CommandIds:

@@ -12,7 +12,7 @@ class Packed(NamedTuple):
     open: Callable[[bytes], Any]
 
 
-@dataclass(slots=True)
+@dataclass(init=False, slots=True)
 class Entry:
     """The newest state of one aggregate, its version (number of its events), and the chain of the last of them.
 
@@ -22,6 +22,12 @@ class Entry:
     version: int
     kept: Any
     chain: bytes
+
+    # There is one for every command: written out, so that it is compiled.
+    def __init__(self, version: int, kept: Any, chain: bytes) -> None:
+        self.version = version
+        self.kept = kept
+        self.chain = chain
 
     @property
     def state(self) -> Any:

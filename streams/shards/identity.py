@@ -1,8 +1,9 @@
 """Deterministic ids (RFC 9562 version 5), fast enough for the hot path: a replay names everything the same."""
 
 from hashlib import sha1
+from typing import Final
 
-_URL = bytes.fromhex("6ba7b8119dad11d180b400c04fd430c8")
+_URL: Final = bytes.fromhex("6ba7b8119dad11d180b400c04fd430c8")
 
 
 def uuid_bytes(text: str) -> bytes:
@@ -21,4 +22,4 @@ def derived(namespace: bytes, name: str) -> str:
 
 
 # The two upper bits of this digit say: RFC 9562.
-_VARIANT = {f"{digit:x}": f"{digit & 0x3 | 0x8:x}" for digit in range(16)}
+_VARIANT: Final = {f"{digit:x}": f"{digit & 0x3 | 0x8:x}" for digit in range(16)}

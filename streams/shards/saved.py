@@ -2,20 +2,27 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import Final
 
 from streams.shards.command_ids import CommandIds
 from streams.shards.entry import Entry
 
-ANSWERS_KEPT = 10_000  # in memory, of those that are in chunks
+ANSWERS_KEPT: Final = 10_000  # in memory, of those that are in chunks
 
 
-@dataclass(slots=True)
+@dataclass(init=False, slots=True)
 class Remembered:
     """The answer once given to a command id: the hash of the body it had, and the outcome's sequence and bytes."""
 
     body_hash: str
     sequence: int
     outcome: bytes
+
+    # There is one for every command: written out, so that it is compiled.
+    def __init__(self, body_hash: str, sequence: int, outcome: bytes) -> None:
+        self.body_hash = body_hash
+        self.sequence = sequence
+        self.outcome = outcome
 
 
 @dataclass(frozen=True, slots=True)

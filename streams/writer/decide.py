@@ -245,7 +245,7 @@ class Decider:
             return Rejected("version_conflict", detail)
         if len(draft.part.index) >= draft.room:
             return Rejected("overloaded", "the index of command ids is full; try again later")
-        if not isinstance(command.message.body, RedactEvent):
+        if type(command.message.body) is not RedactEvent:
             return self._aggregate.decide(command.message, entry.state)
         whose, history = piece.history or (b"", {})
         # What is decided but not committed yet cannot be read back: it is asked for again until it can.

@@ -1,6 +1,6 @@
 """From a record on a commands topic to a message the rules understand, or the reason why that cannot be."""
 
-from typing import Any
+from typing import Any, Final
 
 import orjson
 from fastavro.validation import ValidationError, validate
@@ -16,7 +16,7 @@ from streams.shards.record import Record
 from streams.translation import Untranslatable, from_record, fullname
 from streams.writer.command import Command, body_hash
 
-_STREAM_NAMESPACE = uuid_bytes("flexcore")
+_STREAM_NAMESPACE: Final = uuid_bytes("flexcore")
 
 
 class Decoder:
@@ -40,14 +40,14 @@ class Decoder:
             raise Poison("undecodable", "the value is empty")
         if len(value) > self._bytes_max:
             raise Poison("too_large", f"{len(value)} bytes, and a command has at most {self._bytes_max}")
-        header = dict(record.headers() or ()).get
-        id_bytes = header(names.COMMAND_ID) or self._id_of(record)
-        correlation_bytes = header(names.CORRELATION_ID) or id_bytes
-        actor_bytes = header(names.ACTOR) or b"anonymous"
-        causation_id, traceparent = header(names.CAUSATION_ID) or b"", header(names.TRACEPARENT)
+        headers: dict[str, bytes | None] = dict(record.headers() or ())
+        id_bytes = headers.get(names.COMMAND_ID) or self._id_of(record)
+        correlation_bytes = headers.get(names.CORRELATION_ID) or id_bytes
+        actor_bytes = headers.get(names.ACTOR) or b"anonymous"
+        causation_id, traceparent = headers.get(names.CAUSATION_ID) or b"", headers.get(names.TRACEPARENT)
         try:
             tenant, _, aggregate_id = key.decode().partition("/")
-            kind, fields = self._body(value, header(names.COMMAND_TYPE))
+            kind, fields = self._body(value, headers.get(names.COMMAND_TYPE))
             command_id = id_bytes.decode()
             correlation_id = command_id if correlation_bytes is id_bytes else correlation_bytes.decode()
             actor = actor_bytes.decode()
@@ -55,7 +55,7 @@ class Decoder:
                 (causation_id + (traceparent or b"")).decode()
         except UnicodeDecodeError as error:
             raise Poison("undecodable", f"key and headers must be UTF-8: {error}") from error
-        expected = header(names.EXPECTED_VERSION)
+        expected = headers.get(names.EXPECTED_VERSION)
         try:
             body = from_record(kind, fields)
         except Untranslatable as error:
@@ -65,7 +65,6 @@ class Decoder:
         )
         return Command(
             message,
-            kind.__name__,
             body_hash(kind.__name__, fields),
             None if expected is None else _version(expected),
             id_bytes,

@@ -1,9 +1,8 @@
 """Everything the writer puts on a topic, as bytes: the one place that builds envelopes, outcomes and their headers."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Final
 
 import orjson
 
@@ -24,6 +23,8 @@ from streams.translation import fullname, to_record
 from streams.writer.command import Command
 
 Headers = list[tuple[str, bytes]]
+# Pairs that many records have are made once.
+_NO_CAUSE: Final = (names.CAUSATION_ID, b"")
 
 
 # A record to be produced: topic, value, key, partition, headers. A plain tuple, because there are two per command.
@@ -47,6 +48,7 @@ class Encoder:
         self._outcomes_topic = topics.outcomes(name)
         self._name = envelopes.text(name)
         self._writer = writer.encode()
+        self._written_by = ("writer", self._writer)
         self._writer_text = envelopes.text(writer)
         source = f"/{cluster}/{name}".encode()
         self._kinds: dict[type, tuple[EncodeEvent, Headers]] = {
@@ -59,7 +61,7 @@ class Encoder:
                     ("ce_source", source),
                     ("ce_type", kind.__name__.encode()),
                     ("content-type", b"application/avro"),
-                    ("writer", self._writer),
+                    self._written_by,
                 ],
             )
             for kind in aggregate.events
@@ -67,9 +69,9 @@ class Encoder:
         subject = f"{name}.outcomes-flexcore.common.Outcome"
         schema = catalogue.schema("flexcore.common.Outcome")
         self._outcome_prefix = header(codec.registry.register(subject, schema))
-        self._command_types = {kind.__name__: envelopes.text(kind.__name__) for kind in aggregate.commands}
+        self._command_types = {kind: envelopes.text(kind.__name__) for kind in aggregate.commands}
         self._now = -1
-        self._time_told = self._time = b""
+        self._time_told, self._time = ("ce_time", b""), b""
 
     def cause(self, command: Command, key: bytes, source_offset: int) -> "Cause":
         """Return what all records of a command say about their origin, encoded once."""
@@ -78,14 +80,13 @@ class Encoder:
         correlation_id, actor = command.correlation_id, command.actor
         if message.now != self._now:
             self._clock(message.now)
-        told_offset = b"%d" % source_offset
         headers = [
             (names.COMMAND_ID, command_id),
-            (names.CAUSATION_ID, causation_id),
+            (names.CAUSATION_ID, causation_id) if causation_id else _NO_CAUSE,
             (names.CORRELATION_ID, correlation_id),
             (names.ACTOR, actor),
-            ("source-offset", told_offset),
-            ("ce_time", self._time_told),
+            ("source-offset", b"%d" % source_offset),
+            self._time_told,
         ]
         if traceparent:
             headers.append((names.TRACEPARENT, traceparent))
@@ -151,14 +152,14 @@ class Encoder:
         """Return the outcome's record; its key is the command id. ``numbers``: see :func:`schemas.outcome.outcome`."""
         value = self._outcome_prefix + outcome(
             cause.command_id,
-            self._command_types[command.kind],
+            self._command_types[type(command.message.body)],
             cause.whose,
             answer,
             numbers,
             command.body_hash,
             cause.who_and_when,
         )
-        told = [cause.headers[0], cause.headers[4], ("writer", self._writer)]
+        told = [cause.headers[0], cause.headers[4], self._written_by]
         return (self._outcomes_topic, value, command.command_id, numbers[2], told)
 
     def again(self, command: Command, value: bytes, shard: int, source_offset: int) -> Produced:
@@ -166,7 +167,7 @@ class Encoder:
         headers = [
             (names.COMMAND_ID, command.command_id),
             ("source-offset", b"%d" % source_offset),
-            ("writer", self._writer),
+            self._written_by,
             ("replayed", b"1"),
         ]
         return (self._outcomes_topic, value, command.command_id, shard, headers)
@@ -174,19 +175,30 @@ class Encoder:
     def _clock(self, ms: int) -> None:
         """Note a time as RFC 3339 and as an Avro long: records of a batch share their append time."""
         told = datetime.fromtimestamp(ms / 1000, UTC).isoformat(timespec="milliseconds")
-        self._now, self._time, self._time_told = ms, zigzag(ms), told.replace("+00:00", "Z").encode()
+        self._now, self._time = ms, zigzag(ms)
+        self._time_told = ("ce_time", told.replace("+00:00", "Z").encode())
 
 
-@dataclass(slots=True)
 class Cause:
     """Why a command is decided, as its records say it: made by :meth:`Encoder.cause`. Read only, as ``Command`` is."""
 
-    command_uuid: bytes
-    whose: bytes
-    whence: bytes
-    headers: Headers
-    command_id: bytes
-    who_and_when: bytes
+    __slots__ = ("command_id", "command_uuid", "headers", "whence", "who_and_when", "whose")
+
+    def __init__(
+        self,
+        command_uuid: bytes,
+        whose: bytes,
+        whence: bytes,
+        headers: Headers,
+        command_id: bytes,
+        who_and_when: bytes,
+    ) -> None:
+        self.command_uuid = command_uuid
+        self.whose = whose
+        self.whence = whence
+        self.headers = headers
+        self.command_id = command_id
+        self.who_and_when = who_and_when
 
 
 class EffectEncoder:

@@ -11,10 +11,11 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
-from typing import cast
+from typing import Final, cast
 
+from schemas.outcome import command_id_of
 from schemas.topics import Topics
-from streams.recovery.fold import Partition, command_id_of
+from streams.recovery.fold import Partition
 from streams.recovery.snapshots import MARK_KEY, StateCodec, Unusable, chunk_key
 from streams.shards.identity import uuid_bytes
 from streams.shards.saved import ANSWERS_KEPT, Chunk, Mark, Named, Sweep, Written
@@ -23,14 +24,14 @@ from streams.topics import COMMANDS_RETENTION_MS
 from streams.writer.staged import Staged
 
 _log = logging.getLogger(__name__)
-_STATES_MIN = 256
-_CHUNK_IDS = 2048  # noted in memory at one go: some 3 ms
-_BYTES_MAX = 1 << 20
-_RECORD_BYTES_MAX = 3 << 20
-_TAIL_PER_STATE = 3
-_EXPIRED_MAX = 1000
+_STATES_MIN: Final = 256
+_CHUNK_IDS: Final = 2048  # noted in memory at one go: some 3 ms
+_BYTES_MAX: Final = 1 << 20
+_RECORD_BYTES_MAX: Final = 3 << 20
+_TAIL_PER_STATE: Final = 3
+_EXPIRED_MAX: Final = 1000
 # Longer than a command may come back, shorter than the outcomes are there.
-_CHUNK_AGE_MAX_MS = COMMANDS_RETENTION_MS + 43_200_000
+_CHUNK_AGE_MAX_MS: Final = COMMANDS_RETENTION_MS + 43_200_000
 
 
 class Snapshots:

@@ -148,7 +148,8 @@ class TransactionalWriter:
         records.reverse()
         while records:  # each is freed while the processor still has it at hand
             topic, value, key, partition, headers = records.pop()
-            produce(topic, value, key, partition, headers=headers)  # type: ignore[arg-type]  # list is invariant
+            # By position: a keyword costs a dict a record. Neither call back nor time stamp.
+            produce(topic, value, key, partition, None, None, 0, headers)  # type: ignore[arg-type]  # list is invariant
 
     def send_offsets(self, offsets: list[TopicPartition], membership: Membership) -> None:
         """Put the offsets into the transaction, for the broker to check against the group's generation. Raises

@@ -3,13 +3,14 @@
 import asyncio
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
+from typing import Final
 
 from streams.shards.record import Record
 from streams.shards.shard import Shard, Slice
 from streams.writer.staged import Staged
 from streams.writer.transaction import Membership
 
-_TIMERS_MAX = 500
+_TIMERS_MAX: Final = 500
 
 
 @dataclass(slots=True, eq=False)

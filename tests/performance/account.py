@@ -2,7 +2,8 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import assert_never
+
+from msgspec import Struct
 
 from streams.domain.aggregate import Aggregate, Decision, Message, Rejected
 
@@ -24,21 +25,18 @@ class Deposited:
     sent_at: int
 
 
-@dataclass(frozen=True, slots=True)
-class Account:
+class Account(Struct, frozen=True, omit_defaults=True):
+    """Its state, as states are advised to be."""
+
     balance: int = 0
 
 
 def decide(message: Message, account: Account) -> Decision:
     """Accept positive amounts."""
-    command = message.body
-    match command:
-        case Deposit(amount, sent_at):
-            if amount <= 0:
-                return Rejected("invalid", "the amount must be positive")
-            return (Deposited(amount, account.balance + amount, sent_at),)
-        case _:
-            assert_never(command)
+    deposit: Deposit = message.body
+    if deposit.amount <= 0:
+        return Rejected("invalid", "the amount must be positive")
+    return (Deposited(deposit.amount, account.balance + deposit.amount, deposit.sent_at),)
 
 
 def evolve(_account: Account, event: Deposited) -> Account:

@@ -36,7 +36,7 @@ class Job:
         told_id = command_id.decode()
         message = Message(Deposit(**body), tenant, name, told_id, at_ms, "anonymous", told_id)
         digest = body_hash("Deposit", body)
-        command = Command(message, "Deposit", digest, None, command_id, b"", command_id, b"anonymous", None)
+        command = Command(message, digest, None, command_id, b"", command_id, b"anonymous", None)
         cause = self._encoder.cause(command, key, offset)
         decided = decide(message, state)
         out: list[Produced] = []
