@@ -39,6 +39,9 @@ class Log:
     # Kept: an admin client that is collected takes its unanswered futures with it.
     admin: AdminClient = field(init=False)
     asker: Consumer = field(init=False)
+    # One for all that is read, partition after partition: to connect anew each time costs more than a short read.
+    reader: Consumer = field(init=False)
+    _heard_of: set[str] = field(default_factory=set)
 
     def __post_init__(self) -> None:
         self.admin = AdminClient({**self.kafka, "log_level": 2})
@@ -48,6 +51,16 @@ class Log:
                 "log_level": 2,
                 "group.id": "flexcore.verify",
                 "isolation.level": "read_uncommitted",
+            }
+        )
+        self.reader = Consumer(
+            {
+                **self.kafka,
+                "group.id": "flexcore.verify",
+                "enable.auto.commit": False,
+                "enable.partition.eof": True,
+                "isolation.level": "read_committed",
+                "fetch.wait.max.ms": 10,  # its end is what is waited for
             }
         )
 
@@ -121,24 +134,18 @@ class Log:
         return found
 
     def _consume(self, waiting: dict[Spot, int]) -> Iterator[Message]:
-        consumer = Consumer(
-            {
-                **self.kafka,
-                "group.id": "flexcore.verify",
-                "enable.auto.commit": False,
-                "enable.partition.eof": True,
-                "isolation.level": "read_committed",
-                "fetch.wait.max.ms": 10,  # its end is what is waited for
-            }
-        )
-        consumer.list_topics(timeout=_TIMEOUT_S)  # a topic it has never heard of would cost it a second
+        consumer = self.reader
+        if new := {topic for topic, _ in waiting} - self._heard_of:
+            consumer.list_topics(timeout=_TIMEOUT_S)  # a topic it has never heard of would cost it a second
+            self._heard_of |= new
         consumer.assign(
             [TopicPartition(topic, partition, self.next[topic, partition]) for topic, partition in waiting]
         )
         deadline = time.monotonic() + _TIMEOUT_S
         try:
             while waiting:
-                for message in consumer.consume(_BATCH, 0.2):
+                first = consumer.poll(0.2)  # consume() alone would wait until there are so many
+                for message in () if first is None else (first, *consumer.consume(_BATCH, 0)):
                     spot = (message.topic() or "", message.partition() or 0)
                     offset = message.offset() or 0
                     error = message.error()
@@ -154,7 +161,7 @@ class Log:
                 if time.monotonic() > deadline:
                     raise _held_up(waiting)
         finally:
-            consumer.close()
+            consumer.unassign()
 
     def decoded(self, message: Message) -> LogRecord:
         """Return the record as the proof wants it; what cannot be decoded has an empty body and says why as name."""
