@@ -116,10 +116,12 @@ class Health:
         if before is not None and before[0] == bool(wrong):
             return
         self._since[name] = (bool(wrong), now_ms())
-        if wrong:
+        if wrong and before is None:
+            _log.info("%s does not work yet: %s", name, wrong)  # no reason to worry while a node starts
+        elif wrong:
             _log.warning("%s does not work: %s", name, wrong)
         elif before is not None:
-            _log.info("%s works again, after %.1f s", name, (now_ms() - before[1]) / 1000)
+            _log.info("%s works, after %.1f s", name, (now_ms() - before[1]) / 1000)
 
     async def _ask(self, ping: Ping) -> str | None:
         try:

@@ -83,7 +83,13 @@ async def test_health_says_since_when_and_logs_the_change(
         assert await since() == ("failing", 1_000)
         wrong[0] = ""
         assert await since() == ("ok", 4_000)
-    assert caplog.messages == ["registry does not work: broken", "registry works again, after 3.0 s"]
+        wrong[0] = "away"
+        assert await since() == ("failing", 4_000)
+    assert [(record.levelname, record.getMessage()) for record in caplog.records] == [
+        ("INFO", "registry does not work yet: broken"),
+        ("INFO", "registry works, after 3.0 s"),
+        ("WARNING", "registry does not work: away"),
+    ]
 
 
 async def test_ready_is_200_when_every_part_works() -> None:
