@@ -58,13 +58,14 @@ machinery: install
 edge: install
 	@COVERAGE_FILE=.coverage.edge $(COVERED) tests/contract tests/unit --ignore=tests/unit/streams
 
-# Two lanes of about the same length side by side, each with a broker of its own: most of these tests wait for time-outs.
-# Coverage is the sum of all.
-FAULTS := $(addprefix tests/chaos/,test_node_faults.py test_runs_killed.py test_worker_faults.py)
+# Three lanes of about the same length side by side, each with a broker of its own: most of these tests wait for
+# time-outs. Coverage is the sum of all.
+STOPS := $(addprefix tests/e2e/test_,node_end_to_end.py dependencies_away_end_to_end.py dev_stack.py)
 tests: install
-	@COVERAGE_FILE=.coverage.one $(COVERED) tests/integration $(FAULTS) & one=$$!; \
-	  COVERAGE_FILE=.coverage.two $(COVERED) tests/e2e tests/chaos $(FAULTS:%=--ignore=%); two=$$?; \
-	  wait $$one && exit $$two
+	@COVERAGE_FILE=.coverage.one $(COVERED) tests/integration & one=$$!; \
+	  COVERAGE_FILE=.coverage.two $(COVERED) tests/chaos $(STOPS) & two=$$!; \
+	  COVERAGE_FILE=.coverage.three $(COVERED) tests/e2e $(STOPS:%=--ignore=%); three=$$?; \
+	  wait $$one; one=$$?; wait $$two && exit $$((one + three))
 	@$(BIN)/coverage combine --quiet
 	@$(BIN)/coverage report
 

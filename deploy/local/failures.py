@@ -21,6 +21,8 @@ class LocalStackError(Exception):
         self.cause = cause
         self.fix = fix
         self.log_tail = log_tail
+        if log_tail:  # for whoever sees the traceback
+            self.add_note("\n".join(log_tail))
 
 
 class DataDirLocked(LocalStackError):

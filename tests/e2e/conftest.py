@@ -64,6 +64,7 @@ def own(settings: dict[str, str], postgres: PostgresService, tmp_path: Path) -> 
     """A node of a cluster of its own, not started; it makes its own name."""
     prefix = f"e2e-{uuid.uuid4().hex[:8]}"
     apart = {
+        "FLEXCORE_SHARDS": "4",  # topics of fewer partitions are made in half the time
         "FLEXCORE_TOPIC_PREFIX": prefix,
         "FLEXCORE_CLUSTER": prefix,
         "FLEXCORE_POSTGRES_URL": postgres.new_database(),

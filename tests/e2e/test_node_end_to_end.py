@@ -133,7 +133,7 @@ def test_a_read_does_not_notice_that_a_shard_moves(own: NodeProcess) -> None:
     other = NodeProcess(own.folder / "other", own.settings)
     own.start()
     other.start()
-    eventually(lambda: spread(own) == [4, 4], 40, own.log)
+    eventually(lambda: spread(own) == [2, 2], 40, own.log)
     names = [f"p{number}" for number in range(12)]
     for name in names:
         own.apply(name, [{"name": "one", "command": {"argv": ["true"]}}])
@@ -166,7 +166,7 @@ def test_a_read_does_not_notice_that_a_shard_moves(own: NodeProcess) -> None:
         thread.start()
     eventually(lambda: bool(answered[0] > 20 or wrong), 30, own.log)
     assert other.stop() == 0
-    eventually(lambda: spread(own) == [8], 30, own.log)
+    eventually(lambda: spread(own) == [4], 30, own.log)
     after = answered[0]
     eventually(lambda: bool(answered[0] > after + 20 or wrong), 30, own.log)
     done.set()

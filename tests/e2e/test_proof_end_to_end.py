@@ -143,7 +143,7 @@ def test_tampering_is_found_and_named(own: NodeProcess, project: Path) -> None:
     assert f"{prefix}.dataset.default.read.rows/" in said
     assert "the bookmark counts" in said
 
-    event = first_of(own, f"{prefix}.run.events", 8)
+    event = first_of(own, f"{prefix}.run.events", int(own.settings["FLEXCORE_SHARDS"]))
     put(own, event)
     said = own.cli("event", "verify", code=1)
     assert f"{prefix}.run.events/{event.partition()}/" in said

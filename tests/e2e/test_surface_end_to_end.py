@@ -32,7 +32,8 @@ def produce(
     """Write a record as any Kafka client would; ``at``: its time, where the topic leaves that to the client."""
     producer = Producer({"bootstrap.servers": settings["FLEXCORE_KAFKA_BOOTSTRAP"]})
     name = f"{settings['FLEXCORE_TOPIC_PREFIX']}.{topic}"
-    target = partition if partition is not None else partition_of(key.encode(), 8)
+    shards = int(settings.get("FLEXCORE_SHARDS", 8))
+    target = partition if partition is not None else partition_of(key.encode(), shards)
     producer.produce(name, value, key.encode(), target, timestamp=at, headers=[*headers.items()])
     assert producer.flush(10) == 0
 
