@@ -25,7 +25,7 @@ from app.api import create_api
 from app.commands.routes import write_routes
 from app.config import Config
 from app.errors import problem
-from app.followers import Followers
+from app.followers import followers
 from app.health import Health, HealthDependencies
 from app.listeners import Listener
 from app.node import Node, NodeFailed, Part
@@ -132,9 +132,7 @@ class _Composition:
                 parts.append(Part("projector", self._start_projector, self._stop_projector, 2, 2.0))
         if "runner" in self._roles:
             parts.append(Part("runner", self._start_runner, self._stop_runner, 2, 3.0))
-            parts += Followers(
-                config, self._name, lambda: self._codec, self._live, self._user_events.make
-            ).parts()
+            parts.append(Part("followers", self._start_followers, self._stop_followers, 2, 3.0))
         parts.append(Part("nodes", self._start_board, self._stop_board, 3, 1.0))
         return parts
 
@@ -337,6 +335,15 @@ class _Composition:
     async def _stop_runner(self) -> None:
         if self._live.runner is not None:
             await self._live.runner.stop(_RUNNER_GRACE_S)
+
+    async def _start_followers(self) -> None:
+        made = followers(self._config, self._name, self._codec, self._user_events.make)
+        for follower in made:
+            follower.start()
+        self._live.followers = made
+
+    async def _stop_followers(self) -> None:
+        await asyncio.gather(*(asyncio.to_thread(follower.stop) for follower in self._live.followers))
 
     # ---------------------------------------------------------------- what the node says about itself
     async def _start_board(self) -> None:

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 from confluent_kafka import KafkaException
@@ -16,17 +17,15 @@ from schemas.errors import RegistryUnavailable
 from schemas.registry import HttpRegistry
 
 if TYPE_CHECKING:
-    from connectors.lineage.follower import LineageFollower
-    from connectors.notifier.notifier import Notifier
+    from connectors.follower import Follower
     from connectors.runners.runner import Runner
-    from connectors.triggers.follower import TriggerFollower
     from streams.agents.project import Projector
     from streams.worker import Worker
 
 
 @dataclass(slots=True)
 class Vitals:
-    """The parts of one node, each None until it has been made."""
+    """The parts of one node, each None (or none) until it has been made."""
 
     kafka: Mapping[str, str]
     registry_url: str = ""
@@ -35,10 +34,8 @@ class Vitals:
     worker: "Worker | None" = None
     projector: "Projector | None" = None
     runner: "Runner | None" = None
+    followers: "Sequence[Follower]" = ()
     _admin: AdminClient | None = None
-    notifier: "Notifier | None" = None
-    lineage: "LineageFollower | None" = None
-    triggers: "TriggerFollower | None" = None
 
     def pings(self, roles: Sequence[str], projects: bool) -> dict[str, Ping]:
         """Return one question for each part that a node of these roles has."""
@@ -102,10 +99,10 @@ class Vitals:
         return self.projector.problem or (None if self.projector.ready else "the views are being filled")
 
     async def _ping_runner(self) -> str | None:
-        if self.runner is None or self.notifier is None or self.triggers is None:
+        if self.runner is None or not self.followers:
             return "not started"
-        parts = (self.runner, self.notifier, self.triggers, self.lineage)
-        return next((part.problem for part in parts if part is not None and part.problem), None)
+        problems = (self.runner.problem, *(follower.problem for follower in self.followers))
+        return next(filter(None, problems), None)
 
     def counters(self) -> dict[str, Read]:
         """Return what the parts have counted since they started."""
@@ -114,10 +111,7 @@ class Vitals:
             counters["worker"] = lambda: asdict(worker.engine.counters)
         if (projector := self.projector) is not None:
             counters["projector"] = projector.counters
-        if (lineage := self.lineage) is not None:
-            counters["lineage"] = lambda: lineage.counts
-        if (triggers := self.triggers) is not None:
-            counters["triggers"] = lambda: triggers.counts
+        counters |= {one.name: partial(dict, one.counts) for one in self.followers}
         if (runner := self.runner) is not None:
             counters["runner"] = lambda: runner.counts
         return counters

@@ -2,27 +2,23 @@
 
 import logging
 import random
-import threading
 import time
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 from confluent_kafka import Consumer, KafkaException, Message, TopicPartition
 
+from connectors.follower import Follower, FollowerSettings, event_of, polled
 from connectors.lineage.delivery import Endpoint, HttpEndpoint, TopicEndpoint, topic_of
 from connectors.lineage.naming import Names
 from connectors.lineage.story import RunEvent, Story, identity
 from connectors.sdk.errors import Refused, Unavailable
-from schemas.chain import redaction
 from schemas.codec import Codec
-from schemas.errors import RegistryUnavailable, Undecodable, UnknownSchema
-from schemas.offsets import OFFSET_END, offsets
+from schemas.errors import RegistryUnavailable
 from schemas.topics import Topics
 
 _log = logging.getLogger(__name__)
-_TIMEOUT_S = 10.0
 _COMMIT_S = 1.0
 _PAUSE_S = 0.5
 _PAUSE_MAX_S = 10.0
@@ -30,16 +26,11 @@ _RECORD = "flexcore.run."
 
 
 @dataclass(frozen=True, slots=True)
-class LineageSettings:
+class LineageSettings(FollowerSettings):
     """``address`` is ``http(s)://…`` or ``topic:NAME``; ``token`` is sent as a bearer token over HTTP."""
 
-    kafka: Mapping[str, str]
-    cluster: str
-    node: str
     address: str
     token: str = ""
-    prefix: str = ""
-    shards: int = 8
     replication: int = 1
 
     def endpoint(self) -> Endpoint:
@@ -72,19 +63,21 @@ class _Partition:
         return (self.told if first is None else first[0]), self.told
 
 
-class LineageFollower:
-    """One thread; the followers of all nodes share the work as one consumer group.
+class LineageFollower(Follower):
+    """Tells at least once, in the order of each run; an event that comes twice is the same to the byte.
 
-    At least once, in the order of each run; an event that comes twice is the same to the byte. An endpoint that is away
-    is tried for ever, with growing pauses of up to 10 s; what it refuses by itself is logged and left out. Committed
-    is the beginning of the oldest run that goes on, and beside it how far was told: so a follower that starts anew
-    knows the runs it goes on with. Who is added later is not told of the past.
+    An endpoint that is away is tried for ever, with growing pauses of up to 10 s; what it refuses by itself is logged and
+    left out. Committed is the beginning of the oldest run that goes on, and beside it how far was told: so a follower that
+    starts anew knows the runs it goes on with. Who is added later is not told of the past.
     """
 
+    name = "lineage"
+    fails = "lineage cannot be told"
+
     def __init__(self, settings: LineageSettings, codec: Codec, endpoint: Endpoint | None = None) -> None:
-        self.problem: str | None = "it has not joined the others yet"
+        super().__init__(settings)
+        self.problem = "it has not joined the others yet"
         self.counts = {"sent": 0, "refused": 0, "failed_tries": 0}
-        self._settings = settings
         self._codec = codec
         self._topic = Topics(settings.prefix).events("run")
         self._names = Names(settings.cluster, settings.kafka.get("bootstrap.servers", ""), settings.prefix)
@@ -94,31 +87,9 @@ class LineageFollower:
         self._unsent: deque[tuple[int, RunEvent]] = deque()
         self._failures = 0
         self._commit_at = 0.0
-        self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="lineage", daemon=True)
 
-    def start(self) -> None:
-        """Begin to follow."""
-        self._thread.start()
-
-    def stop(self) -> None:
-        """End after the event in hand; blocking, about 10 s at most."""
-        self._stopping.set()
-        self._thread.join()
-
-    def _run(self) -> None:
-        settings = self._settings
-        consumer = Consumer(
-            {
-                **settings.kafka,
-                "client.id": f"{settings.cluster}-{settings.node}-lineage",
-                "log_level": 3,
-                "group.id": f"{settings.cluster}.lineage",
-                "enable.auto.commit": False,
-                "auto.offset.reset": "earliest",
-                "isolation.level": "read_committed",
-            }
-        )
+    def _follow(self) -> None:
+        consumer = Consumer(self._member)
         consumer.subscribe(
             [self._topic], on_assign=self._assigned, on_revoke=self._revoked, on_lost=self._lost
         )
@@ -147,17 +118,13 @@ class LineageFollower:
             _log.warning("lineage is not taken: %s; trying again in %.1f s", error, pause_s)
             self._rest(consumer, pause_s)
         except (KafkaException, RegistryUnavailable) as error:
-            self.problem = f"lineage cannot be told: {error}"
-            _log.warning("%s; trying again", self.problem)
-            self._stopping.wait(1.0)
+            self._trouble(error)
         if time.monotonic() >= self._commit_at:
             self._commit(consumer)
 
     def _next(self, consumer: Consumer) -> Message | None:
         """Return the record to be looked at; it stays until it is done with."""
-        if not self._records and (record := consumer.poll(0.5)) is not None:
-            if (error := record.error()) is not None:
-                raise KafkaException(error)
+        if not self._records and (record := polled(consumer, 0.5)) is not None:
             self._records.append(record)
         return self._records[0] if self._records else None
 
@@ -187,23 +154,18 @@ class LineageFollower:
             partition.told, partition.known = offset + 1, True
 
     def _told(self, partition: _Partition, record: Message, offset: int) -> Sequence[RunEvent]:
-        pairs: Any = record.headers()
-        if redaction(pairs):
-            return ()  # it was told when it happened
-        try:
-            name, body = self._codec.decode(record.value() or b"")
-        except (Undecodable, UnknownSchema) as error:
-            _log.warning("%s/%s/%d is no event: %s", self._topic, record.partition(), offset, error)
+        if (found := event_of(self._codec, record)) is None:
             return ()
+        name, body = found
         envelope = body.get("envelope")
         if not name.startswith(_RECORD) or envelope is None:
             return ()
         kind, run = name.removeprefix(_RECORD), (envelope["tenant"], envelope["aggregate_id"])
         if kind == "RunCreated":
             partition.open[run] = (offset, Story(self._names, *run))
-        if (found := partition.open.get(run)) is None:
+        if (begun := partition.open.get(run)) is None:
             return ()
-        _, story = found
+        _, story = begun
         events = story.take(kind, body)
         if story.over:
             del partition.open[run]
@@ -249,34 +211,16 @@ class LineageFollower:
         for number, place in now.items():
             self._partitions[number].committed = place
 
-    def _assigned(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
-        while partitions and not self._stopping.is_set():
-            try:
-                begins = self._begins(consumer, partitions)
-            except KafkaException as error:
-                self.problem = f"lineage cannot be told: {error}"
-                self._stopping.wait(1.0)
-            else:
-                consumer.assign(begins)
-                break
-        self.problem = None
-
-    def _begins(self, consumer: Consumer, partitions: list[TopicPartition]) -> list[TopicPartition]:
+    def _begins(
+        self, _consumer: Consumer, known: list[TopicPartition], new: list[TopicPartition]
+    ) -> list[TopicPartition]:
         """Return where each partition is read from; whose position is not known begins at its end."""
-        known = consumer.committed(partitions, timeout=_TIMEOUT_S)
-        new = [(one.topic, one.partition) for one in known if one.offset < 0]
-        ends = offsets(consumer, new, OFFSET_END, _TIMEOUT_S)
-        begins = []
+        for one in new:
+            self._partitions[one.partition] = _Partition(one.offset, known=True)
         for one in known:
-            if one.offset < 0:
-                first = told = ends[one.topic, one.partition]
-                committed = None
-            else:
-                first, told = one.offset, int(one.metadata or one.offset)
-                committed = (first, told)
-            self._partitions[one.partition] = _Partition(told, first == told, committed=committed)
-            begins.append(TopicPartition(one.topic, one.partition, first))
-        return begins
+            first, told = one.offset, int(one.metadata or one.offset)
+            self._partitions[one.partition] = _Partition(told, first == told, committed=(first, told))
+        return [*known, *new]
 
     def _revoked(self, consumer: Consumer, _partitions: list[TopicPartition]) -> None:
         self._commit(consumer)

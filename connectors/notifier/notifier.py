@@ -1,18 +1,17 @@
 """Follows the events of alerts and tells the channels they name; what became of it goes back as a command."""
 
 import logging
-import threading
 import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from confluent_kafka import Consumer, KafkaException, Message, Producer
+from confluent_kafka import Consumer, KafkaException, Message, Producer, TopicPartition
 
+from connectors.follower import Follower, FollowerSettings, event_of, polled
 from connectors.notifier.channels import Notice, Undelivered, deliver
 from connectors.sdk.commands import CommandEncoder, command_headers
 from connectors.sdk.errors import ConnectorError, Unavailable
-from schemas.chain import redaction
 from schemas.codec import Codec
 from schemas.errors import RegistryUnavailable
 from schemas.topics import Topics
@@ -23,24 +22,21 @@ _TOLD = {"flexcore.alert.IncidentOpened": "opened", "flexcore.alert.IncidentReso
 
 
 @dataclass(frozen=True, slots=True)
-class NotifierSettings:
+class NotifierSettings(FollowerSettings):
     """``channels`` maps the names that pipelines use after ``notify:`` to URLs (see :mod:`.channels`)."""
 
-    kafka: Mapping[str, str]
-    cluster: str
-    node: str
     channels: Mapping[str, str]
-    prefix: str = ""
-    shards: int = 8
 
 
-class Notifier:
-    """One thread; the notifiers of all nodes share the work as one consumer group.
+class Notifier(Follower):
+    """Tells at least once: a notice is told before its offset is committed, and carries the event's id.
 
-    At least once: a notice is told before its offset is committed, and carries the event's id. In order for each
-    pipeline; a channel that does not answer is tried four times within about 15 s, then the failure is recorded and the
-    next notice comes.
+    In order for each pipeline; a channel that does not answer is tried four times within about 15 s, then the failure is
+    recorded and the next notice comes. Who is added later is not told of the past.
     """
+
+    name = "notifier"
+    fails = "alerts are not told"
 
     def __init__(
         self,
@@ -49,7 +45,7 @@ class Notifier:
         send: Callable[[str, Notice], None] = deliver,
         pauses_s: tuple[float, ...] = _PAUSES_S,
     ) -> None:
-        self.problem: str | None = None
+        super().__init__(settings)
         self._settings = settings
         self._codec = codec
         self._send = send
@@ -57,39 +53,24 @@ class Notifier:
         self._topics = Topics(settings.prefix)
         self._encoder = CommandEncoder(codec, self._topics, settings.shards)
         self._record: Message | None = None
-        self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="notifier", daemon=True)
 
-    def start(self) -> None:
-        """Begin to follow."""
-        self._thread.start()
-
-    def stop(self) -> None:
-        """End after the notice in hand; blocking, about 10 s at most."""
-        self._stopping.set()
-        self._thread.join()
-
-    def _run(self) -> None:
-        settings = self._settings
-        client_id = f"{settings.cluster}-{settings.node}-notifier"
-        common = {**settings.kafka, "client.id": client_id, "log_level": 3}
-        consumer = Consumer(
-            {
-                **common,
-                "group.id": f"{settings.cluster}.notifier",
-                "enable.auto.commit": False,
-                # Who is added later is not told of the past.
-                "auto.offset.reset": "latest",
-                "isolation.level": "read_committed",
-            }
-        )
-        producer = Producer({**common, "enable.idempotence": True, "linger.ms": 0})
-        consumer.subscribe([self._topics.events("alert")])
+    def _follow(self) -> None:
+        consumer = Consumer(self._member)
+        producer = Producer({**self._client, "enable.idempotence": True, "linger.ms": 0})
+        consumer.subscribe([self._topics.events("alert")], on_assign=self._assigned)
         try:
             while not self._stopping.is_set():
                 self._turn(consumer, producer)
         finally:
             consumer.close()
+
+    def _begins(
+        self, consumer: Consumer, known: list[TopicPartition], new: list[TopicPartition]
+    ) -> list[TopicPartition]:
+        """A position is kept from the beginning: who takes over before the first notice must not pass over it."""
+        if new:
+            consumer.commit(offsets=new, asynchronous=False)
+        return [*known, *new]
 
     def _turn(self, consumer: Consumer, producer: Producer) -> None:
         """Tell of one event. What cannot be told is tried again in the next turn.
@@ -99,22 +80,20 @@ class Notifier:
         """
         try:
             if self._record is None:
-                self._record = _polled(consumer)
+                self._record = polled(consumer, 0.5)
             if (record := self._record) is not None:
                 self._handle(record, producer)
                 self._record = None
                 consumer.commit(message=record, asynchronous=False)
             self.problem = None
         except (KafkaException, ConnectorError, RegistryUnavailable) as error:
-            self.problem = f"alerts are not told: {error}"
-            _log.warning("%s; trying again", self.problem)
-            self._stopping.wait(1.0)
+            self._trouble(error)
 
     def _handle(self, record: Message, producer: Producer) -> None:
-        pairs: Any = record.headers()
-        if redaction(pairs):
-            return  # it was told when it happened
-        name, event = self._codec.decode(record.value() or b"")
+        found = event_of(self._codec, record)
+        if found is None:
+            return
+        name, event = found
         if (about := _TOLD.get(name)) is None or not event["notify"]:
             return
         attempts, failure = self._tell(event["notify"], notice(about, event))
@@ -187,11 +166,3 @@ def notice(about: str, event: Mapping[str, Any]) -> Notice:
     }
     subject = f"{pipeline}: {kind}" if about == "opened" else f"{pipeline}: {kind}, resolved"
     return Notice(envelope["event_id"], subject, f"{pipeline}: {what}{hint}", fields)
-
-
-def _polled(consumer: Consumer) -> Message | None:
-    """Return the next record, if one comes in time; raise KafkaException for what came instead of one."""
-    record = consumer.poll(0.5)
-    if record is not None and (error := record.error()) is not None:
-        raise KafkaException(error)
-    return record

@@ -2,7 +2,6 @@
 
 import json
 import logging
-import threading
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,13 +10,13 @@ from typing import Any
 import orjson
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition
 
+from connectors.follower import Follower, FollowerSettings
 from connectors.sdk.commands import CommandEncoder, EncodedCommand, command_headers
 from connectors.sdk.errors import ConnectorError, InvalidSpec, Unavailable
 from connectors.triggers.cloudevent import NoEvent, read_event, tenant_of
 from connectors.triggers.listening import Listener, Listeners, ListeningReader
 from schemas.codec import Codec
 from schemas.errors import FlexcoreSchemaError
-from schemas.offsets import OFFSET_END, offsets
 from schemas.topics import Topics
 
 _log = logging.getLogger(__name__)
@@ -32,20 +31,15 @@ Holds = Callable[[str, Mapping[str, Any]], bool]
 
 
 @dataclass(frozen=True, slots=True)
-class TriggerSettings:
+class TriggerSettings(FollowerSettings):
     """``make`` makes the topics of these names of events where they are not there yet; it blocks, and may raise."""
 
-    kafka: Mapping[str, str]
-    cluster: str
-    node: str
     holds: Holds
     make: Callable[[Sequence[str]], None]
-    prefix: str = ""
-    shards: int = 8
 
 
-class TriggerFollower:
-    """One thread; the followers of all nodes share the topics that somebody listens to, as one consumer group.
+class TriggerFollower(Follower):
+    """Follows the topics that somebody listens to, and starts the pipelines whose filters hold.
 
     Each event starts a pipeline at most once, since the run's id follows from the event's source and id, and at least
     once: offsets are committed after Kafka has the commands on all in-sync replicas. Before events are looked at, all that
@@ -53,47 +47,33 @@ class TriggerFollower:
     fails, and a record that is no CloudEvent, is logged, counted and passed over.
     """
 
+    name = "triggers"
+    fails = "events start no runs"
+
     def __init__(self, settings: TriggerSettings, codec: Codec) -> None:
-        self.problem: str | None = None
+        super().__init__(settings)
         self.counts = {"events": 0, "started": 0, "failed_filters": 0, "unreadable": 0, "too_large": 0}
         self._settings = settings
         self._topics = Topics(settings.prefix)
         self._encoder = CommandEncoder(codec, self._topics, settings.shards)
-        self._client_id = f"{settings.cluster}-{settings.node}-triggers"
         self._listeners = Listeners(codec)
         self._listening: ListeningReader
         self._consumer: Consumer | None = None
         self._producer: Producer
         self._subscribed: frozenset[str] = frozenset()
         self._batch: list[Message] = []
-        self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="triggers", daemon=True)
-
-    def start(self) -> None:
-        """Begin to follow."""
-        self._thread.start()
-
-    def stop(self) -> None:
-        """End after the events in hand; blocking, about 15 s at most."""
-        self._stopping.set()
-        self._thread.join()
 
     # ---------------------------------------------------------------- the loop
-    def _run(self) -> None:
-        settings = self._settings
+    def _follow(self) -> None:
         topic = self._topics.events("pipeline")
-        self._listening = ListeningReader(
-            settings.kafka, topic, settings.shards, self._listeners, self._client_id
-        )
+        self._listening = ListeningReader(self._client, topic, self._settings.shards, self._listeners)
         try:
             while not self._stopping.is_set():
                 try:
                     self._turn()
                     self.problem = None
                 except (KafkaException, ConnectorError, FlexcoreSchemaError) as error:
-                    self.problem = f"events start no runs: {error}"
-                    _log.warning("%s; trying again", self.problem)
-                    self._stopping.wait(1.0)
+                    self._trouble(error)
         finally:
             self._listening.close()
             if self._consumer is not None:
@@ -136,41 +116,23 @@ class TriggerFollower:
         self._subscribed = names
 
     def _clients(self) -> tuple[Consumer, Producer]:
-        common = {**self._settings.kafka, "client.id": self._client_id, "log_level": 3}
-        group = {
-            "group.id": f"{self._settings.cluster}.triggers",
-            "enable.auto.commit": False,
-            "auto.offset.reset": "earliest",
-            "isolation.level": "read_committed",
-        }
         sends = {"enable.idempotence": True, "linger.ms": 1, "message.max.bytes": 2 * _COMMAND_BYTES_MAX}
-        return Consumer({**common, **group}), Producer({**common, **sends})
+        return Consumer(self._member), Producer({**self._client, **sends})
 
-    def _assigned(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
+    def _begins(
+        self, consumer: Consumer, known: list[TopicPartition], new: list[TopicPartition]
+    ) -> list[TopicPartition]:
         """Begin where the group has come to; on a topic that is new to it, when the first pipeline began to listen."""
-        while not self._stopping.is_set():
-            try:
-                consumer.assign(self._begins(consumer, partitions))
-            except KafkaException as error:
-                self.problem = f"events start no runs: {error}"
-                self._stopping.wait(1.0)
-            else:
-                break
-
-    def _begins(self, consumer: Consumer, partitions: list[TopicPartition]) -> list[TopicPartition]:
-        known = consumer.committed(partitions, timeout=_TIMEOUT_S)
-        new = [(one.topic, one.partition) for one in known if one.offset < 0]
-        # The ends first: what comes in between is behind them.
-        ends = offsets(consumer, new, OFFSET_END, _TIMEOUT_S)
-        asked = [TopicPartition(*place, self._since(place[0])) for place in new]
+        ends = {(one.topic, one.partition): one.offset for one in new}
+        asked = [TopicPartition(*place, self._since(place[0])) for place in ends]
         found = consumer.offsets_for_times(asked, timeout=_TIMEOUT_S) if asked else []
-        begins = [
-            TopicPartition(
-                one.topic, one.partition, one.offset if one.offset >= 0 else ends[one.topic, one.partition]
-            )
-            for one in found
-        ]
-        return [*(one for one in known if one.offset >= 0), *begins]
+        for one in found:
+            if one.error is not None:
+                raise KafkaException(one.error)
+            if one.offset < 0:
+                # What has come since the ends were asked for is behind them.
+                one.offset = ends[one.topic, one.partition]
+        return [*known, *found]
 
     def _since(self, topic: str) -> int:
         listeners = self._listeners.by_name.get(self._name(topic), {})

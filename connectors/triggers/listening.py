@@ -10,10 +10,9 @@ from typing import Any
 
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, Message, TopicPartition
 
+from connectors.follower import event_of
 from connectors.sdk.errors import Unavailable
-from schemas.chain import redaction
 from schemas.codec import Codec
-from schemas.errors import Undecodable, UnknownSchema
 from schemas.offsets import OFFSET_END, offsets
 
 _log = logging.getLogger(__name__)
@@ -42,15 +41,11 @@ class Listeners:
     def take(self, record: Message) -> None:
         """Take an event of a pipeline: a new version, or its end."""
         pairs: Any = record.headers() or []
-        if not any(name == "ce_type" and said in _TOLD for name, said in pairs) or redaction(pairs):
+        if not any(name == "ce_type" and said in _TOLD for name, said in pairs):
             return
-        try:
-            name, event = self._codec.decode(record.value() or b"")
-        except (Undecodable, UnknownSchema) as error:
-            _log.warning(
-                "%s/%s/%s is no event: %s", record.topic(), record.partition(), record.offset(), error
-            )
+        if (found := event_of(self._codec, record)) is None:
             return
+        name, event = found
         envelope = event["envelope"]
         who = (envelope["tenant"], envelope["aggregate_id"])
         spec = json.loads(event["definition"])["spec"] if name.endswith("Applied") else {}
@@ -73,19 +68,12 @@ class Listeners:
 class ListeningReader:
     """Gives listeners all events of pipelines, from their beginning. For one thread."""
 
-    def __init__(
-        self, kafka: Mapping[str, str], topic: str, shards: int, listeners: Listeners, client_id: str
-    ) -> None:
+    def __init__(self, client: Mapping[str, Any], topic: str, shards: int, listeners: Listeners) -> None:
+        """``client`` are the settings of a Kafka client, with its ``client.id``."""
         self._listeners = listeners
         self._records: deque[Message] = deque()
         self._reached: dict[tuple[str, int], int] = {(topic, number): 0 for number in range(shards)}
-        common = {
-            **kafka,
-            "client.id": client_id,
-            "group.id": client_id,
-            "enable.auto.commit": False,
-            "log_level": 3,
-        }
+        common = {**client, "group.id": client["client.id"], "enable.auto.commit": False}
         self._consumer = Consumer(
             {**common, "isolation.level": "read_committed", "enable.partition.eof": True}
         )
