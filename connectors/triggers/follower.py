@@ -1,13 +1,11 @@
 """Follows the events of users and starts the pipelines that listen to them."""
 
-import json
 import logging
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import orjson
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition
 
 from connectors.follower import Follower, FollowerSettings
@@ -26,15 +24,15 @@ _IDLE_S = 0.5
 _TIMEOUT_S = 15.0
 _COMMAND_BYTES_MAX = 1 << 20
 
-Holds = Callable[[str, Mapping[str, Any]], bool]
-"""``holds(filter, event)``: whether the event passes. Raises ValueError when that cannot be said."""
+Asks = Callable[[str | None, Mapping[str, Any]], dict[str, Any] | None]
+"""``asks(filter, event)``: the body of StartRun for an event that passes, or None. Raises ValueError when the filter fails."""
 
 
 @dataclass(frozen=True, slots=True)
 class TriggerSettings(FollowerSettings):
     """``make`` makes the topics of these names of events where they are not there yet; it blocks, and may raise."""
 
-    holds: Holds
+    asks: Asks
     make: Callable[[Sequence[str]], None]
 
 
@@ -184,39 +182,34 @@ class TriggerFollower(Follower):
             self.counts["unreadable"] += 1
             _log.warning("%s is no CloudEvent, and starts nothing: %s", place, error)
             return []
-        commands = [self._command(one, event) for one in listeners if self._passes(one, event, place)]
+        found = [(one, self._start(one, event, place)) for one in listeners]
+        commands = [self._command(one, start, event) for one, start in found if start is not None]
         if any(len(command.value) > _COMMAND_BYTES_MAX for command in commands):
             self.counts["too_large"] += 1
             _log.warning("event %s has more than 1 MB, and starts nothing: send a reference", place)
             return []
         return commands
 
-    def _passes(self, listener: Listener, event: Mapping[str, Any], place: str) -> bool:
+    def _start(self, listener: Listener, event: Mapping[str, Any], place: str) -> dict[str, Any] | None:
         try:
-            return listener.filter is None or self._settings.holds(listener.filter, event)
+            return self._settings.asks(listener.filter, event)
         except ValueError as error:
             self.counts["failed_filters"] += 1
             _log.warning("the filter of pipeline %s fails for event %s: %s", listener.pipeline, place, error)
-            return False
+            return None
 
-    def _command(self, listener: Listener, event: Mapping[str, Any]) -> EncodedCommand:
-        key = start_key(event)
-        command_id = str(uuid.uuid5(uuid.NAMESPACE_URL, f"{listener.tenant}/{listener.pipeline}/{key}"))
+    def _command(self, listener: Listener, start: dict[str, Any], event: Mapping[str, Any]) -> EncodedCommand:
+        name = f"{listener.tenant}/{listener.pipeline}/{start['key']}"
+        command_id = str(uuid.uuid5(uuid.NAMESPACE_URL, name))
         headers = command_headers(
             command_id, "StartRun", "trigger", correlation_id=command_id, traceparent=event.get("traceparent")
         )
-        body = {"run_id": None, "key": key, "input": orjson.dumps(event).decode(), "trigger": "event"}
         try:
             return self._encoder.encode(
-                "pipeline", listener.pipeline, "StartRun", body, listener.tenant, headers
+                "pipeline", listener.pipeline, "StartRun", start, listener.tenant, headers
             )
         except InvalidSpec as error:
             raise Unavailable(f"a start of {listener.pipeline} cannot be written: {error}") from error
-
-
-def start_key(event: Mapping[str, Any]) -> str:
-    """Return the start key of the runs of an event, one of each pipeline: the same for the same source and id."""
-    return f"event/{uuid.uuid5(uuid.NAMESPACE_URL, json.dumps([event['source'], event['id']]))}"
 
 
 def _after(records: Sequence[Message]) -> list[TopicPartition]:

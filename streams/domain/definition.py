@@ -13,7 +13,7 @@ from streams.domain.findings import Problem
 from streams.domain.kinds import FAN_KINDS, STEP_KINDS, compensation_of
 from streams.domain.labels import ANY, queue_of
 from streams.domain.priority import NORMAL
-from streams.domain.triggers import upstream
+from streams.domain.triggers import heard, upstream
 from streams.domain.validation import ScheduleCheck, any_schedule, problems
 
 __all__ = [
@@ -91,7 +91,7 @@ class Definition:
 
     ``limits`` maps each limit a run needs to the number of runs it lets in; ``priority`` is what its runs have unless told; ``items`` is what a map step does for each, a repeat in each turn;
     ``compensations``, by their own names (``load:compensate``), undo a step that was done. ``upstream`` are the pipelines
-    whose runs start it by their end, each with the ends that do.
+    whose runs start it by their end, each with the ends that do; ``heard`` the events that do, each with its filter.
     """
 
     name: str
@@ -105,6 +105,7 @@ class Definition:
     compensations: Mapping[str, StepDefinition] = field(default_factory=dict)
     priority: str = NORMAL
     upstream: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    heard: Mapping[str, str | None] = field(default_factory=dict)
 
     @staticmethod
     def parse(canonical: str) -> "Definition":
@@ -195,6 +196,7 @@ def _parse(text: str) -> Definition:
         limits={limit["name"]: limit["max"] for limit in spec.get("limits", ())},
         priority=spec.get("priority", NORMAL),
         upstream=upstream(spec.get("triggers", ())),
+        heard=heard(spec.get("triggers", ())),
     )
 
 

@@ -1,5 +1,6 @@
 """Ids that several places must compute alike: same input, same id, for ever."""
 
+import json
 from uuid import NAMESPACE_URL, uuid5
 
 
@@ -19,6 +20,11 @@ def slot_key(slot: int) -> str:
 def end_key(run: str) -> str:
     """Return the start key of the runs that the end of ``run`` starts, one of each pipeline that listens."""
     return f"run/{run}"
+
+
+def event_key(source: str, event_id: str) -> str:
+    """Return the start key of the runs that a CloudEvent starts, one of each pipeline: the same however often it is sent."""
+    return f"event/{uuid5(NAMESPACE_URL, json.dumps([source, event_id]))}"
 
 
 def child_run_id(parent: str, step: str, attempt: int) -> str:

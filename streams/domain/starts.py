@@ -1,6 +1,13 @@
 """How runs are asked of a pipeline, and what it says to that: the part of its vocabulary that is about starts."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
+
+from streams.domain.definition import compact
+from streams.domain.expressions import Language
+from streams.domain.identity import event_key
+from streams.domain.triggers import holds
 
 TRIGGERS = ("manual", "schedule", "api", "run", "event")
 
@@ -84,3 +91,14 @@ class RunRecalled:
     run_id: str
     reason: str | None
     at: int
+
+
+# ---------------------------------------------------------------- what asks besides people
+def event_start(language: Language, filter_text: str | None, event: Mapping[str, Any]) -> StartRun | None:
+    """Return what a CloudEvent asks of a pipeline with this filter; None when it does not pass.
+
+    Raise ValueError when the filter fails for it.
+    """
+    if filter_text is not None and not holds(language, filter_text, event):
+        return None
+    return StartRun(key=event_key(event["source"], event["id"]), input=compact(event), trigger="event")

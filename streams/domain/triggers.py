@@ -18,6 +18,12 @@ def upstream(triggers: Sequence[Mapping[str, Any]]) -> dict[str, tuple[str, ...]
     return {block["pipeline"]: tuple(block.get("status", ENDS[:1])) for block in blocks}
 
 
+def heard(triggers: Sequence[Mapping[str, Any]]) -> dict[str, str | None]:
+    """Return the names of users' events that start the pipeline, each with its filter."""
+    blocks = [trigger["event"] for trigger in triggers if "event" in trigger]
+    return {block["name"]: block.get("filter") for block in blocks}
+
+
 def holds(language: Language, text: str, event: Mapping[str, Any]) -> bool:
     """Return whether an event passes a filter without problems. Raise ValueError when that cannot be said."""
     value = evaluate(language, whole(text) or "", lambda _named: {"event": event})

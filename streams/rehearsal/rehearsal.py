@@ -14,15 +14,18 @@ from streams.domain.alert.events import IncidentOpened, RunSeen
 from streams.domain.alert.state import SAMPLES_MIN
 from streams.domain.definition import Definition, compact
 from streams.domain.limit import AcquireLimit, ReleaseLimit
+from streams.domain.listeners import NoteRunEnded
 from streams.domain.pipeline import ApplyPipeline
 from streams.domain.run import events as happened
 from streams.domain.run.state import Run, document
 from streams.domain.schedule import SlotFired
-from streams.domain.starts import RecallRun, StartRun
+from streams.domain.starts import RecallRun, StartRun, event_start
+from streams.expressions import LANGUAGE
 from streams.reactors import REACTORS
 from streams.rehearsal.coverage import Way, ways
 from streams.rehearsal.runners import HORIZON_MS, Runners
 from streams.rehearsal.scenario import Deed, Scenario
+from streams.rehearsal.trigger import EventSent, Trigger
 from streams.rehearsal.world import Happened, World
 
 
@@ -30,9 +33,9 @@ from streams.rehearsal.world import Happened, World
 class Rehearsal:
     """What came of a scenario. ``differences`` are sentences; none when all was as expected.
 
-    ``virtual_ms`` is how long the run took, or went on before nothing more would happen; ``waits`` says then for what.
-    ``run`` is its document as users see it, the last one's if a schedule started many, {} if it started none; ``events``
-    are all that was told, of every aggregate.
+    ``virtual_ms`` is how long the run took, or went on before nothing more would happen; ``waits`` says then for what, or
+    why there is no run. ``run`` is its document as users see it, the last one's if a schedule started many, {} if there is
+    none; ``events`` are all that was told, of every aggregate.
     """
 
     scenario: str
@@ -57,7 +60,7 @@ def rehearse(definition: str, scenario: Scenario) -> Rehearsal:
         run=document(stage.run_id, run) if run.exists else {},
         events=tuple(stage.events),
         virtual_ms=stage.took_ms(),
-        waits="" if run.ended or not run.exists else _waits(run),
+        waits=stage.unstarted if not run.exists else "" if run.ended else _waits(run),
         differences=tuple(stage.differences()),
         ways=taken,
     )
@@ -69,16 +72,19 @@ def _aggregates() -> tuple[Aggregate, ...]:
 
 
 class _Stage:
-    """A world with one pipeline, and the run that somebody starts, or those that its schedule does."""
+    """A world with one pipeline, and the run that somebody or a trigger starts, or those that its schedule does."""
 
     def __init__(self, definition: str, scenario: Scenario) -> None:
         self.definition = definition
-        self.name = Definition.parse(definition).name
+        self.plan = Definition.parse(definition)
+        self.name = self.plan.name
         self.scenario = scenario
         self.runs: list[str] = []
         self.events: list[Happened] = []
         self.planned: set[str] = set()
         self.refused: dict[str, str] = {}
+        self.unstarted = ""
+        self.failure: str | None = None
         self.undone = {deed.place: deed for deed in scenario.deeds}
         self.runners = Runners(scenario.steps, scenario.labels)
         self.world = World(
@@ -110,6 +116,8 @@ class _Stage:
         """Return how long the run took, or went on; how long the schedule did, if it started the runs."""
         if self.scenario.schedule_ms is not None:
             return max(self.world.now - self.scenario.start, self.scenario.schedule_ms)
+        if not self.runs:
+            return 0
         last = next(event.at for event in reversed(self.events) if event.aggregate == "run")
         return (last if self.run.ended_at is None else self.run.ended_at) - self.run.created_at
 
@@ -118,13 +126,15 @@ class _Stage:
             if deed.at is not None:
                 self._plan(deed, deed.at)
         for name, held_ms in self.scenario.limits.items():
-            self._hold(name, Definition.parse(self.definition).limits[name], self.scenario.start + held_ms)
+            self._hold(name, self.plan.limits[name], self.scenario.start + held_ms)
         self._remember()
         self.world.ask("pipeline", self.name, ApplyPipeline(self.definition))
-        if self.scenario.schedule_ms is None:
-            self._start()
-        else:
+        if self.scenario.schedule_ms is not None:
             self.world.live(lambda: False, self.scenario.start + self.scenario.schedule_ms)
+        elif self.scenario.trigger is not None:
+            self._trigger(self.scenario.trigger)
+        else:
+            self._start()
         # The schedule would start other runs for as long as these go on.
         until = self.scenario.start + HORIZON_MS
         self.world.live(self._ended, until, still=frozenset({"schedule"}))
@@ -138,6 +148,23 @@ class _Stage:
             slot=self.scenario.slot,
         )
         self.world.ask("pipeline", self.name, start)
+
+    def _trigger(self, trigger: Trigger) -> None:
+        if isinstance(trigger, EventSent):
+            try:
+                start = event_start(LANGUAGE, self.plan.heard[trigger.name], trigger.event)
+            except ValueError as error:
+                self.failure = str(error)
+                self.unstarted = f"the filter fails: {error}"
+            else:
+                self.unstarted = "the event does not pass the filter"
+                if start is not None:
+                    self.world.ask("pipeline", self.name, start)
+            return
+        self.unstarted = f"it does not start after a run of {trigger.pipeline} that is {trigger.status}"
+        self.world.live(lambda: True, self.scenario.start)  # until the other pipeline knows who listens
+        over = NoteRunEnded(trigger.run_id, trigger.status, trigger.output)
+        self.world.ask("pipeline", trigger.pipeline, over)
 
     def _remember(self) -> None:
         """Let earlier runs have been as usual, as many as it takes to know what that is."""
@@ -180,7 +207,7 @@ class _Stage:
         self.world.plan(at, do)
 
     def _offered(self, offer: TaskOffer) -> None:
-        wanted = Definition.parse(self.definition).step(offer.task["step"]).runs_on
+        wanted = self.plan.step(offer.task["step"]).runs_on
         self.world.plan(self.world.now, lambda: self.runners.take(self.world, offer.task, wanted))
 
     # ------------------------------------------------------------ expected and actual
@@ -190,11 +217,23 @@ class _Stage:
                 yield f"{deed.place}: {deed.what} was refused: {self.refused[deed.place]}"
             elif deed.place in self.undone:
                 yield f"{deed.place}: {deed.what} never came: {_too_late(deed, self.run)}"
+        yield from self._of_start()
         yield from self._of_slots()
         yield from self._of_status()
         if self.runs:
             yield from self._of_run()
             yield from self._of_steps()
+
+    def _of_start(self) -> Iterator[str]:
+        expect = self.scenario.expect
+        if self.scenario.trigger is None:
+            return
+        if self.runs and not expect.started:
+            yield "started: expected no run, but there is one"
+        elif expect.started and not self.runs:
+            yield f"started: expected a run, but {self.unstarted}"
+        elif not self.runs and not _same_failure(expect.error, self.failure):
+            yield f"error: expected {expect.error or 'none'}, but {self.unstarted}"
 
     def _of_slots(self) -> Iterator[str]:
         wanted = self.scenario.expect.slots
@@ -260,11 +299,17 @@ class _Stage:
                     yield f"outputs.{name}.{field}: expected {compact(value)}, but it is {compact(output[field])}"
 
 
+def _same_failure(part: str | None, failure: str | None) -> bool:
+    return failure is None if part is None else failure is not None and part in failure
+
+
 def _listed(words: tuple[str, ...]) -> str:
     return ", ".join(words) or "none"
 
 
 def _too_late(deed: Deed, run: Run) -> str:
+    if not run.exists:
+        return "there was no run"
     if deed.at is not None:
         return "the run had ended"
     return ", ".join(f"{name} is {run.step(name).status}" for name in sorted(deed.answers))

@@ -6,6 +6,7 @@ from typing import Any
 
 from streams.domain import instant
 from streams.domain.run import commands as asked
+from streams.rehearsal.trigger import Trigger
 
 START = instant.parse("2026-01-01T00:00:00Z")
 """When a scenario begins that does not say."""
@@ -52,7 +53,8 @@ class Expectation:
 
     ``outputs`` hold the fields that must be equal, ``error`` is a part of the run's error, ``alerts`` are the rules
     (``on``) that open an incident, in order; durations are the run's, from its creation to its end. ``slots`` (ms) are
-    those that fire. Of many runs ``status`` is each one's, and the rest the last one's.
+    those that fire. Of many runs ``status`` is each one's, and the rest the last one's. ``started``: whether the trigger
+    starts a run at all; if not, ``error`` is a part of why its filter fails.
     """
 
     status: str | None = None
@@ -64,6 +66,7 @@ class Expectation:
     at_most_ms: int | None = None
     alerts: tuple[str, ...] | None = None
     slots: tuple[int, ...] | None = None
+    started: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +75,7 @@ class Scenario:
 
     Steps that are not named succeed at once, each time. ``input`` is JSON text; ``limits`` says how long (ms) other runs
     hold all places of a limit. ``labels`` are those of each runner that there is; None: what the steps ask for.
-    ``schedule_ms``: nobody starts a run, but the schedule does, for so long. ``usual_ms`` and ``usual_records`` are what
+    ``schedule_ms``: nobody starts a run, but the schedule does, for so long; ``trigger``: nor here, but what that says. ``usual_ms`` and ``usual_records`` are what
     earlier runs took and moved, as far as rules for alerts are to know it.
     """
 
@@ -82,6 +85,7 @@ class Scenario:
     full_refresh: bool = False
     slot: int | None = None
     schedule_ms: int | None = None
+    trigger: Trigger | None = None
     usual_ms: int | None = None
     usual_records: int | None = None
     steps: Mapping[str, tuple[Behaviour, ...]] = field(default_factory=dict)

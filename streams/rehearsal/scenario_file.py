@@ -11,6 +11,7 @@ from streams.domain.kinds import FAN_KINDS, NAME, NAME_FIX, OWN_KINDS, YEAR_MS
 from streams.domain.run import commands as asked
 from streams.domain.run.state import RUN_ENDED, STEP_ENDED, item_of
 from streams.rehearsal.scenario import BEHAVIOURS, START, Behaviour, Deed, Expectation, Scenario
+from streams.rehearsal.trigger import read_trigger
 
 API_VERSION = "flexcore/v1"
 KIND = "PipelineTest"
@@ -70,15 +71,19 @@ class _Reader:
         self.start = START
 
     def scenario(self, value: object) -> Scenario:
-        known = ("name", "start", "input", "full_refresh", "slot", "schedule", "usual", "steps", "limits", "labels", "signals", "approvals", "skips", "cancel", "expect")  # fmt: skip
+        known = ("name", "start", "input", "full_refresh", "slot", "schedule", "trigger", "usual", "steps", "limits", "labels", "signals", "approvals", "skips", "cancel", "expect")  # fmt: skip
         item = self.found.mapping(self.path, value, known) or {}
         self.found.text(f"{self.path}.name", item.get("name"))
         self.start = self._instant(f"{self.path}.start", item.get("start")) or START
         if "full_refresh" in item:
             self.found.truth(f"{self.path}.full_refresh", item["full_refresh"])
         schedule_ms = self._duration(f"{self.path}.schedule", item.get("schedule"))
-        if schedule_ms is not None:
-            self._alone(item)
+        trigger = (
+            read_trigger(self.found, f"{self.path}.trigger", item["trigger"], self.plan)
+            if "trigger" in item
+            else None
+        )
+        self._alone(item)
         deeds = [
             *self._list("signals", item, self._signal),
             *self._list("approvals", item, self._approval),
@@ -92,25 +97,31 @@ class _Reader:
             full_refresh=item.get("full_refresh", False),
             slot=self._instant(f"{self.path}.slot", item.get("slot")),
             schedule_ms=schedule_ms,
+            trigger=trigger,
             **self._usual(f"{self.path}.usual", item.get("usual", {})),
             steps=self._steps(f"{self.path}.steps", item.get("steps", {})),
             limits=self._limits(f"{self.path}.limits", item.get("limits", {})),
             labels=self._labels(f"{self.path}.labels", item["labels"]) if "labels" in item else None,
             deeds=tuple(deeds),
-            expect=self._expect(f"{self.path}.expect", item.get("expect", {}), schedule_ms),
+            expect=self._expect(f"{self.path}.expect", item.get("expect", {}), item),
         )
 
     def _alone(self, item: Mapping[str, Any]) -> None:
-        """Report what can be said of one run only."""
-        if self.plan.schedule is None:
+        """Report what does not go with a run that nobody starts by hand."""
+        if "schedule" in item and self.plan.schedule is None:
             self.found.add(
                 f"{self.path}.schedule", f"pipeline {self.plan.name} has no schedule", "leave it out"
             )
-        for key in ("input", "full_refresh", "slot", "signals", "approvals", "skips", "cancel"):
-            if key in item:
-                self.found.add(
-                    f"{self.path}.{key}", "is for a run that is started by hand", "leave out schedule"
-                )
+        by_hand = ("input", "full_refresh", "slot")
+        alone = {
+            "trigger": by_hand,
+            "schedule": (*by_hand, "trigger", "signals", "approvals", "skips", "cancel"),
+        }
+        for other, keys in alone.items():
+            for key in keys if other in item else ():
+                if key in item:
+                    wrong = "is for a run that is started by hand"
+                    self.found.add(f"{self.path}.{key}", wrong, f"leave out {other}")
 
     def _usual(self, path: str, value: object) -> dict[str, int | None]:
         usual = self.found.mapping(path, value, ("duration", "records")) or {}
@@ -254,10 +265,15 @@ class _Reader:
         )
 
     # ------------------------------------------------------------ what must come of it
-    def _expect(self, path: str, value: object, schedule_ms: int | None) -> Expectation:
-        slots_known = () if schedule_ms is None else ("slots",)
-        known = ("status", "error", "steps", "outputs", "attempts", "duration", "alerts", *slots_known)
-        item = self.found.mapping(path, value, known) or {}
+    def _expect(self, path: str, value: object, scenario: Mapping[str, Any]) -> Expectation:
+        of_a_run = ("status", "steps", "outputs", "attempts", "duration", "alerts")
+        special = [key for other, key in (("schedule", "slots"), ("trigger", "started")) if other in scenario]
+        item = self.found.mapping(path, value, (*of_a_run, "error", *special)) or {}
+        if "started" in item:
+            self.found.truth(f"{path}.started", item["started"])
+            for key in of_a_run if item["started"] is False else ():
+                if key in item:
+                    self.found.add(f"{path}.{key}", "is of a run, and none is expected", "leave it out")
         status = item.get("status", "succeeded")
         self.found.one_of(f"{path}.status", status, RUN_STATUSES)
         if "error" in item:
@@ -289,6 +305,7 @@ class _Reader:
             at_most_ms=most,
             alerts=tuple(map(str, alerts)) if "alerts" in item else None,
             slots=tuple(slots) if "slots" in item else None,
+            started=item.get("started", True) is not False,
         )
 
     def _by_step(self, path: str, value: object, *, items: bool = False) -> dict[str, Any]:

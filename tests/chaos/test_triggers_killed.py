@@ -13,8 +13,7 @@ import pytest
 from confluent_kafka import Producer
 from confluent_kafka.admin import AdminClient
 
-from connectors.triggers.follower import start_key
-from streams.domain.identity import run_id
+from streams.domain.identity import event_key, run_id
 from tests.chaos.truth import decoder, ends, standing
 from tests.support.node_process import NodeProcess, eventually
 from tests.support.services import KafkaService, PostgresService
@@ -143,8 +142,7 @@ def test_each_event_starts_one_run_though_the_node_that_follows_it_is_killed(
     assert any(cluster.behind().values())
     eventually(lambda: not any(cluster.behind().values()), 30, lambda: f"{cluster.behind()}\n{lives.log()}")
     wanted = {
-        run_id("default", PIPELINE, start_key({"source": "/shop", "id": f"o-{number}"}))
-        for number in range(0, EVENTS, 2)
+        run_id("default", PIPELINE, event_key("/shop", f"o-{number}")) for number in range(0, EVENTS, 2)
     }
     eventually(lambda: cluster.runs(lives)[1].keys() >= wanted, 20, lambda: f"some are lost\n{lives.log()}")
     begun, ended = cluster.runs(lives)

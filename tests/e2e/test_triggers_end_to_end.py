@@ -7,8 +7,11 @@ from typing import Any
 
 from confluent_kafka import Producer
 
-from connectors.triggers.follower import start_key
-from streams.domain.identity import run_id
+from app.documents import read_yaml
+from streams.domain.definition import Definition, canonical
+from streams.domain.identity import event_key, run_id
+from streams.rehearsal.rehearsal import rehearse
+from streams.rehearsal.scenario_file import scenarios_of
 from tests.e2e.test_control_flow_end_to_end import apply_example
 from tests.support.node_process import NodeProcess, eventually
 from tests.support.services import KafkaService
@@ -19,6 +22,15 @@ STRUCTURED = "application/cloudevents+json"
 def order(number: int, data: dict[str, Any]) -> dict[str, Any]:
     """Return an event."""
     return {"specversion": "1.0", "id": f"o-{number}", "source": "/shop", "type": "placed", "data": data}
+
+
+def rehearsed(file: Path, event: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+    """Return id and input of the run that an event starts in memory."""
+    text = canonical(read_yaml(file.read_text()))
+    scenario = {"name": "one", "trigger": {"event": event}}
+    (read,), _ = scenarios_of({"scenarios": [scenario]}, Definition.parse(text))
+    run = rehearse(text, read).run
+    return run["id"], run["input"]
 
 
 def test_an_event_that_passes_the_filter_starts_a_run(
@@ -41,7 +53,7 @@ def test_an_event_that_passes_the_filter_starts_a_run(
     started = "/v1/runs?pipeline=big-orders"
     eventually(lambda: len(node.ok("GET", started)["items"]) >= len(totals), 30, node.log)
     for number, total in totals.items():
-        key = start_key({"source": "/shop", "id": f"o-{number}"})
+        key = event_key("/shop", f"o-{number}")
         run = node.ended(run_id("default", "big-orders", key))
         assert (run["trigger"], run["start_key"], run["status"]) == ("event", key, "succeeded")
         assert run["input"] == {**order(number, {"total": total}), "datacontenttype": "application/json"} or (
@@ -49,6 +61,7 @@ def test_an_event_that_passes_the_filter_starts_a_run(
         )
         assert f"order o-{number} of {total}" in node.cli("run", "logs", run["id"], "greet")
     assert len(node.ok("GET", started)["items"]) == len(totals)
+    assert rehearsed(tmp_path / "pipeline.yaml", order(4, {"total": 300})) == (run["id"], run["input"])
     with urllib.request.urlopen(f"{node.url}/metrics", timeout=10) as answer:
         counted = answer.read().decode()
     assert "flexcore_triggers_failed_filters_total 1.0" in counted

@@ -56,8 +56,12 @@ def results(run_id: str, run: Run) -> str:
 
 def ending(run_id: str, run: Run) -> str:
     """Return what the end of a run gives to the runs that it starts, as JSON text: :func:`results`, and how it ended."""
-    said = {"run": run_id, "pipeline": run.pipeline, "status": run.status, "error": run.error}
-    return _with_outputs(said, run, RESULT_CHARS_MAX)
+    return _with_outputs(how_ended(run_id, run.pipeline, run.status, run.error), run, RESULT_CHARS_MAX)
+
+
+def how_ended(run_id: str, pipeline: str, status: str, error: str | None) -> dict[str, Any]:
+    """Return what the end of a run gives beside the outputs of its steps."""
+    return {"run": run_id, "pipeline": pipeline, "status": status, "error": error}
 
 
 def _with_outputs(said: dict[str, Any], run: Run, chars_max: int) -> str:

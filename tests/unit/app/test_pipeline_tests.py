@@ -8,6 +8,8 @@ from xml.etree import ElementTree as ET
 import pytest
 
 from app.cli.main import run
+from tests.support.readme import blocks, section
+from tests.support.readme import pipeline as example
 
 README = Path(__file__).parents[3] / "streams" / "rehearsal" / "README.md"
 
@@ -16,7 +18,7 @@ README = Path(__file__).parents[3] / "streams" / "rehearsal" / "README.md"
 def project(tmp_path: Path) -> Path:
     """The project of the README's example."""
     (tmp_path / "flexcore.toml").write_text("")
-    pipeline, scenarios, _ = re.findall(r"```yaml\n(.*?)```", README.read_text(encoding="utf-8"), re.DOTALL)
+    pipeline, scenarios, *_ = re.findall(r"```yaml\n(.*?)```", README.read_text(encoding="utf-8"), re.DOTALL)
     (tmp_path / "pipelines" / "tests").mkdir(parents=True)
     (tmp_path / "pipelines" / "month-end.yaml").write_text(pipeline)
     (tmp_path / "pipelines" / "tests" / "month-end.yaml").write_text(scenarios)
@@ -34,6 +36,26 @@ def test_the_example_of_the_readme_goes_as_it_says(project: Path, capsys: pytest
     assert "month-end\tpost\trunner lost\t1" in lines
     assert "month-end\treport\twhen false\tnever" in lines
     assert re.search(r"2 played, 0 failed; \d+ of \d+ branches taken; 64d\S+ of virtual time in", shown.err)
+
+
+def test_the_examples_of_triggers_go_as_the_readme_says(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The pipelines are those of the README of the pipeline file."""
+    (tmp_path / "tests").mkdir()
+    for name in ("big-orders", "build-marts"):
+        (tmp_path / f"{name}.yaml").write_text(example("streams/domain", name))
+        (scenarios,) = [
+            block
+            for block in blocks(section("streams/rehearsal", "What a trigger does"), "yaml")
+            if f"pipeline: {name}" in block
+        ]
+        (tmp_path / "tests" / f"{name}.yaml").write_text(scenarios)
+        assert run(["pipeline", "test", str(tmp_path / f"{name}.yaml")]) == 0
+    shown = capsys.readouterr()
+    assert "big-orders\ta small one starts nothing\tok\t\t0s\tthe event does not pass the filter" in shown.out
+    assert "3 played, 0 failed" in shown.err
+    assert "2 played, 0 failed" in shown.err
 
 
 def test_what_fails_is_told_and_ends_with_1(project: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,18 +1,18 @@
 """Which events of users start which pipelines."""
 
 import json
-from functools import partial
 from typing import Any, cast
 
 import pytest
 
+from app.followers import asked_by_event
 from connectors.triggers.cloudevent import NoEvent, read_event
-from connectors.triggers.follower import TriggerFollower, TriggerSettings, start_key
+from connectors.triggers.follower import TriggerFollower, TriggerSettings
 from schemas.codec import Codec
 from schemas.registry import MemoryRegistry
 from streams.domain.definition import problems
+from streams.domain.identity import event_key
 from streams.domain.pipeline import PipelineApplied, PipelineDeleted
-from streams.domain.triggers import holds
 from streams.expressions import LANGUAGE
 from streams.translation import to_record
 from tests.contract.schema_releases import catalogue, sample
@@ -43,7 +43,7 @@ class Events(FakeRecord):
 def follower(**filters: str | None) -> TriggerFollower:
     """Return a follower that knows pipelines, by name, that listen to ``orders`` since 100 ms, each with its filter."""
     codec = Codec(MemoryRegistry(), catalogue())
-    settings = TriggerSettings({}, "test", "one", partial(holds, LANGUAGE), lambda _names: None)
+    settings = TriggerSettings({}, "test", "one", asked_by_event, lambda _names: None)
     made = TriggerFollower(settings, codec)
     for name, text in filters.items():
         applied(made, name, text, 100)
@@ -80,10 +80,10 @@ def test_an_event_starts_each_pipeline_whose_filter_holds() -> None:
     """Under a key that follows from source and id; the run's input is the event."""
     made = follower(big=BIG, all=None, small="${{ event.data.total < 100 }}")
     first, second = starts(made, {"total": 120})
-    assert first["key"] == second["key"] == start_key(PLACED)
+    assert first["key"] == second["key"] == event_key("/shop", "o-1")
     assert json.loads(first["input"]) == {**PLACED, "data": {"total": 120}}
     assert (first["trigger"], first["run_id"]) == ("event", None)
-    assert start_key(PLACED) != start_key({**PLACED, "id": "o-2"})
+    assert event_key("/shop", "o-1") != event_key("/shop", "o-2")
 
 
 def test_a_filter_that_fails_stops_no_other() -> None:

@@ -56,6 +56,48 @@ def test_every_mistake_names_its_place_and_the_fix(scenario: dict[str, Any], sai
     assert any(said in str(problem) for problem in problems), [str(problem) for problem in problems]
 
 
+LISTENING = canonical(
+    pipeline(
+        command("copy"),
+        schedule={"every": "1h"},
+        triggers=[
+            {"event": {"name": "orders"}},
+            {"event": {"name": "stock"}},
+            {"after": {"pipeline": "load-orders"}},
+        ],
+    )
+)
+LISTENS = Definition.parse(LISTENING)
+PLACED = {"name": "orders", "source": "/shop", "id": "o-1", "type": "placed"}
+
+
+@pytest.mark.parametrize(
+    ("plan", "scenario", "said"),
+    [
+        (LISTENS, {"trigger": {}}, "trigger: must be one trigger (write {event: {…}} or {after: {…}})"),
+        (LISTENS, {"trigger": {"evnt": {}}}, "trigger.evnt: 'evnt' is not known here (did you mean event?)"),
+        (LISTENS, {"trigger": {"event": {}}}, "trigger.event.name: is missing"),
+        (LISTENS, {"trigger": {"event": {**PLACED, "name": "order"}}}, "event.name: no trigger names 'order' (did you mean orders?)"),
+        (LISTENS, {"trigger": {"event": {**PLACED, "id": 7}}}, "trigger.event.id: 7 is no text (put it in quotes)"),
+        (LISTENS, {"trigger": {"event": {**PLACED, "specversion": 1.0}}}, "event.specversion: 1.0 is not known"),
+        (LISTENS, {"trigger": {"after": {"pipeline": "load-ordres"}}}, "after.pipeline: no trigger names 'load-ordres' (did you mean load-orders?)"),
+        (LISTENS, {"trigger": {"after": {"status": "done"}}}, "trigger.after.status: 'done' is not known"),
+        (LISTENS, {"trigger": {"after": {"steps": []}}}, "trigger.after.steps: must be a mapping"),
+        (LISTENS, {"trigger": {"after": {}}, "input": {}}, "input: is for a run that is started by hand (leave out trigger)"),
+        (LISTENS, {"trigger": {"after": {}}, "schedule": "1d"}, "trigger: is for a run that is started by hand (leave out schedule)"),
+        (LISTENS, {"trigger": {"after": {}}, "expect": {"started": "no"}}, "expect.started: 'no' is neither true nor false"),
+        (LISTENS, {"trigger": {"after": {}}, "expect": {"started": False, "steps": {}}}, "expect.steps: is of a run, and none is expected"),
+        (PLAN, {"expect": {"started": False}}, "expect.started: 'started' is not known here"),
+        (PLAN, {"trigger": {"event": PLACED}}, "event.name: pipeline customers hears no event (add it to triggers of the pipeline, or leave out trigger)"),
+        (PLAN, {"trigger": {"after": {}}}, "after.pipeline: pipeline customers starts after no other"),
+    ],
+)  # fmt: skip
+def test_what_is_wrong_with_a_trigger_is_said(plan: Definition, scenario: dict[str, Any], said: str) -> None:
+    """It must be one of the file's, and what it starts has its input from it."""
+    _, problems = scenarios_of({"scenarios": [{"name": "x", **scenario}]}, plan)
+    assert any(said in str(problem) for problem in problems), [str(problem) for problem in problems]
+
+
 def test_a_file_says_what_it_is_about() -> None:
     """Its head is checked first: the rest depends on the pipeline."""
     name, problems = pipeline_of({"apiVersion": "flexcore/v1", "kind": "Pipeline", "scenarios": []})
@@ -88,14 +130,39 @@ def places(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
 @pytest.mark.parametrize("place", list(places(WHOLE))[1:], ids=str)
 def test_nothing_that_stands_anywhere_breaks_the_reader(place: tuple[Any, ...]) -> None:
     """It is right, or a mistake is told; nothing is raised."""
-    assert scenarios_of({"scenarios": [WHOLE]}, PLAN)[1] == []
+    broken_anywhere(TEXT, WHOLE, place)
+
+
+TRIGGERS: list[dict[str, Any]] = [
+    {"name": "x", "trigger": {"event": {**PLACED, "specversion": "1.0", "data": {}}}},
+    {"name": "x", "trigger": {"after": {"pipeline": "load-orders", "status": "failed", "error": "e", "steps": {}}},
+     "expect": {"started": False}},
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("scenario", "place"),
+    [(one, place) for one in TRIGGERS for place in list(places(one))[1:]],
+    ids=str,
+)
+def test_nothing_that_stands_in_a_trigger_breaks_the_reader(
+    scenario: dict[str, Any], place: tuple[Any, ...]
+) -> None:
+    """Nor what is played then."""
+    broken_anywhere(LISTENING, scenario, place)
+
+
+def broken_anywhere(text: str, whole: dict[str, Any], place: tuple[Any, ...]) -> None:
+    """Read and play a scenario with junk at a place of it."""
+    plan = Definition.parse(text)
+    assert scenarios_of({"scenarios": [whole]}, plan)[1] == []
     wrong: list[Any] = [None, 5, -1, "", "x", True, [], [[]], {}, {"x": []}, 1.5]
     for junk in wrong:
-        broken = copy.deepcopy(WHOLE)
+        broken = copy.deepcopy(whole)
         inside: Any = broken
         for key in place[:-1]:
             inside = inside[key]
         inside[place[-1]] = junk
-        scenarios, problems = scenarios_of({"scenarios": [broken]}, PLAN)
+        scenarios, problems = scenarios_of({"scenarios": [broken]}, plan)
         if not problems:
-            rehearse(TEXT, scenarios[0])
+            rehearse(text, scenarios[0])
