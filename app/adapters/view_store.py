@@ -175,7 +175,9 @@ class ViewStore:
         """Return pipelines by name; deleted ones only when that status is asked for."""
         table = pipeline.TABLE
         wanted = table.c.status == status if status else table.c.status != "deleted"
-        return await self._page(pipeline.VIEW, [table.c.tenant == tenant, wanted], ("name",), limit, cursor)
+        # Of some it is only known who would start after them.
+        where = [table.c.tenant == tenant, wanted, table.c.number > 0]
+        return await self._page(pipeline.VIEW, where, ("name",), limit, cursor)
 
     async def runs(
         self,

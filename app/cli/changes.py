@@ -1,4 +1,4 @@
-"""What differs between two documents, by place: entries of lists are matched by their name where they have one."""
+"""What differs between two documents, by place: entries of lists are matched by what they are named by, where they are."""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -32,10 +32,19 @@ def _parts(value: Any) -> Mapping[str, Any] | None:
         return value
     if not isinstance(value, list) or not value or not all(isinstance(entry, dict) for entry in value):
         return None
-    names = [entry.get("name") for entry in value]
+    names = [_name(entry) for entry in value]
     if None in names or len(set(names)) < len(names):
         return None
-    return {f"[{entry['name']}]": entry for entry in value}
+    return {f"[{name}]": entry for name, entry in zip(names, value, strict=True)}
+
+
+def _name(entry: Mapping[str, Any]) -> str | None:
+    """Return an entry's own name; of a trigger its kind and what it listens to."""
+    if len(entry) == 1:
+        ((kind, block),) = entry.items()
+        if isinstance(block, dict) and (name := block.get("name") or block.get("pipeline")):
+            return f"{kind} {name}"
+    return entry.get("name")
 
 
 def _text(value: Any) -> str:

@@ -31,7 +31,10 @@ class DatasetCommands:
         )  # fmt: skip
 
     async def redrive(self, request: web.Request) -> web.Response:
-        """Run again from the step, with its rejects; nothing is begun when none wait, or with ``dry_run``."""
+        """Run again from the step, with its rejects; nothing is begun when none wait, or with ``dry_run``.
+
+        Asked for again under its key it answers with the same run; what waits is counted anew.
+        """
         body = await read_body(request, RedriveDatasetBody)
         tenant, pipeline, step = self._place(request)
         row = await self._needs.resources.bookmark(tenant, pipeline, step)
@@ -47,18 +50,28 @@ class DatasetCommands:
             "runs": [{"id": run, "records": count} for run, count in waiting.items()],
             "run": None,
         }
-        if body.dry_run or not waiting:
+        chosen = command_id(request)
+        # Not by which runs have rejects now: asked for again under its key, it is the same run.
+        new = identity.run_id(tenant, f"{pipeline}/{step}", f"{chosen}/{body.run or 'all'}")
+        if body.dry_run:
+            return web.json_response(told)
+        if "Idempotency-Key" in request.headers and await self._needs.resources.run(tenant, new):
+            return _begun(told, new)
+        if not waiting:
             return web.json_response(told)
         # The newest of the runs: what it read before this step is the dataset as it is now.
-        old, chosen = body.run or list(waiting)[-1], command_id(request)
-        new = identity.run_id(tenant, old, chosen)
+        old = body.run or list(waiting)[-1]
         which = {"from_step": step, "redrive": "run" if body.run else "all"}
         order = Order("run", old, "RerunRun", {"run_id": new, **which}, chosen)
         preference = prefer(request, self._needs)
         if await self._submitter.outcome(request, order, preference) is None:
             return pending(order, preference)
-        return web.json_response({**told, "run": new}, status=201, headers={"Location": f"/v1/runs/{new}"})
+        return _begun(told, new)
 
     @staticmethod
     def _place(request: web.Request) -> tuple[str, str, str]:
         return principal(request).tenant, request.match_info["pipeline"], request.match_info["step"]
+
+
+def _begun(told: dict[str, Any], run: str) -> web.Response:
+    return web.json_response({**told, "run": run}, status=201, headers={"Location": f"/v1/runs/{run}"})

@@ -223,9 +223,7 @@ def decide(message: Message, schedule: Schedule, next_slot: NextSlot) -> Decisio
         case ResumeSchedule():
             return _resumed(message, schedule, next_slot) if schedule.paused else ()
         case TriggerSchedule():
-            new_id = run_id(message.tenant, message.aggregate_id, slot_key(message.now))
-            fired = SlotFired(message.now, new_id, schedule.next_slot, message.now, manual=True)
-            return () if new_id in schedule.active else (fired,)
+            return _by_hand(message, schedule, next_slot)
         case _:
             assert_never(command)
 
@@ -270,9 +268,18 @@ def _kept(message: Message, schedule: Schedule) -> tuple[Event, ...]:
     return (_fired(message, schedule.kept[0], schedule.next_slot),)
 
 
-def _fired(message: Message, slot: int, following: int) -> SlotFired:
+def _fired(message: Message, slot: int, following: int, *, manual: bool = False) -> SlotFired:
     new_id = run_id(message.tenant, message.aggregate_id, slot_key(slot))
-    return SlotFired(slot, new_id, following, message.now)
+    return SlotFired(slot, new_id, following, message.now, manual)
+
+
+def _by_hand(message: Message, schedule: Schedule, next_slot: NextSlot) -> tuple[Event, ...]:
+    """Fire now; in the millisecond of a slot, in the next one: that slot has a run of its own, which may have ended."""
+    slot = message.now
+    if next_slot(json.loads(schedule.spec), slot - 1) == slot:
+        slot += 1
+    fired = _fired(message, slot, schedule.next_slot, manual=True)
+    return () if fired.run_id in schedule.active else (fired,)
 
 
 def _tick(message: Message, command: ScheduleTick, schedule: Schedule, next_slot: NextSlot) -> Decision:

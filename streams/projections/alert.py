@@ -36,6 +36,7 @@ TABLE = versioned(
         Column("sequence", BigInteger, nullable=False),
     ],
     {},
+    revision=2,
 )
 
 _EMPTY: Row = {
@@ -66,6 +67,7 @@ def _changes(before: Row, event: Event, meta: Meta) -> Row:
             opened: dict[str, Any] = {
                 "id": event.incident,
                 "on": event.on,
+                "notify": event.notify,
                 "status": "open",
                 "detail": event.detail,
                 "run_id": event.run_id,

@@ -154,6 +154,11 @@ class StateCodec:
             raise Unusable(f"a damaged snapshot: {error}") from error
         return Entry(found.version, kept, found.chain)
 
+    def resting(self, value: bytes) -> Entry | None:
+        """Return what is kept of a state at rest once it has this snapshot, one of this fold; None of any other state."""
+        found = _decode_state(value)
+        return Entry(found.version, Packed(found.packed, self._open), found.chain) if found.packed else None
+
     def read_state(self, value: bytes) -> tuple[int, Any, bytes] | None:
         """Return version, state and chain; the rest as :meth:`entry`, but a damaged state at rest is found, too."""
         entry = self.entry(value)

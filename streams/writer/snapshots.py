@@ -182,8 +182,8 @@ def _next(
             )
         size += len(value)
         written.states.append(key)
-        if piece.aggregate.rests(entry.state) and (packed := codec.entry(value)) is not None:
-            written.resting[key] = packed
+        if (resting := codec.resting(value)) is not None:
+            written.resting[key] = resting
         out.append((key, value))
     if taken := list(islice(sweep.answers, _CHUNK_IDS)):
         ids = b"".join(uuid_bytes(command_id_of(piece.index[key].outcome)) for key in taken)

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from yarl import URL
 
+from streams.domain.listeners import ListenerSet
 from streams.domain.pipeline import PipelineApplied, PipelineDeleted, PipelinePaused
 from tests.support.services import KafkaService, PostgresService
 from tests.support.view_stack import DEFINITION, ViewStack, a_run, open_stack
@@ -81,16 +82,18 @@ async def test_tenants_do_not_see_each_other(stack: ViewStack) -> None:
 
 
 async def test_pipelines_are_listed_until_deleted(stack: ViewStack) -> None:
-    """A deleted pipeline is not there, except in the list of deleted ones."""
+    """A deleted pipeline is not there, except in the list of deleted ones; one that was never applied is nowhere."""
     log = stack.log
     log.emit("pipeline", "one", PipelineApplied(DEFINITION, "h", 1, log.clock))
     log.emit(
         "pipeline", "two", PipelineApplied(DEFINITION, "h", 1, log.clock), PipelinePaused(log.clock, "x")
     )
+    log.emit("pipeline", "listened-to", ListenerSet("one", ("succeeded",), log.clock))
     log.emit("pipeline", "old", PipelineApplied(DEFINITION, "h", 1, log.clock), PipelineDeleted(log.clock))
     log.flush()
     await stack.ready()
-    await stack.until("/v1/pipelines?status=deleted", lambda body: body["items"])
+    gone = await stack.until("/v1/pipelines?status=deleted", lambda body: body["items"])
+    assert [row["name"] for row in gone["items"]] == ["old"]
     listed = (await stack.get("/v1/pipelines"))["items"]
     assert [(row["name"], row["status"], row["reason"]) for row in listed] == [
         ("one", "active", None),

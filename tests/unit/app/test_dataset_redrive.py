@@ -4,6 +4,8 @@ from typing import Any
 
 from app.adapters.memory import MemoryRejects
 from tests.support.described import assert_described
+from tests.support.pipeline_files import extract, transform
+from tests.support.pipeline_files import pipeline as transforming
 from tests.unit.app.api_client import pipeline_file, serving
 
 PATH = "/v1/datasets/copy/first/redrive"
@@ -39,3 +41,32 @@ async def test_what_waits_is_told_and_nothing_is_begun_for_nothing() -> None:
         assert (await ask(409))["code"] == "not_ended"
         await client.post(f"/v1/runs/{run}/cancel", json={"now": True})
         assert "no transform" in (await ask(422))["detail"]
+
+
+async def test_a_redrive_asked_for_again_under_its_key_is_the_same_run() -> None:
+    """Also when everything has been taken up meanwhile, or another run has rejected something; another key is another run."""
+    rejects = MemoryRejects()
+    document = transforming(extract("read"), transform("clean", "read"), name="copy")
+    async with serving(rejects=rejects) as (client, _platform):
+        await client.put("/v1/pipelines/copy", json=document)
+        run = (await (await client.post("/v1/pipelines/copy/runs")).json())["id"]
+        await client.post(f"/v1/runs/{run}/cancel", json={"now": True})
+        order = {"aggregate": "bookmark", "type": "Begin", "id": "copy/clean", "data": BEGIN}
+        await client.post("/v1/commands", json=order)
+
+        async def ask(key: str, status: int, **body: Any) -> Any:
+            path, headers = "/v1/datasets/copy/clean/redrive", {"Idempotency-Key": key}
+            answer = await client.post(path, json=body, headers=headers)
+            assert answer.status == status, await answer.text()
+            return (await answer.json())["run"]
+
+        rejects.counts = {run: 2}
+        begun = await ask("once", 201)
+        for counts in ({}, {run: 1, begun: 3}):
+            rejects.counts = counts
+            assert await ask("once", 201) == begun
+        assert await ask("once", 200, dry_run=True) is None
+        rejects.counts = {}
+        assert await ask("another", 200) is None
+        rejects.counts = {run: 1}
+        assert await ask("another", 201) != begun

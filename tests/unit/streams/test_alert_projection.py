@@ -1,7 +1,7 @@
 """What users see of alerts: what is usual, by the same runs as the rules judge by."""
 
 from streams.domain.alert.declaration import AGGREGATE
-from streams.domain.alert.events import RunSeen
+from streams.domain.alert.events import IncidentOpened, RunSeen
 from streams.domain.alert.evolve import SAMPLES_MAX
 from streams.projections.alert import fold
 from streams.projections.view import Meta, Row
@@ -33,3 +33,15 @@ def test_what_is_usual_is_what_the_rules_take_for_it() -> None:
     assert len(usual["runs"]) == SAMPLES_MAX
     assert usual["runs"][-1] == {"run_id": "r29", "took_ms": 290, "records": None}
     assert (row["last_run"], row["last_status"]) == ("next", "running")
+
+
+def test_incidents_of_rules_that_differ_in_their_channel_only_are_told_apart() -> None:
+    """By whom they tell."""
+    row: Row | None = None
+    for number, channel in enumerate(("desk", "oncall")):
+        row = fold(row, IncidentOpened(f"failed-9-{number}", "failed", "no", "r1", channel, 9), meta(number))
+    assert row is not None
+    assert [(one["on"], one["notify"]) for one in row["incidents"]] == [
+        ("failed", "oncall"),
+        ("failed", "desk"),
+    ]

@@ -291,6 +291,13 @@ def test_a_trigger_fires_at_once_and_moves_no_slot() -> None:
     told.then(replace(fired(1_000, 1_000, MINUTE), manual=True))
 
 
+def test_a_trigger_in_the_millisecond_of_a_slot_has_a_run_of_its_own() -> None:
+    """The slot's may have ended: started once more, it would not come, and stand in the way of later slots for ever."""
+    slot = fired(MINUTE, MINUTE, 2 * MINUTE)
+    told = spec(MINUTELY, slot, ScheduledRunEnded(slot.run_id, MINUTE)).at(MINUTE).when(TriggerSchedule())
+    told.then(replace(fired(MINUTE + 1, MINUTE, 2 * MINUTE), manual=True))
+
+
 def test_a_changed_schedule_stays_paused() -> None:
     """Whoever paused it decides."""
     told = spec(MINUTELY, SchedulePaused(1_000)).when(SetSchedule('{"every":"1h"}')).then(every("1h"))

@@ -154,6 +154,21 @@ def test_what_rests_is_kept_packed_until_it_is_changed() -> None:
     assert _told(log.load()) == _told(log.load(with_snapshots=False)) == _told(log.bench.slice)
 
 
+def test_whether_a_state_rests_is_asked_once_for_each_snapshot() -> None:
+    """To open one that is packed costs more than to write it."""
+    asked: list[int] = []
+
+    def rests(account: Any) -> bool:
+        asked.append(account.balance)
+        return bool(account.balance % 2 == 0)
+
+    log = Log(Bench(replace(AGGREGATE, rests=rests), index_entries_max=1_000_000))
+    log.commit(deposit(2), deposit(3, key=b"default/b"))
+    log.cut()
+    log.commit()
+    assert sorted(asked) == [2, 3]
+
+
 def test_a_state_at_rest_that_is_damaged_is_said_to_be_when_it_is_opened() -> None:
     """Not before: nobody has looked."""
     codec = StateCodec(replace(AGGREGATE, rests=lambda _account: True), b"12345678")
