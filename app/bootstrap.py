@@ -9,7 +9,7 @@ import os
 from typing import Any
 
 import psycopg
-from confluent_kafka import KafkaError, KafkaException
+from confluent_kafka import KafkaException
 
 from app.adapters.data_dir import DataDir
 from app.adapters.kafka_commands import KafkaCommands
@@ -24,11 +24,12 @@ from app.adapters.view_store import ViewStore
 from app.api import create_api
 from app.commands.routes import write_routes
 from app.config import Config
+from app.dependencies import await_kafka, await_registry
 from app.errors import problem
 from app.followers import followers
 from app.health import Health, HealthDependencies
 from app.listeners import Listener
-from app.node import Node, NodeFailed, Part
+from app.node import Node, Part
 from app.ports import Limits, WriteDependencies
 from app.registry.server import create_registry_app
 from app.registry.store import RegistryStore
@@ -36,7 +37,7 @@ from app.routes import Route
 from app.telemetry import configure_logging, expose
 from app.views.ports import ViewDependencies
 from app.views.routes import owner_routes, read_routes
-from app.vitals import Vitals, ask_kafka
+from app.vitals import Vitals
 from connectors.lineage.naming import Names
 from connectors.sdk.commands import CommandClient
 from schemas.catalogue import Catalogue
@@ -49,7 +50,6 @@ from streams.reactors import REACTORS
 from streams.translation import subjects, vocabulary
 from streams.writer.decoding import Decoder
 
-_WAIT_S = 30.0
 _RUNNER_GRACE_S = 0.5
 _REBUILD_WAIT_S = 30.0
 
@@ -138,32 +138,10 @@ class _Composition:
 
     # ---------------------------------------------------------------- what everything stands on
     async def _await_kafka(self) -> None:
-        """Wait for a broker, in short turns, so that a signal is obeyed meanwhile."""
-        hosts = self._config.kafka["bootstrap.servers"]
-        loop = asyncio.get_running_loop()
-        deadline = loop.time() + _WAIT_S
-        while True:
-            try:
-                return await asyncio.to_thread(ask_kafka, self._config.kafka, 1.0)
-            except KafkaException as error:
-                said = error.args[0].str()
-                if error.args[0].code() == KafkaError._INVALID_ARG:
-                    raise NodeFailed(f"librdkafka refuses a FLEXCORE_KAFKA_* setting: {said}.") from None
-                if loop.time() > deadline:
-                    raise NodeFailed(
-                        f"Kafka at {hosts} does not answer within {_WAIT_S:g} s ({said}); start it, or set "
-                        "FLEXCORE_KAFKA_BOOTSTRAP."
-                    ) from None
+        await await_kafka(self._config.kafka)
 
     async def _await_registry(self) -> None:
-        """Wait for a registry that somebody else runs: nothing can be written without the ids of its schemas."""
-        ping = self._live.pings(self._roles, projects=False)["registry"]
-        loop = asyncio.get_running_loop()
-        deadline = loop.time() + _WAIT_S
-        while (complaint := await ping()) is not None:
-            if loop.time() > deadline:
-                raise NodeFailed(complaint)
-            await asyncio.sleep(0.5)
+        await await_registry(self._live.pings(self._roles, projects=False)["registry"])
 
     async def _start_registry(self) -> None:
         config = self._config

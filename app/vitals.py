@@ -136,8 +136,3 @@ class Vitals:
         if (runner := self.runner) is not None:
             gauges["runner_attempts"] = lambda: {"running": float(len(runner.running))}
         return gauges
-
-
-def ask_kafka(kafka: Mapping[str, str], timeout_s: float) -> None:
-    """Return when a broker has answered. Blocking; raises ``KafkaException`` when none has in time."""
-    AdminClient({**kafka, "log_level": 2}).list_topics(timeout=timeout_s)
