@@ -65,6 +65,13 @@ _LOGGING = """\
 """
 
 
+def new_cluster_id() -> str:
+    """Return an id as Kafka makes them: 16 bytes as URL-safe base64, never with "-" in front, which its tools would take
+    for an option.
+    """
+    return "A" + base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")[1:]
+
+
 @dataclass(frozen=True, slots=True)
 class _Identity:
     """What stays the same over restarts."""
@@ -203,11 +210,12 @@ class KafkaCluster:
                 f"The data directory holds a cluster of {len(known['ports'])} brokers, not of {self._size}.",
                 "Start it with that number of brokers, choose another data directory, or wipe this one.",
             )
-        new_id = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
         wanted = known.get("ports", []) + known.get("controller_ports", [])
         fresh = free_ports(2 * self._size)
         ports = [port if port_is_free(port) else fresh.pop() for port in wanted] or fresh
-        return _Identity(known.get("cluster_id", new_id), ports[: self._size], ports[self._size :])
+        return _Identity(
+            known.get("cluster_id") or new_cluster_id(), ports[: self._size], ports[self._size :]
+        )
 
     def _java(self, classpath: list[Path]) -> list[str]:
         known = None if self._learn else aot.ensure(self._cache, classpath, self._learned, self._progress)

@@ -46,6 +46,7 @@ class Encoder:
         name = aggregate.name
         self._events_topic = topics.events(name)
         self._outcomes_topic = topics.outcomes(name)
+        self._aggregate = name
         self._name = envelopes.text(name)
         self._writer = writer.encode()
         self._written_by = ("writer", self._writer)
@@ -123,13 +124,14 @@ class Encoder:
         cause: "Cause",
         previous: bytes,
     ) -> tuple[str, bytes, Produced]:
-        """Return the event's id, chain and record. The id is derived from the command's, so a retry repeats it.
+        """Return the event's id, chain and record. The id is derived from the command's, so a retry repeats it, and from
+        whose event it is: a command id counts within its aggregate.
 
         ``numbers`` are version, sequence and index among the command's events; ``previous`` is the chain of the
         aggregate's event before it.
         """
         version, sequence, index = numbers
-        event_id = derived(cause.command_uuid, str(index))
+        event_id = derived(cause.command_uuid, f"{self._aggregate}/{key.decode()}/{index}")
         raw_id = event_id.encode()
         encode, fixed = self._kinds[type(event)]
         value = encode(envelopes.envelope(raw_id, cause.whose, version, sequence, cause.whence), event)

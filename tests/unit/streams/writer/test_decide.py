@@ -70,9 +70,16 @@ def test_answers_stand_in_the_order_of_the_commands() -> None:
 
 
 def test_one_id_may_be_used_for_two_aggregates() -> None:
-    """The scope of a command id is its aggregate."""
-    first, second = _outcomes(Bench(), deposit(1, 0, "x"), deposit(2, 1, "x", b"default/b"))
-    assert first["status"] == second["status"] == "accepted"
+    """The scope of a command id is its aggregate. Events have ids of their own all the same, and so has what follows."""
+    told = replace(AGGREGATE, effects=lambda *_: (Send("account", "fees", Deposit(1, 0)),))
+    bench = Bench(told)
+    staged = bench.decide(deposit(1, 0, "x"), deposit(2, 1, "x", b"default/b"))
+    assert {one["status"] for one in bench.on(staged, "account.outcomes")} == {"accepted"}
+    events = {event["envelope"]["event_id"] for event in bench.on(staged, "account.events")}
+    sent = {
+        dict(headers)["command-id"] for topic, _, _, _, headers in staged.out if topic == "account.commands"
+    }
+    assert (len(events), len(sent)) == (2, 2)
 
 
 def test_a_full_index_refuses_and_forgets_the_refusal() -> None:
