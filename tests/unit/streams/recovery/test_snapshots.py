@@ -71,7 +71,7 @@ def _work(log: Log, chance: random.Random, transactions: int, accounts: int = 12
         log.commit(*commands, closing=chance.random() < 0.1)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(
     st.integers(0, 2**32),
     st.lists(st.sampled_from(["work", "cut", "move", "upgrade"]), min_size=2, max_size=14),
@@ -95,7 +95,7 @@ def test_what_is_loaded_with_snapshots_is_what_the_first_event_on_gives(seed: in
         assert _answered(log.bench.slice, everything)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(st.integers(0, 2**32), st.integers(2, 14))
 def test_a_follower_takes_over_what_a_fold_from_the_first_event_gives(seed: int, rounds: int) -> None:
     """It may begin in the middle of a sweep, and read the three topics unevenly; its own sweeps go on rightly."""
