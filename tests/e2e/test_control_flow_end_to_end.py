@@ -61,13 +61,13 @@ def happened(node: NodeProcess, run_id: str) -> list[tuple[str, dict[str, Any]]]
     return [(event["type"], plain(event["body"])) for event in told]
 
 
-def test_a_slot_that_meets_a_run_at_work_ends_it_or_waits_for_its_end(
+def test_a_slot_that_meets_a_run_at_work_is_passed_over_or_kept_or_ends_it_or_is_at_work_beside_it(
     node: NodeProcess, tmp_path: Path
 ) -> None:
-    """Cancelled for the newest slot; kept for later; each fires within its jitter, under the time that was meant."""
-    apply_example(node, tmp_path, "copy-newest")
-    later = [{"name": "work", "command": {"argv": ["sleep", "1.5"]}}]
-    node.apply("copy-later", later, schedule={"every": "1s", "overlap": "buffer_one"})
+    """Each policy as its example says; cancelled ones fire within their jitter, under the time that was meant."""
+    names = ("copy-newest", "copy-when-free", "copy-once-more", "copy-side-by-side")
+    for name in names:
+        apply_example(node, tmp_path, name)
     slow = [{"name": "wait", "wait": {"for": "1d"}}]
     node.apply("copy-kept", slow, schedule={"every": "1s", "overlap": "buffer_one"})
 
@@ -75,21 +75,25 @@ def test_a_slot_that_meets_a_run_at_work_ends_it_or_waits_for_its_end(
         items: list[dict[str, Any]] = node.ok("GET", f"/v1/runs?pipeline={pipeline}")["items"]
         return sorted(items, key=lambda run: run["slot"])
 
-    eventually(lambda: len(runs("copy-newest")) >= 3 and len(runs("copy-later")) >= 2, 30, node.log)
+    eventually(lambda: all(len(runs(name)) >= 3 for name in names), 30, node.log)
     kept = node.ok("GET", "/v1/schedules/copy-kept")
     assert (kept["fired"], len(kept["kept_slots"]), kept["last_skip"]) == (1, 1, "overlap")
+    passed_over = node.ok("GET", "/v1/schedules/copy-when-free")
+    assert (passed_over["kept_slots"], passed_over["last_skip"]) == ([], "overlap")
     assert "is in use: run " in node.cli("pipeline", "delete", "copy-kept", code=4)
-    for name in ("copy-newest", "copy-later", "copy-kept"):
+    for name in (*names, "copy-kept"):
         node.cli("pipeline", "delete", name, "--force")
     first, second, *_ = runs("copy-newest")
     assert (first["status"], first["error"]) == ("cancelled", "cancelled: the next slot has come")
     assert second["created_at"] >= first["ended_at"]
     assert all(run["slot"] % 1_000 == 0 for run in (first, second))
-    first, second, *_ = runs("copy-later")
-    assert (node.ended(first["id"])["status"], second["created_at"] >= first["ended_at"]) == (
-        "succeeded",
-        True,
-    )
+    for name in ("copy-when-free", "copy-once-more"):
+        first, second, *_ = runs(name)
+        assert node.ended(first["id"])["status"] == "succeeded"
+        assert second["created_at"] >= first["ended_at"], name
+    assert second["slot"] < first["ended_at"], "it came while the first was at work"
+    first, second, *_ = runs("copy-side-by-side")
+    assert second["created_at"] < node.ended(first["id"])["ended_at"]
     for run in (*runs("copy-newest"), *runs("copy-kept")):
         if run["status"] not in ENDED:
             node.ok("POST", f"/v1/runs/{run['id']}/cancel", {})
@@ -250,6 +254,20 @@ def test_a_run_chooses_its_branch_passes_over_a_step_and_tidies_up_in_any_case(
     assert steps_of(node.ok("GET", f"/v1/runs/{waiting}"))["publish"] == "skipped"
     assert node.ok("POST", f"/v1/runs/{waiting}/cancel", {})["status"] in {"cancelling", "cancelled"}
     assert steps_of(node.ended(waiting))["tidy"] == "succeeded"
+
+
+def test_a_run_cancelled_now_does_not_wait_until_it_is_tidied_up(node: NodeProcess) -> None:
+    """Cancelled, it is at its last steps; cancelled once more, at once, as the README says, these end too."""
+    tidies = [{"name": "tidy", "command": {"argv": ["sleep", "60"]}}]
+    node.apply("tidies-long", [{"name": "one", "command": {"argv": ["sleep", "60"]}}], **{"finally": tidies})
+    run_id = node.run("tidies-long")
+    node.until(run_id, lambda run: steps_of(run)["one"] == "running")
+    text = section("streams/domain", "Which steps are done")
+    at_once = shlex.split(re.findall(r"`flexcore (run cancel [^`]*)`", text)[0].replace("5e0f…", run_id))
+    node.cli(*at_once[:-1])
+    node.until(run_id, lambda run: (run["status"], steps_of(run)["tidy"]) == ("cancelling", "running"))
+    node.cli(*at_once)
+    assert steps_of(node.ended(run_id, 10)) == {"one": "cancelled", "tidy": "cancelled"}
 
 
 def test_a_step_is_done_once_for_each_item_of_a_list_that_a_program_made(

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.node_process import NodeProcess, eventually, steps_of
-from tests.support.readme import pipeline, readme
+from tests.support.readme import commands, pipeline, readme
 
 LABEL = "warehouse-eu"
 
@@ -112,8 +112,10 @@ def test_urgent_steps_are_taken_first_and_the_others_have_their_turn(
     runs = {node.run("fill-history"): "low" for _ in range(2)}
     runs |= {node.run("fill-history", priority="normal"): "normal" for _ in range(4)}
     runs |= {node.run("fill-history", priority="high"): "high" for _ in range(18)}
-    started = node.cli("run", "start", "fill-history", "--priority", "high", "-o", "json")
-    run = json.loads(started)
+    (start,) = [
+        words for words in commands(readme("connectors")) if words[:3] == ["run", "start", "fill-history"]
+    ]
+    run = json.loads(node.cli(*start, "-o", "json"))
     assert run["priority"] == "high"
     runs[run["id"]] = "high"
     assert "priority" in node.cli("run", "start", "fill-history", "--priority", "urgent", code=2)

@@ -14,6 +14,7 @@ from streams.rehearsal.rehearsal import rehearse
 from streams.rehearsal.scenario_file import scenarios_of
 from tests.e2e.test_control_flow_end_to_end import apply_example
 from tests.support.node_process import NodeProcess, eventually
+from tests.support.readme import blocks, readme, request
 from tests.support.services import KafkaService
 
 STRUCTURED = "application/cloudevents+json"
@@ -39,6 +40,10 @@ def test_an_event_that_passes_the_filter_starts_a_run(
     """One each, sent twice or by another Kafka client; one for which the filter fails is counted, and holds up nothing."""
     node.ok("POST", "/v1/user-events?name=orders", order(9, {"total": 900}), Content_Type=STRUCTURED)
     apply_example(node, tmp_path, "big-orders")
+    (curl,) = (block for block in blocks(readme("streams/domain"), "") if "/v1/user-events" in block)
+    method, path, headers, body = request(curl)
+    told = {name.replace("-", "_"): text for name, text in headers.items()}
+    node.ok(method, path, json.loads(body), **told)
     for number, data in enumerate([{"sum": 1}, {"total": 20}, {"total": 120}, {"total": 120}]):
         for _ in range(2 if number == 2 else 1):
             node.ok("POST", "/v1/user-events?name=orders", order(number, data), Content_Type=STRUCTURED)
@@ -49,7 +54,7 @@ def test_an_event_that_passes_the_filter_starts_a_run(
         topic, json.dumps(order(4, {"total": 300})).encode(), headers=[("content-type", STRUCTURED)]
     )
     assert producer.flush(10) == 0
-    totals = {2: 120, 3: 120, 4: 300}
+    totals = {7: 120, 2: 120, 3: 120, 4: 300}
     started = "/v1/runs?pipeline=big-orders"
     eventually(lambda: len(node.ok("GET", started)["items"]) >= len(totals), 30, node.log)
     for number, total in totals.items():
