@@ -4,12 +4,11 @@ import json
 import re
 import signal
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
-from tests.support.node_process import NodeProcess, eventually
+from tests.support.node_process import FLEXCORE, NodeProcess, eventually
 from tests.support.readme import blocks, commands, section
 
 FILE = """
@@ -85,15 +84,15 @@ def test_the_trace_of_a_run_says_who_what_when_and_why_and_its_report_what_it_co
     assert kinds.count("StepSucceeded") == 3
     assert "because of RunRequested of pipeline" in trace[1][3]
     assert "@" in trace[0][1]
-    told = json.loads(node.cli("run", "report", run_id, "-o", "json"))
+    given = {"5e0f…": run_id, "report.html": str(tmp_path / "report.html")}
+    shown = [node.cli(*words) for words in commands(section("app", "What a run did"), given)]
+    assert len(shown) == 5
+    assert f"run {run_id}" in shown[0]
+    assert "<h2>Steps</h2>" in (tmp_path / "report.html").read_text()
+    told = json.loads(shown[2])
     assert (told["status"], [step["attempts"] for step in told["steps"]]) == ("succeeded", [1, 1, 1])
     assert 0 < told["worked_ms"] <= 3 * told["took_ms"]
     assert "@" in told["started_by"]
-    given = {"5e0f…": run_id, "report.html": str(tmp_path / "report.html")}
-    shown = [node.cli(*words) for words in commands(section("app", "What a run did"), given)]
-    assert f"run {run_id}" in shown[0]
-    assert len(shown) == 4
-    assert "<h2>Steps</h2>" in (tmp_path / "report.html").read_text()
 
 
 def test_every_mistake_of_a_file_is_named_at_once_with_its_place_and_what_was_meant(
@@ -268,7 +267,7 @@ def test_an_interrupted_watch_exits_130_and_leaves_the_run(node: NodeProcess, tm
     node.apply("long", [{"name": "one", "command": {"argv": ["sleep", "60"]}}])
     run_id = node.run("long")
     watching = subprocess.Popen(
-        [sys.executable, "-m", "app", "run", "watch", run_id],
+        [*FLEXCORE, "run", "watch", run_id],
         env={**node.environ, "FLEXCORE_URL": node.url}, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
         # A shell that starts the tests in the background lets all of them ignore Ctrl-C.
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509  # it calls nothing else

@@ -4,7 +4,6 @@ import json
 import signal
 import socket
 import subprocess
-import sys
 import threading
 import time
 import urllib.request
@@ -18,7 +17,7 @@ import psycopg
 
 from app.documents import read_yaml
 from tests.e2e.test_surface_end_to_end import produce
-from tests.support.node_process import NodeProcess, eventually, steps_of
+from tests.support.node_process import FLEXCORE, NodeProcess, eventually, steps_of
 from tests.support.readme import commands, pipeline, section
 from tests.support.topic_settings import set_config
 
@@ -29,7 +28,7 @@ HOURLY = pipeline("streams/domain", "hourly-report")
 def refused(node: NodeProcess, **settings: str) -> str:
     """Start a node that must refuse, and return what it says."""
     done = subprocess.run(
-        [sys.executable, "-m", "app", "node", "run"],
+        [*FLEXCORE, "node", "run"],
         env={**node.environ, **settings}, capture_output=True, text=True, timeout=60, check=False,
     )  # fmt: skip
     assert done.returncode in (1, 2)
@@ -212,7 +211,7 @@ def test_what_is_missing_is_said_in_one_sentence(own: NodeProcess) -> None:
 def test_a_signal_while_starting_ends_it_too(own: NodeProcess) -> None:
     """Waiting for a Kafka that is not there can be interrupted."""
     process = subprocess.Popen(
-        [sys.executable, "-m", "app", "node", "run"],
+        [*FLEXCORE, "node", "run"],
         env={**own.environ, "FLEXCORE_KAFKA_BOOTSTRAP": "127.0.0.1:9"}, stderr=subprocess.PIPE,
     )  # fmt: skip
     time.sleep(3)

@@ -17,6 +17,9 @@ from tests.support.described import assert_described, path_of
 
 _READY_S = 60.0
 ENDED = ("succeeded", "failed", "cancelled", "timed_out")
+FLEXCORE = [sys.executable, *(["-P"] if sys.flags.safe_path else []), "-m", "app"]
+"""The command line, of the modules that this process takes."""
+_NOT_INHERITED = ("FLEXCORE_", "PYTHONSAFEPATH")  # users' programs find the modules beside them
 
 
 @dataclass(slots=True)
@@ -42,14 +45,14 @@ class NodeProcess:
     @property
     def environ(self) -> dict[str, str]:
         """The child's environment: this one's, without settings of ours, and those given."""
-        inherited = {name: value for name, value in os.environ.items() if not name.startswith("FLEXCORE_")}
+        inherited = {name: value for name, value in os.environ.items() if not name.startswith(_NOT_INHERITED)}
         return {**inherited, **self.settings, "FLEXCORE_DATA_DIR": str(self.folder / "data")}
 
     def start(self, *, ready: bool = True) -> None:
         """Start it and wait until it listens, and, with ``ready``, until every part of it works."""
         (self.folder / "data").mkdir(parents=True, exist_ok=True)
         log = (self.folder / "node.log").open("ab")
-        command = [sys.executable, "-m", "app", "node", "run"]
+        command = [*FLEXCORE, "node", "run"]
         self.process = subprocess.Popen(command, env=self.environ, stderr=log, stdout=log)
         self.started.append(self.process)
         log.close()
@@ -116,7 +119,7 @@ class NodeProcess:
     def cli(self, *argv: str, code: int = 0) -> str:
         """Run ``flexcore`` against this node; return stdout, and stderr when another exit code than 0 is expected."""
         done = subprocess.run(
-            [sys.executable, "-m", "app", *argv],
+            [*FLEXCORE, *argv],
             env={**self.environ, "FLEXCORE_URL": self.url},
             capture_output=True, text=True, timeout=90, check=False,
         )  # fmt: skip

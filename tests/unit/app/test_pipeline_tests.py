@@ -2,8 +2,10 @@
 
 import json
 import re
+from datetime import datetime, timedelta
 from pathlib import Path
 from xml.etree import ElementTree as ET
+from zoneinfo import ZoneInfo
 
 import pytest
 
@@ -87,21 +89,55 @@ def test_a_pipeline_without_a_scenario_is_played_once(
 
 
 def test_the_schedule_of_the_readme_fires_as_it_says(
-    project: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """In the night when clocks go back, once."""
-    scenario = re.findall(r"```yaml\n(.*?)```", README.read_text(encoding="utf-8"), re.DOTALL)[2]
-    for file in ("month-end.yaml", "tests/month-end.yaml"):
-        (project / "pipelines" / file).unlink()
-    (project / "pipelines" / "nightly.yaml").write_text(
-        "apiVersion: flexcore/v1\nkind: Pipeline\nmetadata: {name: nightly}\nspec:\n"
-        '  schedule: {cron: "30 1 * * *", timezone: America/New_York}\n'
-        "  steps: [{name: a, command: {argv: [x]}}]\n"
+    """In the night when clocks go back, twice; while a run is at work, not at all. The pipeline is the other README's."""
+    (scenarios,) = blocks(section("streams/rehearsal", "What a schedule does"), "yaml")
+    (tmp_path / "tests").mkdir()
+    (tmp_path / "close-night.yaml").write_text(example("streams/domain", "close-night"))
+    (tmp_path / "tests" / "close-night.yaml").write_text(scenarios)
+    assert run(["pipeline", "test", str(tmp_path / "close-night.yaml")]) == 0
+    shown = capsys.readouterr()
+    assert "close-night\tclose\tsucceeded\t6\n" in shown.out
+    assert "2 played, 0 failed" in shown.err
+
+
+def nights() -> list[tuple[str, str, str, str, list[str]]]:
+    """Return what the README says of each night and word: timezone, cron, date, word, times with their offsets."""
+    table = re.findall(
+        r"^\| ([\w/]+) \| `([^`]+)` \| ([\d-]+): .* \| (.*) \| (.*) \| (.*) ?\|$",
+        section("streams/domain", "When it starts by itself"),
+        re.MULTILINE,
     )
-    head = "apiVersion: flexcore/v1\nkind: PipelineTest\npipeline: nightly\nscenarios:\n"
-    (project / "pipelines" / "tests" / "nightly.yaml").write_text(head + scenario)
-    assert run(["pipeline", "test", "--project", str(project)]) == 0
-    assert "nightly\ta\tsucceeded\t3\n" in capsys.readouterr().out
+    return [
+        (zone, cron, date, word, re.findall(r"[\d:]+-[\d:]+", times))
+        for zone, cron, date, *cells in table
+        for word, times in zip(("first", "both", "skip"), cells, strict=True)
+    ]
+
+
+@pytest.mark.parametrize(("zone", "cron", "date", "word", "times"), nights())
+def test_a_schedule_goes_through_the_nights_when_clocks_change_as_the_readme_says(
+    zone: str, cron: str, date: str, word: str, times: list[str], tmp_path: Path
+) -> None:
+    """From noon to noon; its file with the words of the table in place."""
+    file = example("streams/domain", "close-night")
+    for shown, meant in (("30 1 * * *", cron), ("America/New_York", zone), ("dst: both", f"dst: {word}")):
+        file = file.replace(shown, meant)
+    (tmp_path / "close-night.yaml").write_text(file)
+    night = datetime.fromisoformat(date).replace(tzinfo=ZoneInfo(zone))
+    slots = [f"{date}T{time[:5]}:00{time[5:]}" for time in times]
+    expected = {"expect": {"slots": slots}, "start": (night - timedelta(hours=12)).isoformat()}
+    scenario = {"name": word, "schedule": "1d", **expected}
+    document = {"apiVersion": "flexcore/v1", "kind": "PipelineTest", "pipeline": "close-night"}
+    (tmp_path / "tests").mkdir()
+    (tmp_path / "tests" / "close-night.yaml").write_text(json.dumps({**document, "scenarios": [scenario]}))
+    assert run(["pipeline", "test", str(tmp_path / "close-night.yaml")]) == 0
+
+
+def test_the_nights_of_the_readme_are_three_with_three_words_each() -> None:
+    """None of them is left out by a change of the table's form."""
+    assert len(nights()) == 9
 
 
 @pytest.mark.parametrize(
