@@ -144,7 +144,8 @@ def test_a_run_waits_for_time_for_a_signal_and_for_somebody_who_may_approve(
     assert (refused.status, refused.body["code"]) == (403, "not_allowed")
     node.cli(*approve)
     again = {"note": "figures checked"}
-    node.ok("POST", f"/v1/runs/{run_id}/steps/sign-off/approve", again, Flexcore_Actor=ME)
+    repeated = node.call("POST", f"/v1/runs/{run_id}/steps/sign-off/approve", again, Flexcore_Actor=ME)
+    assert repeated.status == 200 or repeated.body["code"] == "already_ended"  # one echo may outrun this
     assert node.ended(run_id)["status"] == "succeeded"
     told = happened(node, run_id)
     ends = [body["step"] for kind, body in told if kind == "StepSucceeded"]
