@@ -78,11 +78,16 @@ def test_a_slot_that_meets_a_run_at_work_is_passed_over_or_kept_or_ends_it_or_is
         return sorted(items, key=lambda run: run["slot"])
 
     eventually(lambda: all(len(runs(name)) >= 2 for name in names), 30, node.log)
-    eventually(lambda: node.ok("GET", "/v1/schedules/copy-kept")["skipped"] > 0, 10, node.log)
-    kept = node.ok("GET", "/v1/schedules/copy-kept")
-    assert (kept["fired"], len(kept["kept_slots"]), kept["last_skip"]) == (1, 1, "overlap")
-    passed_over = node.ok("GET", "/v1/schedules/copy-when-free")
-    assert (passed_over["kept_slots"], passed_over["last_skip"]) == ([], "overlap")
+
+    def passing_over(name: str) -> dict[str, Any]:
+        path = f"/v1/schedules/{name}"
+        eventually(lambda: node.ok("GET", path)["last_skip"] == "overlap", 20, node.log)
+        schedule: dict[str, Any] = node.ok("GET", path)
+        return schedule
+
+    kept = passing_over("copy-kept")
+    assert (kept["fired"], len(kept["kept_slots"])) == (1, 1)
+    assert passing_over("copy-when-free")["kept_slots"] == []
     assert "is in use: run " in node.cli("pipeline", "delete", "copy-kept", code=4)
     for name in (*names, "copy-kept"):
         node.ok("DELETE", f"/v1/pipelines/{name}?force=true")
@@ -167,7 +172,7 @@ def test_a_run_waits_for_time_for_a_signal_and_for_somebody_who_may_approve(
     unheard = node.ended(silent)
     assert steps_of(unheard) == {"corrections": "succeeded", "look": "succeeded", "sign-off": "timed_out"}
     waits = [step["ended_at"] - step["started_at"] for step in unheard["steps"]]
-    assert all(1_000 <= wait < 5_000 for wait in waits)
+    assert all(1_000 <= wait < 20_000 for wait in waits)
 
 
 def test_the_end_of_a_run_starts_a_run_of_the_pipeline_that_listens(
@@ -199,7 +204,7 @@ def test_the_end_of_a_run_starts_a_run_of_the_pipeline_that_listens(
         given = run["input"]
         assert [given[name] for name in ("run", "pipeline", "status")] == [run_id, "load-orders", status]
         assert given["steps"]["load"]["rows"] == rows
-        assert f"load-orders {status}, run {run_id}" in node.cli("run", "logs", run["id"], "report")
+        node.printed(run["id"], "report", f"load-orders {status}, run {run_id}")
     assert len(node.ok("GET", started)["items"]) == len(ended)
     assert "build-marts" in node.cli("pipeline", "get", "load-orders")
     file.write_text(f"{head}  triggers: [{{after: {{pipeline: build-marts}}}}]\n{steps}")
@@ -214,7 +219,7 @@ def test_settings_of_a_step_are_reckoned_from_the_input_and_the_results_before_i
     run_id = start_example(node, tmp_path, "export-day", input={"day": "monday", "pause": "100ms"})
     node.ok("POST", f"/v1/runs/{run_id}/signals/count-rows", {"rows": 21})
     assert node.ended(run_id)["status"] == "succeeded"
-    assert "monday: 42 rows" in node.cli("run", "logs", run_id, "report")
+    node.printed(run_id, "report", "monday: 42 rows")
     wrong = (tmp_path / "pipeline.yaml").read_text().replace("outputs.rows", "output.rows")
     (tmp_path / "wrong.yaml").write_text(wrong)
     told = node.cli("pipeline", "validate", "-f", str(tmp_path / "wrong.yaml"), code=4)
@@ -240,7 +245,7 @@ def test_a_run_chooses_its_branch_passes_over_a_step_and_tidies_up_in_any_case(
         "count": "succeeded", "size": "succeeded", "bulk": "skipped", "single": "succeeded", "nothing-new": "skipped",
         "index": "succeeded", "publish": "failed", "tidy": "succeeded",
     }  # fmt: skip
-    assert "the run failed" in node.cli("run", "logs", run_id, "tidy")
+    node.printed(run_id, "tidy", "the run failed")
     assert happened(node, run_id) == rehearsed(
         tmp_path / "pipeline.yaml",
         {"single": "single", "index": "index", "tidy": "the run failed"},
@@ -298,7 +303,7 @@ def test_a_step_is_done_once_for_each_item_of_a_list_that_a_program_made(
     assert (run["status"], sync["items"]) == ("succeeded", {"total": 3, "ended": 3, "failed": 1})
     outputs = [{"code": "de", "exit_code": 0}, None, {"code": "it", "exit_code": 0}]
     assert sync["output"] == {"total": 3, "failed": 1, "outputs": outputs}
-    assert "1 of 3 failed" in node.cli("run", "logs", run["id"], "report")
+    node.printed(run["id"], "report", "1 of 3 failed")
     trace = node.cli("run", "trace", run["id"])
     assert "StepFailed sync[1]" in trace
 
@@ -313,10 +318,8 @@ def test_a_step_is_repeated_until_its_result_is_what_is_wanted_or_its_turns_are_
     fetch = run["steps"][0]
     assert (run["status"], fetch["output"]["page"]) == ("succeeded", 3), run["error"]
     assert fetch["items"] == {"total": 5, "ended": 3, "failed": 0}
-    assert "3 pages" in node.cli("run", "logs", run_id, "report")
-    logged = node.cli("run", "logs", run_id, "fetch[2]")
-    assert "turn 2 after {" in logged
-    assert '"page":2' in logged
+    node.printed(run_id, "report", "3 pages")
+    assert '"page":2' in node.printed(run_id, "fetch[2]", "turn 2 after {")
     trace = node.cli("run", "trace", run_id)
     assert (trace.count("StepWaiting fetch["), trace.count("StepClaimed fetch[")) == (2, 3)
     assert "fetch\tsucceeded" in node.cli("run", "watch", run_id)
@@ -336,7 +339,7 @@ def test_a_step_is_a_run_of_another_pipeline_whose_results_and_end_are_its_own(
     broken = node.run("load-and-tell", input={"region": "nowhere", "ask": False})
     run = node.ended(node.run("load-and-tell", input={"region": "de", "ask": False}))
     assert run["status"] == "succeeded", run["error"]
-    assert "3 rows" in node.cli("run", "logs", run["id"], "tell")
+    node.printed(run["id"], "tell", "3 rows")
     child = node.ended(run["steps"][0]["child"])
     assert (child["pipeline"], child["parent"], child["trigger"]) == ("load-region", run["id"], "run")
     assert run["steps"][0]["output"]["run"] == child["id"]
@@ -378,8 +381,8 @@ def test_a_run_that_fails_undoes_what_was_done_the_latest_first_then_tidies_up(
         "reserve": "compensated", "announce": "succeeded", "publish": "failed", "tidy": "succeeded",
         "announce:compensate": "failed", "reserve:compensate": "succeeded",
     }  # fmt: skip
-    assert "drop month_7" in node.cli("run", "logs", run["id"], "reserve:compensate")
-    assert "reserve is compensated" in node.cli("run", "logs", run["id"], "tidy")
+    node.printed(run["id"], "reserve:compensate", "drop month_7")
+    node.printed(run["id"], "tidy", "reserve is compensated")
     begun = [line for line in node.cli("run", "trace", run["id"]).splitlines() if "StepClaimed" in line]
     order = ["reserve", "announce", "publish", "announce:compensate", "reserve:compensate", "tidy"]
     assert [next(word for word in order if f" {word}," in line) for line in begun] == order

@@ -99,7 +99,7 @@ def test_a_step_that_no_runner_takes_fails_in_time(node: NodeProcess, tmp_path: 
     step = run["steps"][0]
     assert (run["status"], step["status"], step["attempt"]) == ("failed", "timed_out", 1)
     assert step["error"] == "no runner took it within 2s"
-    assert 2_000 <= step["ended_at"] - run["created_at"] < 10_000
+    assert 2_000 <= step["ended_at"] - run["created_at"] < 20_000
     judged = json.loads(node.cli("event", "verify", "--runs", "-o", "json"))
     assert (judged["whole"], judged["findings"]) == (True, [])
 
@@ -109,7 +109,7 @@ def test_urgent_steps_are_taken_first_and_the_others_have_their_turn(
 ) -> None:
     """As the README shows it: the file says low, the start says otherwise; one runner comes when all wait already."""
     node.cli("pipeline", "apply", "-f", str(example(tmp_path, "fill-history")))
-    runs = {node.run("fill-history"): "low" for _ in range(2)}
+    runs = {node.run("fill-history"): "low" for _ in range(3)}
     runs |= {node.run("fill-history", priority="normal"): "normal" for _ in range(4)}
     runs |= {node.run("fill-history", priority="high"): "high" for _ in range(18)}
     (start,) = [

@@ -10,8 +10,8 @@ def test_runs_under_one_limit_never_overlap_and_the_limit_is_free_at_the_end(
     node: NodeProcess, tmp_path: Path
 ) -> None:
     """Three pipelines, one place, which a called run shares: who waits says for what, who is urgent goes before; nothing is left."""
-    diary = tmp_path / "diary"
-    script = f"echo in >> {diary}; sleep 0.5; echo out >> {diary}"
+    diary, go = tmp_path / "diary", tmp_path / "go"
+    script = f"echo in >> {diary}; until test -e {go}; do sleep 0.1; done; sleep 0.2; echo out >> {diary}"
     for name in ("left", "right"):
         limits = [{"name": "crm-database", "max": 1}]
         node.apply(name, [{"name": "work", "command": {"argv": ["sh", "-c", script]}}], limits=limits)
@@ -21,6 +21,7 @@ def test_runs_under_one_limit_never_overlap_and_the_limit_is_free_at_the_end(
     assert node.ok("GET", f"/v1/runs/{runs[-1]}")["waiting_for"] == "crm-database"
     runs.append(node.run("right", priority="high"))
     assert "crm-database" in node.cli("limit", "list")
+    go.touch()
     ended = [node.ended(run) for run in runs]
     assert [run["status"] for run in ended] == ["succeeded"] * 5
     assert diary.read_text().split() == ["in", "out"] * 5

@@ -44,7 +44,7 @@ def test_commands_wait_in_order_behind_one_in_quarantine(node: NodeProcess, sett
     third, second, first = listed
     assert [row["behind"] for row in listed] == [first["id"], first["id"], None]
     assert (first["cause"], second["cause"], second["command_id"]) == ("undecodable", "parked", sent[2])
-    assert node.ok("GET", f"/v1/commands/{sent[3]}")["reason"] == "parked"
+    eventually(lambda: node.ok("GET", f"/v1/commands/{sent[3]}").get("reason") == "parked", 20, node.log)
     assert len(parked(node)) == 1
     assert "waits (parked behind" in node.cli("quarantine", "redrive", second["id"], code=4)
 
@@ -55,7 +55,7 @@ def test_commands_wait_in_order_behind_one_in_quarantine(node: NodeProcess, sett
     state = node.ok("GET", "/v1/aggregates/limit/warehouse")["state"]
     assert (state["holders"], state["waiting"]) == (["a"], ["b", "c", "d"])
     again = node.ok("GET", f"/v1/quarantine/{third['id']}")["redrive_command_id"]
-    assert node.ok("GET", f"/v1/commands/{again}")["status"] == "accepted"
+    eventually(lambda: node.ok("GET", f"/v1/commands/{again}")["status"] == "accepted", 20, node.log)
     assert parked(node) == []
 
     for body in ({"run": "e"}, {"run_id": "f", "max": 1}):

@@ -9,7 +9,7 @@ import pytest
 from confluent_kafka import OFFSET_BEGINNING, Consumer, Producer, TopicPartition
 
 from streams.projections.run import TABLE
-from tests.support.node_process import NodeProcess
+from tests.support.node_process import NodeProcess, eventually
 from tests.support.readme import commands, section
 
 
@@ -114,7 +114,8 @@ def test_tampering_is_found_and_named(own: NodeProcess, project: Path) -> None:
     run = own.ended(own.run("read"), 60)
     assert run["status"] == "succeeded", run
     assert run["steps"][0]["records_out"] == 700
-    assert json.loads(own.cli("dataset", "get", "read/rows", "-o", "json"))["records"] == 700
+    dataset = ("dataset", "get", "read/rows", "-o", "json")
+    eventually(lambda: json.loads(own.cli(*dataset))["records"] == 700, 20, own.log)
     assert len(own.cli("dataset", "head", "read/rows", "-n", "5").splitlines()) == 5
     assert own.cli("bookmark", "get", "read/rows").count("\n") > 3
 

@@ -114,10 +114,10 @@ def test_silence_of_a_step_and_the_time_of_a_step_and_of_a_run_are_bounded(
         ("succeeded", 2),
         ("timed_out", 1),
     ]
-    assert "was silent for its heartbeat_timeout of 1 s" in node.cli("run", "trace", exporting)
+    assert "was silent for its heartbeat_timeout of 2 s" in node.cli("run", "trace", exporting)
     late = node.ended(waiting)
     assert (late["status"], steps_of(late)) == ("timed_out", {"files": "cancelled"})
-    assert 1_000 <= late["ended_at"] - late["created_at"] < 5_000
+    assert 1_000 <= late["ended_at"] - late["created_at"] < 20_000
 
 
 def test_a_cancelled_run_leaves_nothing_running(node: NodeProcess, tmp_path: Path) -> None:
@@ -176,9 +176,6 @@ def test_a_rerun_from_a_step_keeps_what_was_before_it(node: NodeProcess, tmp_pat
         (run, "load", None) for run in (first["id"], *broken)
     ]
     made = json.loads(node.cli(*many, "-o", "json"))
-    # New runs follow by commands of their own: they are there a moment later.
-    paths = [f"/v1/runs/{row['run']}" for row in made]
-    eventually(lambda: {node.call("GET", path).status for path in paths} == {200}, 20, node.log)
     assert {node.ended(row["run"])["status"] for row in made} == {"succeeded"}
     assert "3 not" in node.cli(*many, code=4)
     assert len(node.ok("GET", "/v1/runs?pipeline=repair")["items"]) == 7
@@ -193,11 +190,13 @@ def test_a_rerun_from_a_step_keeps_what_was_before_it(node: NodeProcess, tmp_pat
 
 def test_a_paused_run_offers_nothing_further(node: NodeProcess, tmp_path: Path) -> None:
     """What runs goes on; the next step waits for resume."""
-    begun = tmp_path / "begun"
-    node.apply("pausing", [command("one", f"touch {begun}; sleep 1"), command("two", "true", ("one",))])
+    begun, go = tmp_path / "begun", tmp_path / "go"
+    one = command("one", f"touch {begun}; until test -e {go}; do sleep 0.1; done")
+    node.apply("pausing", [one, command("two", "true", ("one",))])
     run_id = node.run("pausing")
     eventually(begun.exists, 20, node.log)
     assert node.ok("POST", f"/v1/runs/{run_id}/pause", {})["status"] == "paused"
+    go.touch()
     node.until(run_id, lambda run: steps_of(run)["one"] == "succeeded")
     time.sleep(1)
     assert steps_of(node.ok("GET", f"/v1/runs/{run_id}"))["two"] == "pending"

@@ -1,5 +1,6 @@
 """A real node as a child process, and the two ways people speak to it: HTTP and the command line."""
 
+import io
 import json
 import os
 import signal
@@ -9,10 +10,13 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Mapping
+from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
+from unittest.mock import patch
 
+from app.cli import main
 from tests.support.described import assert_described, path_of
 
 _READY_S = 60.0
@@ -117,17 +121,36 @@ class NodeProcess:
         return reply.body
 
     def cli(self, *argv: str, code: int = 0) -> str:
-        """Run ``flexcore`` against this node; return stdout, and stderr when another exit code than 0 is expected."""
+        """Run ``flexcore`` against this node; return stdout, and stderr when another exit code than 0 is expected.
+
+        In this process: one of its own, as ``program`` has it, costs more than most commands themselves.
+        """
+        out, err = io.StringIO(), io.StringIO()
+        environ = {**self.environ, "FLEXCORE_URL": self.url}
+        with patch.dict(os.environ, environ, clear=True), redirect_stdout(out), redirect_stderr(err):
+            ended = main.run(argv)
+        return _said(argv, ended, out.getvalue(), err.getvalue(), code)
+
+    def program(self, *argv: str, code: int = 0) -> str:
+        """Do the same as a person does: by a process of its own."""
         done = subprocess.run(
             [*FLEXCORE, *argv],
             env={**self.environ, "FLEXCORE_URL": self.url},
             capture_output=True, text=True, timeout=90, check=False,
         )  # fmt: skip
-        assert done.returncode == code, (
-            f"flexcore {' '.join(argv)}: {done.returncode}\n{done.stdout}\n{done.stderr}"
-        )
-        assert "Traceback" not in done.stderr
-        return done.stdout if code == 0 else done.stderr
+        return _said(argv, done.returncode, done.stdout, done.stderr, code)
+
+    def printed(self, run_id: str, step: str, text: str) -> str:
+        """Return a step's lines in the run's log once this text is among them: the log may be behind the run's end."""
+        said = ""
+
+        def there() -> bool:
+            nonlocal said
+            said = self.cli("run", "logs", run_id, step)
+            return text in said
+
+        eventually(there, 20, lambda: f"{text!r} is not in {said!r}")
+        return said
 
     def apply(self, name: str, steps: list[dict[str, Any]], **spec: Any) -> None:
         """Apply a pipeline of these steps."""
@@ -150,12 +173,15 @@ class NodeProcess:
     def until(
         self, run_id: str, holds: Callable[[dict[str, Any]], bool], timeout_s: float = 40.0
     ) -> dict[str, Any]:
-        """Wait until something holds of the run, and return it."""
+        """Wait until something holds of the run, and return it. One that another aggregate asked for may not be there yet."""
         seen: dict[str, Any] = {}
 
         def there() -> bool:
-            seen.update(self.ok("GET", f"/v1/runs/{run_id}"))
-            return holds(seen)
+            reply = self.call("GET", f"/v1/runs/{run_id}")
+            assert reply.status in (200, 404), reply
+            if reply.status == 200:
+                seen.update(reply.body)
+            return reply.status == 200 and holds(seen)
 
         eventually(there, timeout_s, lambda: f"{json.dumps(seen)}\n{self.log()}", self._alive)
         return seen
@@ -168,6 +194,12 @@ class NodeProcess:
         assert self.process.poll() is None, (
             f"the node has ended with {self.process.returncode}:\n{self.log()}"
         )
+
+
+def _said(argv: tuple[str, ...], ended: int, out: str, err: str, code: int) -> str:
+    assert ended == code, f"flexcore {' '.join(argv)}: {ended}\n{out}\n{err}"
+    assert "Traceback" not in err
+    return out if code == 0 else err
 
 
 def eventually(
