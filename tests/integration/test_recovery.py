@@ -179,7 +179,7 @@ def test_a_static_member_that_restarts_in_time_gets_its_shards_back_and_nobody_e
 
     assert verdict.problems == []
     assert _owners(accounts) == before
-    assert max(pauses[shard] for shard in before["a"]) < 1.5
+    assert max(pauses[shard] for shard in before["a"]) < 3  # as where a rebalance stops nobody who stays
 
 
 def _take_over(accounts: Accounts, victim: WorkerProcess) -> float:

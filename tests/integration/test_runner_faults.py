@@ -50,7 +50,7 @@ async def test_a_program_that_takes_too_long_is_killed_with_all_it_started(
     async with platform(kafka.bootstrap, topic_prefix, tmp_path) as held:
         await held.runner()
         await held.apply(
-            "slow", {"name": "sleep", "command": {"argv": _sleeper(topic_prefix), "timeout": "1s"}}
+            "slow", {"name": "sleep", "command": {"argv": _sleeper(topic_prefix), "timeout": "3s"}}
         )
         await held.start("slow", "run-1")
         await _until(lambda: len(_alive(topic_prefix)) >= 2)
@@ -160,19 +160,23 @@ async def test_a_load_killed_in_the_middle_leaves_an_exact_table(
         )  # fmt: skip
         await held.start("rows", "run-1")
 
-        def some_rows() -> bool:
-            with psycopg.connect(url, autocommit=True) as connection:
-                try:
-                    row = connection.execute("SELECT count(*) FROM rows").fetchone()
-                except psycopg.errors.UndefinedTable:
-                    return False
-                return row is not None and row[0] > 0
+        def held_up() -> bool:
+            """Once some rows are there: let nobody write more of them while this connection is open."""
+            with contextlib.suppress(psycopg.errors.UndefinedTable):
+                holder.execute("LOCK TABLE rows IN SHARE MODE")
+                row = holder.execute("SELECT count(*) FROM rows").fetchone()
+                if row is not None and row[0] > 0:
+                    return True
+            holder.rollback()
+            return False
 
-        await _until(some_rows)
-        for process in psutil.Process().children(recursive=True):
-            with contextlib.suppress(psutil.NoSuchProcess):  # other attempts come and go meanwhile
-                if "connectors.runners.attempt" in process.cmdline() and process.name().startswith("python"):
-                    process.kill()
+        with psycopg.connect(url) as holder:
+            await _until(held_up)
+            for process in psutil.Process().children(recursive=True):
+                with contextlib.suppress(psutil.NoSuchProcess):  # other attempts come and go meanwhile
+                    argv = process.cmdline()
+                    if "connectors.runners.attempt" in argv and process.name().startswith("python"):
+                        process.kill()
         seen = await held.done("run-1")
         with psycopg.connect(url) as connection:
             assert connection.execute("SELECT count(*), count(DISTINCT id) FROM rows").fetchone() == (

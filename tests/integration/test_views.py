@@ -51,9 +51,8 @@ async def test_a_row_has_an_etag_and_answers_304(stack: ViewStack) -> None:
 
 async def test_lists_are_walked_by_cursor(stack: ViewStack) -> None:
     """Pages follow each other without gap or repetition; the Link header names the next one."""
-    for n in range(7):
-        position = a_run(stack.log, f"run-{n}", pipeline="even" if n % 2 == 0 else "odd")
-    await stack.get(f"/v1/runs?min-position={position}&wait=20")
+    positions = [a_run(stack.log, f"run-{n}", pipeline="odd" if n % 2 else "even") for n in range(7)]
+    await stack.get(f"/v1/runs?min-position={','.join(positions)}&wait=20")
     await stack.ready()
     seen, path = [], "/v1/runs?limit=3"
     while path:
@@ -84,15 +83,16 @@ async def test_tenants_do_not_see_each_other(stack: ViewStack) -> None:
 async def test_pipelines_are_listed_until_deleted(stack: ViewStack) -> None:
     """A deleted pipeline is not there, except in the list of deleted ones; one that was never applied is nowhere."""
     log = stack.log
-    log.emit("pipeline", "one", PipelineApplied(DEFINITION, "h", 1, log.clock))
-    log.emit(
-        "pipeline", "two", PipelineApplied(DEFINITION, "h", 1, log.clock), PipelinePaused(log.clock, "x")
-    )
-    log.emit("pipeline", "listened-to", ListenerSet("one", ("succeeded",), log.clock))
-    log.emit("pipeline", "old", PipelineApplied(DEFINITION, "h", 1, log.clock), PipelineDeleted(log.clock))
+    applied = PipelineApplied(DEFINITION, "h", 1, log.clock)
+    positions = [
+        log.emit("pipeline", "one", applied),
+        log.emit("pipeline", "two", applied, PipelinePaused(log.clock, "x")),
+        log.emit("pipeline", "listened-to", ListenerSet("one", ("succeeded",), log.clock)),
+        log.emit("pipeline", "old", applied, PipelineDeleted(log.clock)),
+    ]
     log.flush()
     await stack.ready()
-    gone = await stack.until("/v1/pipelines?status=deleted", lambda body: body["items"])
+    gone = await stack.get(f"/v1/pipelines?status=deleted&min-position={','.join(positions)}&wait=20")
     assert [row["name"] for row in gone["items"]] == ["old"]
     listed = (await stack.get("/v1/pipelines"))["items"]
     assert [(row["name"], row["status"], row["reason"]) for row in listed] == [

@@ -40,7 +40,7 @@ async def test_datasets_show_records_of_their_generation(stack: ViewStack) -> No
     log.raw(rejects, b"{bad", b"customers/9", 0, {"cause": b"ValueError"})
     at = log.clock
     starts = {"0": 1, "1": 0, "2": 0, "3": 0}
-    log.emit(
+    position = log.emit(
         "bookmark",
         "sync/read",
         BookmarkBegun("run-1", 1, "t", at),
@@ -48,7 +48,7 @@ async def test_datasets_show_records_of_their_generation(stack: ViewStack) -> No
         BookmarkAdvanced("run-1", 1, '{"seen": 20}', {"0": 4, "1": 5, "2": 5, "3": 5}, 19, 1, at),
     )
     log.flush()
-    listed = await stack.until("/v1/datasets", lambda body: body["items"])
+    listed = await stack.get(f"/v1/datasets?min-position={position}&wait=20")
     assert [(row["name"], row["records"], row["rejected"]) for row in listed["items"]] == [
         ("sync/read", 19, 1)
     ]
@@ -120,9 +120,8 @@ async def test_quarantined_records_are_shown_with_their_cause(stack: ViewStack) 
 
 async def test_a_view_is_rebuilt_beside_the_one_in_use(stack: ViewStack) -> None:
     """Rows that were damaged by hand are right again; readers see the old table until the switch, and never a gap."""
-    for n in range(20):
-        position = a_run(stack.log, f"run-{n}")
-    await stack.get(f"/v1/runs?min-position={position}&wait=20")
+    positions = [a_run(stack.log, f"run-{n}") for n in range(20)]
+    await stack.get(f"/v1/runs?min-position={','.join(positions)}&wait=20")
     await stack.ready()
     view = by_name("run")
     assert view is not None
