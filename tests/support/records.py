@@ -21,6 +21,8 @@ from streams.writer.staged import Staged
 from tests.performance.account import AGGREGATE, SCHEMAS
 
 ACCOUNT = redactable(AGGREGATE)
+CATALOGUE = Catalogue.load().merged(Catalogue.load(SCHEMAS))
+"""Read once: it takes longer than most tests."""
 
 
 @dataclass
@@ -91,7 +93,7 @@ class Bench:
         reactors: dict[type, Reactor] | None = None,
         index_entries_max: int = 1000,
     ) -> None:
-        self.catalogue = Catalogue.load().merged(Catalogue.load(SCHEMAS))
+        self.catalogue = CATALOGUE
         self.codec = Codec(MemoryRegistry(), self.catalogue)
         topics = Topics()
         self.decider = Decider(

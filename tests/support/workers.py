@@ -26,6 +26,8 @@ from tests.support.truth import Verdict, judge, read
 
 SHARDS = 4
 _ROOT = Path(__file__).parents[2]
+# Most of them are killed, and then tell nothing of what they covered: they are spared the counting.
+_ENVIRON = {"PYTHONPATH": str(_ROOT), "PYTHONFAULTHANDLER": "1", "COVERAGE_PROCESS_CONFIG": ""}
 
 
 def account_codec() -> Codec:
@@ -63,7 +65,7 @@ class WorkerProcess:
                 stdout=out,
                 stderr=subprocess.STDOUT,
                 cwd=_ROOT,
-                env={**os.environ, "PYTHONPATH": str(_ROOT), "PYTHONFAULTHANDLER": "1"},
+                env={**os.environ, **_ENVIRON},
             )
 
     def ready(self, timeout_s: float = 40.0) -> "WorkerProcess":

@@ -16,6 +16,7 @@ from schemas.parsing import Schema, parse
 from schemas.registry import MemoryRegistry
 from tests.unit.schemas.avro_strategies import schemas_with_records
 
+CLAIMED = Catalogue.load().schema("flexcore.run.StepClaimed")
 COUNTED = parse(
     {
         "type": "record",
@@ -86,7 +87,7 @@ def test_damaged_bytes_decode_to_a_record_or_are_undecodable(
 def test_random_bytes_never_pass_for_an_event(noise: bytes) -> None:
     """What no writer wrote is Undecodable or UnknownSchema, and nothing else."""
     codec = Codec(MemoryRegistry())
-    codec.encoder("s", Catalogue.load().schema("flexcore.run.StepClaimed"))
+    codec.encoder("s", CLAIMED)
     for value in (noise, header(1) + noise):
         with pytest.raises((Undecodable, UnknownSchema)):
             codec.decode(value)

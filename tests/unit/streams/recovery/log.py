@@ -51,6 +51,8 @@ class Log:
         aggregate = self.bench.slice.aggregate
         self.bench.slice.next = max(self.bench.slice.next, 0)
         self.codec = StateCodec(aggregate, fold_hash(aggregate, self.bench.catalogue, self.fold))
+        # One for all who read: it compiles a function for each schema, which takes longer than to read the records.
+        self.reader = Codec(self.bench.codec.registry, self.bench.catalogue, UNREAD)
         signer = Signer(Ed25519PrivateKey.from_private_bytes(bytes(32)))
         encoder = CheckpointEncoder(signer, self.bench.catalogue, self.bench.codec)
         self.checkpoints = Checkpoints("audit", encoder, "c/node/n")
@@ -110,9 +112,10 @@ class Log:
     def follow(self, *, with_snapshots: bool = True, fold: str | None = None) -> "Follower":
         """Return a fold that has read the snapshots of now."""
         bench, aggregate = self.bench, self.bench.slice.aggregate
-        codec = Codec(bench.codec.registry, bench.catalogue, UNREAD)
         states = StateCodec(aggregate, fold_hash(aggregate, bench.catalogue, fold or self.fold))
-        follower = Follower(self, Fold(aggregate, 0, codec, Topics(), states if with_snapshots else None))
+        follower = Follower(
+            self, Fold(aggregate, 0, self.reader, Topics(), states if with_snapshots else None)
+        )
         follower.read("account.snapshots")
         starts = follower.fold.open({(topic, 0): self.ends.get(topic, 0) for topic in TAIL})
         follower.at |= {topic: offset for (topic, _), offset in starts.items()}
@@ -121,7 +124,7 @@ class Log:
     def recall(self, number: int) -> dict[bytes, Remembered]:
         """Read a chunk's answers back, a record at a time."""
         chunk = self.bench.slice.saved.chunks[number]
-        picked = Recall(chunk, Codec(self.bench.codec.registry, self.bench.catalogue, UNREAD))
+        picked = Recall(chunk, self.reader)
         for record in self.topics["account.outcomes"]:
             if record.offset() >= chunk.outcomes and picked.missing:
                 picked.outcomes([record])
