@@ -32,6 +32,7 @@ def europe(node: NodeProcess, tmp_path: Path) -> Iterator[tuple[NodeProcess, Nod
             "FLEXCORE_RUNNER_LABELS": f"{LABEL},gpu",
             "FLEXCORE_KAFKA_TOPIC_METADATA_REFRESH_INTERVAL_MS": "1000",
             "RUNNER_SITE": name,
+            "COVERAGE_PROCESS_CONFIG": "",
         }
         (tmp_path / name).mkdir()
         return NodeProcess(tmp_path / name, {**node.settings, **told})
@@ -127,6 +128,7 @@ def test_urgent_steps_are_taken_first_and_the_others_have_their_turn(
         "FLEXCORE_ROLES": "runner",
         "FLEXCORE_RUNNER_LABELS": "history",
         "FLEXCORE_CONCURRENCY": "1",
+        "COVERAGE_PROCESS_CONFIG": "",
     }
     runner = NodeProcess(tmp_path, {**node.settings, **told})
     runner.start()
