@@ -40,7 +40,7 @@ from tests.support.truth import Seen, read
 from tests.support.workers import eventually
 
 SHARDS = 2
-EVENTS = int(os.environ.get("FLEXCORE_TEST_CLEANER_EVENTS", "20000"))
+EVENTS = int(os.environ.get("FLEXCORE_TEST_CLEANER_EVENTS", "8000"))
 BATCH = EVENTS // 40
 REDACTED_EVENTS = 300
 NOW_MS = 1_700_000_000_000

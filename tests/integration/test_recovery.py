@@ -4,6 +4,7 @@ import json
 import signal
 import time
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from streams.recovery.offsets import Broker
 from streams.recovery.snapshots import StateCodec
 from streams.shards.shard import Slice
 from tests.performance.account import AGGREGATE, SCHEMAS
-from tests.support.services import KafkaService, LocalKafka
+from tests.support.services import KafkaService
 from tests.support.truth import read
 from tests.support.workers import SHARDS, Accounts, WorkerProcess, eventually
 
@@ -65,11 +66,16 @@ def _pauses(accounts: Accounts, since_ms: float) -> dict[int, float]:
     return longest
 
 
+@cache
+def _admin(bootstrap: str) -> AdminClient:
+    """One for all questions: each new one connects, and asks for all topics first."""
+    return AdminClient({"bootstrap.servers": bootstrap, "log_level": 3})
+
+
 def _owners(accounts: Accounts) -> dict[str, set[int]]:
     """Return the shards of each member, as the group's coordinator sees it."""
-    admin = AdminClient({"bootstrap.servers": accounts.bootstrap, "log_level": 3})
     group = f"{accounts.prefix}.worker"
-    members = admin.describe_consumer_groups([group])[group].result(10).members
+    members = _admin(accounts.bootstrap).describe_consumer_groups([group])[group].result(10).members
     return {
         member.client_id.rpartition("/")[2]: {part.partition for part in member.assignment.topic_partitions}
         for member in members
@@ -204,7 +210,7 @@ def _take_over(accounts: Accounts, victim: WorkerProcess) -> float:
 @pytest.mark.timeout(240)
 @pytest.mark.parametrize(("standbys", "session_ms", "limit_s"), [(0, 6_000, 10.0), (1, 2_500, 5.0)])
 def test_shards_of_a_killed_worker_are_taken_over_in_seconds(
-    own_kafka: LocalKafka,
+    kafka: KafkaService,
     topic_prefix: str,
     tmp_path: Path,
     workers: list[WorkerProcess],
@@ -213,9 +219,9 @@ def test_shards_of_a_killed_worker_are_taken_over_in_seconds(
     limit_s: float,
 ) -> None:
     """SIGKILL under load, several times, from one node to the other: nothing lost, nothing doubled."""
-    accounts = Accounts(own_kafka.bootstrap, topic_prefix)
+    accounts = Accounts(kafka.bootstrap, topic_prefix)
     common = {
-        "kafka": own_kafka.bootstrap,
+        "kafka": kafka.bootstrap,
         "prefix": topic_prefix,
         "session_ms": session_ms,
         "standbys": standbys,
@@ -226,7 +232,7 @@ def test_shards_of_a_killed_worker_are_taken_over_in_seconds(
     took = []
     with accounts.load(rate=150):
         for round_number in range(3):
-            eventually(lambda: len(_owners(accounts)) == 2)
+            eventually(lambda: len(_owners(accounts)) == 2, every_s=0.2)
             time.sleep(4 * standbys)  # one looks around every three seconds
             node = "ab"[round_number % 2]
             took.append(_take_over(accounts, alive[node]))
