@@ -26,8 +26,8 @@ class WorkerSettings:
     prefix: str = ""
     shards: int = 8
     replication: int = 1
-    batch_records_max: int = 4000
-    batch_bytes_max: int = 4 << 20
+    batch_records_max: int = 8000
+    batch_bytes_max: int = 8 << 20
     commit_gap_ms: float = 2.0
     linger_ms: float = 1.0
     transaction_timeout_ms: int = 10_000

@@ -12,17 +12,21 @@ ANSWERS_KEPT: Final = 10_000  # in memory, of those that are in chunks
 
 @dataclass(init=False, slots=True)
 class Remembered:
-    """The answer once given to a command id: the hash of the body it had, and the outcome's sequence and bytes."""
+    """The answer once given to a command id: the hash of the body it had, and the outcome's sequence and bytes.
+    ``command_uuid`` is the id as 16 bytes, where it is at hand.
+    """
 
     body_hash: str
     sequence: int
     outcome: bytes
+    command_uuid: bytes
 
     # There is one for every command: written out, so that it is compiled.
-    def __init__(self, body_hash: str, sequence: int, outcome: bytes) -> None:
+    def __init__(self, body_hash: str, sequence: int, outcome: bytes, command_uuid: bytes = b"") -> None:
         self.body_hash = body_hash
         self.sequence = sequence
         self.outcome = outcome
+        self.command_uuid = command_uuid
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,6 +27,8 @@ _log = logging.getLogger(__name__)
 _POLL_S = 0.1
 _POLL_BUSY_S = 0.01  # while shards are being taken over, so that they flow without waiting for a poll to end
 _RECORDS_MAX = 4000
+_POLL_FULL_S = 0.02  # between two records while the buffer is full
+_PATIENCE_S = 2.0
 
 
 class BatchConsumer(FaustConsumer):
@@ -57,6 +59,7 @@ class BatchConsumer(FaustConsumer):
         self._epochs: dict[tuple[str, int], int] = {}
         self._flowing: set[tuple[str, int]] = set()
         self._paused = False
+        self._full_since: float | None = None
         self._resting: frozenset[str] = frozenset()
         self._quit = threading.Event()
         self._wake = asyncio.Event()
@@ -130,11 +133,14 @@ class BatchConsumer(FaustConsumer):
             while not self._quit.is_set():
                 self._run_calls(client)
                 self._rest(client)
-                self._back_pressure(client)
+                has_room = self._has_room(client)
                 busy = not self.engine.ownership.ready or not self._calls.empty()
                 first = client.poll(_POLL_BUSY_S if busy else _POLL_S)
                 if first is not None:
-                    self._deliver(client, cast(list[Record], [first, *client.consume(_RECORDS_MAX, 0)]))
+                    more = client.consume(_RECORDS_MAX, 0) if has_room else []
+                    self._deliver(client, cast(list[Record], [first, *more]))
+                    if not has_room:
+                        time.sleep(_POLL_FULL_S)
         except Exception as error:  # noqa: BLE001  # a thread must not die unheard: the app crashes with its reason
             _log.exception("the poll thread ended")
             asyncio.run_coroutine_threadsafe(self.crash(error), self._event_loop)
@@ -146,17 +152,26 @@ class BatchConsumer(FaustConsumer):
             with contextlib.suppress(queue.Empty):
                 self._calls.get_nowait()(client)
 
-    def _back_pressure(self, client: Client) -> None:
-        """Pause instead of not polling: a member that does not poll is thrown out of the group."""
+    def _has_room(self, client: Client) -> bool:
+        """Tell whether more fits. While nothing does, one record is taken now and then, because a member that does not
+        poll is thrown out of the group; fetching is paused only when that lasts: a pause throws away what librdkafka has
+        fetched ahead, and it takes half a second to be there again.
+        """
         waiting = [record for batch in list(self._inbox.values()) for record in batch.records]
         records, size = self.engine.ownership.buffered
         records, size = records + len(waiting), size + sum(map(len, waiting))
-        if not self._paused and (records > self.buffer_records_max or size > self.buffer_bytes_max):
+        fill = max(records / self.buffer_records_max, size / self.buffer_bytes_max)
+        if fill < 1:
+            self._full_since = None
+        elif self._full_since is None:
+            self._full_since = time.monotonic()
+        elif not self._paused and time.monotonic() > self._full_since + _PATIENCE_S:
             self._paused = True
             client.pause([TopicPartition(*part) for part in self._flowing])
-        elif self._paused and records < self.buffer_records_max // 2 and size < self.buffer_bytes_max // 2:
+        if self._paused and fill < 0.5:
             self._paused = False
             client.resume([TopicPartition(*part) for part in self._flowing if part[0] not in self._resting])
+        return fill < 1
 
     def _rest(self, client: Client) -> None:
         """Fetch nothing of the topics whose commands are not decided now, and the others again."""

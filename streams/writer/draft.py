@@ -61,7 +61,7 @@ class Draft:
         sequence = sequence or part.sequence + 1
         part.sequence = max(part.sequence, sequence)
         remembered = Remembered(
-            command.body_hash, sequence, b""
+            command.body_hash, sequence, b"", cause.command_uuid
         )  # the outcome's bytes come when it is written
         if answer.stored:
             part.index[index_key] = remembered

@@ -1,8 +1,8 @@
 """The worker's write path: commands in, one Kafka transaction at a time. This page is the way of a command.
 
 :meth:`Engine.run` repeats: decide what comes in, on an overlay, while the transaction before is being committed; when
-that one is through, merge it, produce, and commit in a thread. Whatever fails, the overlays are dropped and the broker
-is asked what is true.
+that one is through, merge it, produce, go on deciding and producing while there is a backlog, and commit in a thread.
+Whatever fails, the overlays are dropped and the broker is asked what is true.
 """
 
 import asyncio
@@ -35,6 +35,7 @@ _log = logging.getLogger(__name__)
 _TOO_LARGE = {KafkaError.MSG_SIZE_TOO_LARGE, KafkaError.RECORD_LIST_TOO_LARGE, KafkaError.INVALID_MSG}
 _CHUNK_RECORDS = 512
 _PASS_RECORDS = 128  # what one pass leaves for the next then stays in the processor's second cache
+_OPEN_S = 0.3
 _SIGN_OFF_S = 2.0
 
 
@@ -110,8 +111,9 @@ class Engine:
         more = self.ownership.more
         while True:
             more.clear()
-            full = work.records >= self._limit or work.bytes >= self._settings.batch_bytes_max
-            decided = not full and not self._stopping and self._decide(work)
+            decided = not self._stopping and self._decide(work, 2)
+            if self._flight is not None:
+                self._writer.take_reports()
             if (flight := self._flight) is not None and flight.commit is not None and flight.commit.done():
                 self._merge(flight, work)
             if self._flight is not None:
@@ -133,11 +135,16 @@ class Engine:
         due = self.ownership.next_timer()
         return 1.0 if due is None else min(max(due / 1000 - self._clock(), 0.0) + 0.001, 1.0)
 
-    def _decide(self, work: Work) -> bool:
-        """Decide one chunk of what is there, on overlays; tell whether there was anything."""
+    def _decide(self, work: Work, share: int = 1) -> bool:
+        """Decide one chunk of what is there, on overlays, until the work is a ``share`` of what a transaction may be; tell
+        whether there was anything.
+        """
+        records_max = -(-self._limit // share) - work.records
+        bytes_max = self._settings.batch_bytes_max // share - work.bytes
+        if records_max <= 0 or bytes_max <= 0:
+            return False
+        records_max = min(_CHUNK_RECORDS, records_max)
         self._now_ms = max(self._now_ms, int(self._clock() * 1000))  # it never goes backwards
-        records_max = min(_CHUNK_RECORDS, self._limit - work.records)
-        bytes_max = self._settings.batch_bytes_max - work.bytes
         claims = len(work.claims)
         limits = self.breakers.limits(self._now_ms)
         chunk = self.ownership.take(work, self._now_ms, records_max, bytes_max, limits)
@@ -179,16 +186,36 @@ class Engine:
         if not self._writer.usable:
             await self._connect()
         self._writer.begin()
+        self._produce(work)
+        await self._go_on(work)
         for part in work.parts.values():
             self._snapshots.stage(part, self._now_ms)
             self._checkpoints.stage(part, self._now_ms, closing=self._stopping)
-            self._writer.produce(part.out)
+        self._produce(work)
         offsets = self._offsets(work)
         work.metadata = {(tp.topic, tp.partition): tp.metadata or "" for tp in offsets}
         loop = asyncio.get_running_loop()
         work.commit = loop.run_in_executor(self._commit_thread, self._commit, offsets, work)
         work.commit.add_done_callback(lambda _: self.ownership.more.set())
         self._flight = work
+
+    async def _go_on(self, work: Work) -> None:
+        """While more waits than a chunk, decide and produce it at once: nothing of it is staged until it is cold in
+        memory, and one commit is for more commands. With less there is no waiting: the transaction is as short as it can be.
+        """
+        until, taken = time.monotonic() + _OPEN_S, _CHUNK_RECORDS
+        while taken >= _CHUNK_RECORDS and time.monotonic() < until:
+            await asyncio.sleep(0)  # others first
+            if self._stopping or self.ownership.awaited(work):
+                return
+            before = work.records
+            self._decide(work)
+            taken = work.records - before
+            self._produce(work)
+
+    def _produce(self, work: Work) -> None:
+        for part in work.parts.values():
+            self._writer.produce(part.out)
 
     def _offsets(self, work: Work) -> list[TopicPartition]:
         """Return where every touched slice stands: the offset to go on from, with writer, sequence and last checkpoint."""

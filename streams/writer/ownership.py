@@ -197,6 +197,10 @@ class Ownership:
             self._busy = [work for work in self._busy if work not in works]
             self._changed.notify_all()
 
+    def awaited(self, work: Work) -> bool:
+        """Tell whether a shard of the work is being given up: somebody waits for its transaction."""
+        return any(number not in self._shards for number in work.shards)
+
     def take(
         self, work: Work, now_ms: int, records_max: int, bytes_max: int, limits: dict[str, int]
     ) -> Chunk:

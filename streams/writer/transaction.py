@@ -150,6 +150,14 @@ class TransactionalWriter:
             topic, value, key, partition, headers = records.pop()
             # By position: a keyword costs a dict a record. Neither call back nor time stamp.
             produce(topic, value, key, partition, None, None, 0, headers)  # type: ignore[arg-type]  # list is invariant
+        self.take_reports()
+
+    def take_reports(self) -> None:
+        """Take the reports of what is delivered, without waiting. What is not taken here is taken while committing, in
+        whose thread each report waits for the interpreter: confluent-kafka takes its lock even when nobody is to be told.
+        """
+        if self._producer is not None:
+            self._producer.poll(0)
 
     def send_offsets(self, offsets: list[TopicPartition], membership: Membership) -> None:
         """Put the offsets into the transaction, for the broker to check against the group's generation. Raises
