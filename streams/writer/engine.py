@@ -68,6 +68,7 @@ class Engine:
         self._limit = settings.batch_records_max
         self._condemned: dict[tuple[str, int], frozenset[int]] = {}
         self._committed_at = 0.0
+        self._pace_s = 0.0  # what a command of the last chunk took
         self._now_ms = 0
         self._stopping = False
         self._ended = asyncio.Event()
@@ -145,7 +146,7 @@ class Engine:
             return False
         records_max = min(_CHUNK_RECORDS, records_max)
         self._now_ms = max(self._now_ms, int(self._clock() * 1000))  # it never goes backwards
-        claims = len(work.claims)
+        claims, begun = len(work.claims), time.monotonic()
         limits = self.breakers.limits(self._now_ms)
         chunk = self.ownership.take(work, self._now_ms, records_max, bytes_max, limits)
         for part, records in chunk.records:
@@ -156,6 +157,8 @@ class Engine:
                     continue
                 self._deciders[part.slice.aggregate.name].tick(part, key, due, self._now_ms)
         self.ownership.rest(self.breakers.paused())
+        if count := sum(len(records) for _, records in chunk.records):
+            self._pace_s = (time.monotonic() - begun) / count
         return bool(chunk.records or chunk.timers or len(work.claims) > claims)
 
     def _stage(self, part: Staged, records: list[Record]) -> None:
@@ -204,7 +207,8 @@ class Engine:
         memory, and one commit is for more commands. With less there is no waiting: the transaction is as short as it can be.
         """
         until, taken = time.monotonic() + _OPEN_S, _CHUNK_RECORDS
-        while taken >= _CHUNK_RECORDS and time.monotonic() < until:
+        # Slow rules are asked before the transaction is open, so that it is never open for long.
+        while taken >= _CHUNK_RECORDS and time.monotonic() + _CHUNK_RECORDS * self._pace_s < until:
             await asyncio.sleep(0)  # others first
             if self._stopping or self.ownership.awaited(work):
                 return
