@@ -28,7 +28,7 @@ _POLL_S = 0.1
 _POLL_BUSY_S = 0.01  # while shards are being taken over, so that they flow without waiting for a poll to end
 _RECORDS_MAX = 4000
 _POLL_FULL_S = 0.02  # between two records while the buffer is full
-_PATIENCE_S = 2.0
+_PATIENCE_S = 2.0  # how long the buffer may be full before fetching is paused
 
 
 class BatchConsumer(FaustConsumer):

@@ -60,9 +60,8 @@ class Draft:
         part = self.part
         sequence = sequence or part.sequence + 1
         part.sequence = max(part.sequence, sequence)
-        remembered = Remembered(
-            command.body_hash, sequence, b"", cause.command_uuid
-        )  # the outcome's bytes come when it is written
+        # The outcome's bytes come when it is written.
+        remembered = Remembered(command.body_hash, sequence, b"", cause.command_uuid)
         if answer.stored:
             part.index[index_key] = remembered
         numbers = (*versions, part.slice.shard, sequence, part.position)

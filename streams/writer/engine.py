@@ -35,7 +35,7 @@ _log = logging.getLogger(__name__)
 _TOO_LARGE = {KafkaError.MSG_SIZE_TOO_LARGE, KafkaError.RECORD_LIST_TOO_LARGE, KafkaError.INVALID_MSG}
 _CHUNK_RECORDS = 512
 _PASS_RECORDS = 128  # what one pass leaves for the next then stays in the processor's second cache
-_OPEN_S = 0.3
+_OPEN_S = 0.3  # how long a transaction goes on under a backlog: others wait for it
 _SIGN_OFF_S = 2.0
 
 
@@ -137,8 +137,8 @@ class Engine:
         return 1.0 if due is None else min(max(due / 1000 - self._clock(), 0.0) + 0.001, 1.0)
 
     def _decide(self, work: Work, share: int = 1) -> bool:
-        """Decide one chunk of what is there, on overlays, until the work is a ``share`` of what a transaction may be; tell
-        whether there was anything.
+        """Decide one chunk of what is there, on overlays, until the work is as large as a transaction may be, divided by
+        ``share``; tell whether there was anything.
         """
         records_max = -(-self._limit // share) - work.records
         bytes_max = self._settings.batch_bytes_max // share - work.bytes
@@ -220,6 +220,7 @@ class Engine:
     def _produce(self, work: Work) -> None:
         for part in work.parts.values():
             self._writer.produce(part.out)
+        self._writer.take_reports()
 
     def _offsets(self, work: Work) -> list[TopicPartition]:
         """Return where every touched slice stands: the offset to go on from, with writer, sequence and last checkpoint."""

@@ -150,7 +150,6 @@ class TransactionalWriter:
             topic, value, key, partition, headers = records.pop()
             # By position: a keyword costs a dict a record. Neither call back nor time stamp.
             produce(topic, value, key, partition, None, None, 0, headers)  # type: ignore[arg-type]  # list is invariant
-        self.take_reports()
 
     def take_reports(self) -> None:
         """Take the reports of what is delivered, without waiting. What is not taken here is taken while committing, in
