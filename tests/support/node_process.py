@@ -166,12 +166,12 @@ class NodeProcess:
         """Start a run and return its id."""
         return str(self.ok("POST", f"/v1/pipelines/{name}/runs", body)["id"])
 
-    def ended(self, run_id: str, timeout_s: float = 40.0) -> dict[str, Any]:
+    def ended(self, run_id: str, timeout_s: float = 90.0) -> dict[str, Any]:
         """Wait until the run has ended, and return it."""
         return self.until(run_id, lambda run: run["status"] in ENDED, timeout_s)
 
     def until(
-        self, run_id: str, holds: Callable[[dict[str, Any]], bool], timeout_s: float = 40.0
+        self, run_id: str, holds: Callable[[dict[str, Any]], bool], timeout_s: float = 90.0
     ) -> dict[str, Any]:
         """Wait until something holds of the run, and return it. One that another aggregate asked for may not be there yet."""
         seen: dict[str, Any] = {}

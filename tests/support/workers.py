@@ -68,7 +68,7 @@ class WorkerProcess:
                 env={**os.environ, **_ENVIRON},
             )
 
-    def ready(self, timeout_s: float = 40.0) -> "WorkerProcess":
+    def ready(self, timeout_s: float = 90.0) -> "WorkerProcess":
         """Wait until it owns shards and all of them are ready."""
 
         def said() -> bool:
@@ -82,7 +82,7 @@ class WorkerProcess:
         """Send a signal."""
         self.process.send_signal(number)
 
-    def wait_killed(self, timeout_s: float = 40.0) -> None:
+    def wait_killed(self, timeout_s: float = 90.0) -> None:
         """Wait until the process has killed itself."""
         code = self.process.wait(timeout_s)
         assert code == -signal.SIGKILL, f"ended with {code}: {self.log.read_text()[-3000:]}"
@@ -167,7 +167,7 @@ class Accounts:
         """Wait until Kafka has everything."""
         self.producer.flush(30)
 
-    def outcome(self, command_id: str, timeout_s: float = 20.0) -> dict[str, Any]:
+    def outcome(self, command_id: str, timeout_s: float = 60.0) -> dict[str, Any]:
         """Return the decoded outcome of a command, once it is there."""
 
         def found() -> dict[str, Any] | None:

@@ -19,7 +19,7 @@ async def test_a_reader_of_records_lets_only_so_many_wait(monkeypatch: pytest.Mo
     reader, go = RecordReader({}, Topics(), 8), threading.Event()
 
     def work(_self: RecordReader, _call: Callable[..., Any]) -> dict[int, tuple[int, int]]:
-        go.wait(10)
+        go.wait(60)
         return {}
 
     monkeypatch.setattr(RecordReader, "_work", work)
@@ -56,7 +56,7 @@ async def test_a_stream_lets_go_of_a_client_that_reads_nothing(monkeypatch: pyte
     await site.start()
     reader, writer = await asyncio.open_connection(*runner.addresses[0][:2], limit=1_000)
     writer.write(b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
-    await asyncio.wait_for(ended.wait(), 10)
+    await asyncio.wait_for(ended.wait(), 60)
     writer.close()
     assert reader is not None
     await runner.cleanup()

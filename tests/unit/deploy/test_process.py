@@ -15,7 +15,7 @@ from deploy.local.process import Process, answers, free_ports, log_tail, port_is
 SLEEP = [sys.executable, "-c", "import time; print('up', flush=True); time.sleep(60)"]
 
 
-def _until(true: object, timeout_s: float = 10) -> bool:
+def _until(true: object, timeout_s: float = 60) -> bool:
     assert callable(true)
     deadline = time.monotonic() + timeout_s
     while not true():
@@ -31,7 +31,7 @@ def test_a_child_writes_its_log_and_stops_on_request(tmp_path: Path) -> None:
     child.start()
     assert _until(lambda: child.log_tail() == ("up",))
     assert child.running
-    child.stop(5)
+    child.stop(60)
     assert child.returncode == -15
 
 
@@ -65,7 +65,7 @@ def test_a_paused_child_stands_still_and_can_still_be_stopped(tmp_path: Path) ->
     child.resume()
     assert _until(lambda: psutil.Process(child.pid).status() != psutil.STATUS_STOPPED)
     child.pause()
-    child.stop(5)
+    child.stop(60)
     assert child.returncode == -15
 
 
@@ -92,7 +92,7 @@ def test_a_program_that_does_not_exist_is_one_line_in_the_log(tmp_path: Path) ->
     """No traceback: the log says what could not be run, and why."""
     child = Process("nothing", ["/nonexistent/java"], tmp_path / "log")
     child.start()
-    assert child.wait(10)
+    assert child.wait(60)
     assert child.log_tail() == ("cannot run /nonexistent/java: No such file or directory",)
 
 
