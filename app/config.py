@@ -121,6 +121,7 @@ class Config:
             replication=self.get("REPLICATION"),
             session_timeout_ms=self.get("SESSION_TIMEOUT_MS"),
             heartbeat_interval_ms=self.get("SESSION_TIMEOUT_MS") // 8,
+            fetch_wait_ms=self.get("FETCH_WAIT_MS"),
             standbys=self.get("STANDBYS"),
             audit_key=self.get("AUDIT_KEY"),
             group_protocol=self.get("GROUP_PROTOCOL"),

@@ -171,6 +171,12 @@ SETTINGS: tuple[Setting, ...] = (
         "GROUP_PROTOCOL", "classic", _one_of("classic", "consumer"), "Kafka's group protocol of the workers"
     ),
     Setting(
+        "FETCH_WAIT_MS",
+        "0",
+        _whole(0, 100),
+        "how long brokers gather commands for a worker; 5 or 10 for a steady load of a thousand a second, 0: each at once",
+    ),
+    Setting(
         "STANDBYS", "0", _whole(0, 1_000), "how many other nodes follow each shard, to take it over at once"
     ),
     Setting(

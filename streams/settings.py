@@ -14,6 +14,10 @@ class WorkerSettings:
     the file of the key that signs checkpoints; None: one of the node's own, made in its data directory. ``labels`` are
     those of the node's runner: the topics of their offers are made at the start.
 
+    ``fetch_wait_ms`` lets brokers gather commands for that long before they hand them over; 0: each at once. A steady
+    thousand commands a second then takes a third less of the worker's CPU; without commands it costs 1000 / ``fetch_wait_ms``
+    requests a second, and a command that comes alone waits as long.
+
     ``index_entries_max`` bounds the command ids of the last 7.5 days that are remembered for one aggregate on one shard;
     beyond it commands are rejected ``overloaded``. Each costs 20 bytes of memory, so the default is at most 400 MB a
     shard of an aggregate, and lets it take 30 commands/s all the time, or 1,000/s for five and a half hours.
@@ -30,6 +34,7 @@ class WorkerSettings:
     batch_bytes_max: int = 8 << 20
     commit_gap_ms: float = 2.0
     linger_ms: float = 1.0
+    fetch_wait_ms: int = 0
     transaction_timeout_ms: int = 10_000
     session_timeout_ms: int = 6_000
     heartbeat_interval_ms: int = 750

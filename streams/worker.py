@@ -35,6 +35,9 @@ from streams.writer.snapshots import Snapshots
 from streams.writer.task_topics import TaskTopics
 from streams.writer.transaction import TransactionalWriter, transactional_id
 
+_FETCH_WAIT_MS = 100  # how long a broker holds back its answer when there is nothing
+_GATHERED_BYTES = 64 << 10  # less than a partition's answer may hold: a backlog is never waited for
+
 
 @dataclass(frozen=True, slots=True)
 class Worker:
@@ -96,7 +99,8 @@ def consumer_settings(settings: WorkerSettings) -> dict[str, Any]:
         "auto.offset.reset": "earliest",
         "isolation.level": "read_committed",
         "max.poll.interval.ms": 60_000,
-        "fetch.wait.max.ms": 100,
+        "fetch.min.bytes": _GATHERED_BYTES if settings.fetch_wait_ms else 1,
+        "fetch.wait.max.ms": settings.fetch_wait_ms or _FETCH_WAIT_MS,
         "fetch.queue.backoff.ms": 5,
         "queued.min.messages": 20_000,
         "enable.sparse.connections": "false",

@@ -194,10 +194,14 @@ class BatchConsumer(FaustConsumer):
             if error is None:
                 parts.setdefault(part, []).append(record)
             elif error.code() == KafkaError._PARTITION_EOF:
+                if not self.engine.ownership.awaits_end(*part):
+                    continue
                 parts.setdefault(part, [])
                 ends[part] = record.offset()
             else:
                 _log.warning("consume: %s", error)
+        if not parts:
+            return
         with self._inbox_lock:
             for part, found in parts.items():
                 waiting = self._inbox.get(part)

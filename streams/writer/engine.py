@@ -10,7 +10,7 @@ import contextlib
 import logging
 import time
 from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 from confluent_kafka import KafkaError, KafkaException, TopicPartition
@@ -130,7 +130,8 @@ class Engine:
                 await asyncio.sleep(0)  # the next chunk at once, but others first
             else:
                 with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(more.wait(), wait_s)
+                    async with asyncio.timeout(wait_s):
+                        await more.wait()
 
     def _until_timer(self) -> float:
         due = self.ownership.next_timer()
@@ -189,16 +190,19 @@ class Engine:
         if not self._writer.usable:
             await self._connect()
         self._writer.begin()
-        self._produce(work)
-        await self._go_on(work)
+        if self.ownership.buffered[0] >= _CHUNK_RECORDS:
+            self._produce(work)
+            await self._go_on(work)
         for part in work.parts.values():
             self._snapshots.stage(part, self._now_ms)
             self._checkpoints.stage(part, self._now_ms, closing=self._stopping)
-        self._produce(work)
         offsets = self._offsets(work)
         work.metadata = {(tp.topic, tp.partition): tp.metadata or "" for tp in offsets}
+        # The offsets first: on one connection, they would wait until the broker has written the records.
+        sent = self._commit_thread.submit(self._writer.send_offsets, offsets, work.membership)
+        self._produce(work)
         loop = asyncio.get_running_loop()
-        work.commit = loop.run_in_executor(self._commit_thread, self._commit, offsets, work)
+        work.commit = loop.run_in_executor(self._commit_thread, self._commit, sent)
         work.commit.add_done_callback(lambda _: self.ownership.more.set())
         self._flight = work
 
@@ -239,8 +243,8 @@ class Engine:
             for (name, number), (offset, sequence, vouched) in standing.items()
         ]
 
-    def _commit(self, offsets: list[TopicPartition], work: Work) -> None:
-        self._writer.send_offsets(offsets, work.membership)
+    def _commit(self, sent: Future[None]) -> None:
+        sent.result()
         self._writer.commit()
 
     # ---------------------------------------------------------------- 3. merge, or drop

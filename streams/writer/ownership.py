@@ -183,6 +183,12 @@ class Ownership:
             piece.reached = batch.reached
         self.more.set()
 
+    def awaits_end(self, topic: str, number: int) -> bool:
+        """Tell whether timers of the partition wait until its end is met. Any thread."""
+        shard = self._shards.get(number)
+        piece = None if shard is None else shard.slices.get(self._names[topic])
+        return piece is not None and piece.aggregate.tick is not None and not piece.armed
+
     # ---------------------------------------------------------------- work (from the engine)
     def open(self, before: Work | None) -> Work:
         """Return empty work; until it is closed, no shard that it touches is given back."""

@@ -1,8 +1,12 @@
-"""A transaction goes on while there is a backlog, and is never open for long."""
+"""A transaction goes on while there is a backlog, is never open for long, and sends its offsets first."""
 
 import asyncio
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 from typing import Any
+
+from confluent_kafka import KafkaError, KafkaException
 
 from streams.writer.engine import Engine
 from streams.writer.work import Work
@@ -47,3 +51,74 @@ def test_a_shard_that_is_given_up_ends_the_transaction() -> None:
     engine.ownership, engine._stopping = SimpleNamespace(awaited=lambda _: False), True
     asyncio.run(engine._go_on(Work()))
     assert produced == []
+
+
+class _Writer:
+    """A producer that sends nothing before it was given the offsets."""
+
+    def __init__(self, failure: KafkaException | None = None) -> None:
+        self.told: list[str] = []
+        self._failure, self._given = failure, threading.Event()
+        self.usable = True
+
+    def begin(self) -> None:
+        self.told.append("begin")
+
+    def send_offsets(self, *_: Any) -> None:
+        self.told.append("offsets")
+        self._given.set()
+        if self._failure is not None:
+            raise self._failure
+
+    def produce(self, _records: list[Any]) -> None:
+        assert self._given.wait(60), "the offsets come first"
+        self.told.append("records")
+
+    def take_reports(self) -> None:
+        """There are none."""
+
+    def commit(self) -> None:
+        self.told.append("commit")
+
+
+def _sending(writer: _Writer) -> tuple[Any, Any]:
+    """Return an engine with this writer and one part to write."""
+    engine: Any = object.__new__(Engine)
+    engine._writer, engine._commit_thread = writer, ThreadPoolExecutor(1)
+    engine._stopping, engine._now_ms, engine._offsets = False, 0, lambda _: []
+    engine._snapshots = engine._checkpoints = SimpleNamespace(stage=lambda *_, **__: None)
+    engine.ownership = SimpleNamespace(buffered=(511, 0), more=asyncio.Event())
+    work: Any = Work()
+    work.membership, work.parts = SimpleNamespace(valid=True), {("account", 0): SimpleNamespace(out=[])}
+    return engine, work
+
+
+def test_offsets_do_not_wait_behind_the_records_of_their_transaction() -> None:
+    """Given less than a chunk waits, when the transaction is written, then offsets, records, and the end."""
+
+    async def send(writer: _Writer) -> None:
+        engine, work = _sending(writer)
+        await engine._send(work)
+        await work.commit
+
+    writer = _Writer()
+    asyncio.run(send(writer))
+    assert writer.told == ["begin", "offsets", "records", "commit"]
+
+
+def test_nothing_is_committed_whose_offsets_were_refused() -> None:
+    """Given the broker refuses the offsets, then the commit fails with its reason and nothing is committed."""
+
+    async def send(writer: _Writer) -> None:
+        engine, work = _sending(writer)
+        await engine._send(work)
+        try:
+            await work.commit
+        except KafkaException as error:
+            assert error.args[0].code() == KafkaError.ILLEGAL_GENERATION
+            return
+        raise AssertionError("it was refused")
+
+    writer = _Writer(KafkaException(KafkaError(KafkaError.ILLEGAL_GENERATION)))
+    asyncio.run(send(writer))
+    assert writer.told == ["begin", "offsets", "records"]
