@@ -1,8 +1,8 @@
 """The worker's write path: commands in, one Kafka transaction at a time. This page is the way of a command.
 
 :meth:`Engine.run` repeats: decide what comes in, on an overlay, while the transaction before is being committed; when
-that one is through, merge it, produce, go on deciding and producing while there is a backlog, and commit in a thread.
-Whatever fails, the overlays are dropped and the broker is asked what is true.
+that one is through, merge it, go on deciding and producing while there is a backlog, send offsets, produce the rest, and
+commit; offsets and commits have a thread. Whatever fails, the overlays are dropped and the broker is asked what is true.
 """
 
 import asyncio
