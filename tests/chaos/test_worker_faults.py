@@ -79,7 +79,7 @@ def test_a_frozen_owner_writes_nothing_after_its_successor_and_works_again(
     accounts.settled()
     hold.touch()
     with accounts.load(rate=100):
-        eventually(hold.with_suffix(".holding").exists, 20)
+        eventually(hold.with_suffix(".holding").exists, 60)
         a.signal(signal.SIGSTOP)
         b = WorkerProcess(tmp_path, **common, node="b").ready(60)
         workers.append(b)
@@ -88,7 +88,7 @@ def test_a_frozen_owner_writes_nothing_after_its_successor_and_works_again(
         hold.unlink()
         a.signal(signal.SIGCONT)
         time.sleep(4)
-        owned_by_both = eventually(lambda: _writers_since(accounts, 40), 40)
+        owned_by_both = eventually(lambda: _writers_since(accounts, 40), 60)
     verdict = accounts.settled()
 
     assert verdict.problems == []

@@ -85,7 +85,7 @@ def test_a_failure_and_silence_are_told_by_web_hook_slack_and_mail_and_so_is_the
         eventually(
             lambda: len(desk.about("failed", "resolved") + desk.about("quiet", "resolved")) == 2, 30, own.log
         )
-        eventually(lambda: (len(slack.got), len(mailbox.got)) == (2, 2), 30, own.log)
+        eventually(lambda: (len(slack.got), len(mailbox.got)) == (2, 2), 60, own.log)
         assert "copy: failed, resolved" in slack.got[1][1]["text"]
         # Of those: two seconds after the success it is quiet again.
         now = {one["id"]: one["status"] for one in own.ok("GET", "/v1/alerts/copy")["incidents"]}

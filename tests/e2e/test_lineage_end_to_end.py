@@ -79,7 +79,7 @@ def test_what_a_run_did_is_told_into_a_topic(node: NodeProcess, settings: dict[s
     expected = node.ok("GET", f"/v1/runs/{run}/lineage")["events"]
     topic = f"{settings['FLEXCORE_TOPIC_PREFIX']}.{settings['FLEXCORE_LINEAGE_URL'].removeprefix('topic:')}"
     consumer = Consumer({"bootstrap.servers": settings["FLEXCORE_KAFKA_BOOTSTRAP"], "group.id": topic})
-    eventually(lambda: len(consumer.list_topics(topic, 10).topics[topic].partitions) == 8, 20, node.log)
+    eventually(lambda: len(consumer.list_topics(topic, 10).topics[topic].partitions) == 8, 60, node.log)
     consumer.assign([TopicPartition(topic, number, 0) for number in range(8)])
     found: list[Any] = []
 

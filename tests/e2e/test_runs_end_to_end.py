@@ -208,7 +208,7 @@ def test_a_schedule_fires_by_itself_until_it_is_paused(node: NodeProcess) -> Non
     """One run per slot, each with its own slot; a paused schedule says why, and fires when it is triggered only."""
     node.apply("ticking", [command("one", "true")], schedule={"every": "1s", "overlap": "allow"})
     # The schedule follows the pipeline by a command of its own: it is there a moment later.
-    eventually(lambda: node.call("GET", "/v1/schedules/ticking").body.get("fired", 0) >= 3, 30, node.log)
+    eventually(lambda: node.call("GET", "/v1/schedules/ticking").body.get("fired", 0) >= 3, 60, node.log)
     node.ok("POST", "/v1/schedules/ticking/pause", {"reason": "quiet please"})
     fired = node.ok("GET", "/v1/schedules/ticking")["fired"]
     runs = node.ok("GET", "/v1/runs?pipeline=ticking&limit=500")["items"]

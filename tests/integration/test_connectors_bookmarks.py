@@ -162,7 +162,7 @@ async def test_commands_are_answered(kafka: KafkaService, topic_prefix: str, tmp
     """An outcome comes back to whoever asked; what nobody decides is None in time; mistakes are told at once."""
     async with platform(kafka.bootstrap, topic_prefix, tmp_path) as held:
         client = held.client
-        refused = await client.ask("run", "no-run", "CancelRun", {}, timeout_s=20)
+        refused = await client.ask("run", "no-run", "CancelRun", {}, timeout_s=60)
         assert refused is not None
         assert (refused["status"], refused["reason"]) == ("rejected", "not_found")
         again = await client.ask("run", "no-run", "CancelRun", {}, command_id=refused["command_id"])
@@ -172,7 +172,7 @@ async def test_commands_are_answered(kafka: KafkaService, topic_prefix: str, tmp
         with pytest.raises(InvalidCommand, match="run ClaimStep does not fit"):
             await client.send("run", "x", "ClaimStep", {"step": 3})
         asked = [
-            client.ask("pipeline", f"p{number}", "PausePipeline", {}, timeout_s=20) for number in range(50)
+            client.ask("pipeline", f"p{number}", "PausePipeline", {}, timeout_s=60) for number in range(50)
         ]
         outcomes = await asyncio.gather(*asked)
         assert [outcome and outcome["aggregate_id"] for outcome in outcomes] == [f"p{n}" for n in range(50)]

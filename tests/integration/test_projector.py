@@ -66,7 +66,7 @@ async def running(*projectors: Projector) -> AsyncIterator[None]:
             await each.stop()
 
 
-async def eventually(check: Callable[[], Any], timeout_s: float = 30.0) -> Any:
+async def eventually(check: Callable[[], Any], timeout_s: float = 60.0) -> Any:
     """Return the first true answer of ``check``; fail with what it said last."""
     deadline, said = time.monotonic() + timeout_s, None
     while time.monotonic() < deadline:
@@ -307,8 +307,8 @@ async def test_poison_is_reported_and_passed(log: EventLog, database: str) -> No
     log.flush()
     node = projector(log, database)
     async with running(node):
-        await eventually(lambda: count(database, "run") == 2 and count(database, "command") == 1, 40)
-        await eventually(lambda: node.counters()["errors"] == 3, 40)
+        await eventually(lambda: count(database, "run") == 2 and count(database, "command") == 1, 60)
+        await eventually(lambda: node.counters()["errors"] == 3, 60)
         assert "3 records could not be projected" in str(node.complaint)
         assert node.problem is None
     errors = query(database, f"SELECT view, cause FROM {SCHEMA}.projection_errors ORDER BY 1, 2")

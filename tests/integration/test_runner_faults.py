@@ -27,7 +27,7 @@ def _alive(mark: str) -> list[int]:
     ]
 
 
-async def _until(condition: Any, timeout_s: float = 30.0) -> None:
+async def _until(condition: Any, timeout_s: float = 60.0) -> None:
     async with asyncio.timeout(timeout_s):
         while not await asyncio.to_thread(condition):  # noqa: ASYNC110 - the world outside sends no event
             await asyncio.sleep(0.05)
@@ -70,7 +70,7 @@ async def test_a_cancelled_run_ends_its_program(
         await held.start("slow", "run-1")
         await _until(lambda: len(_alive(topic_prefix)) >= 2)
         assert await held.client.ask("run", "run-1", "CancelRun", {}) is not None
-        await _until(lambda: not _alive(topic_prefix), 10)
+        await _until(lambda: not _alive(topic_prefix), 60)
         assert (await held.ended("run-1"))["run"]["status"] == "cancelled"
 
 
@@ -128,7 +128,7 @@ async def test_a_killed_runner_takes_its_programs_along_and_another_goes_on(
             await _until(lambda: len(_alive(topic_prefix)) >= 3)
             process.send_signal(signal.SIGKILL)
             process.wait()
-            await _until(lambda: not _alive(topic_prefix), 10)
+            await _until(lambda: not _alive(topic_prefix), 60)
         finally:
             process.kill()
         killed = time.monotonic()

@@ -43,7 +43,7 @@ def account_codec() -> Codec:
     return codec
 
 
-def eventually(condition: Callable[[], Any], timeout_s: float = 30.0, every_s: float = 0.05) -> Any:
+def eventually(condition: Callable[[], Any], timeout_s: float = 60.0, every_s: float = 0.05) -> Any:
     """Return the condition's first true value; fail the test when it never comes."""
     deadline = time.monotonic() + timeout_s
     while time.monotonic() < deadline:
