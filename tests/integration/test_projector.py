@@ -61,6 +61,10 @@ async def running(*projectors: Projector) -> AsyncIterator[None]:
         await each.start()
     try:
         yield
+    except AssertionError:
+        for each in projectors:
+            print("projector:", each.problem, each.ready, each.counters(), each.lag())
+        raise
     finally:
         for each in projectors:
             await each.stop()
