@@ -87,8 +87,8 @@ class _Call(threading.Thread):
 
 
 class TransactionalWriter:
-    """Blocking; used by one thread at a time, but records may be produced and reports taken while offsets are being sent or
-    a commit goes on. After any failure the caller must abort, then ask the broker what is true.
+    """Blocking; used by one thread at a time, but while offsets are being sent another may produce, and until the commit is
+    through take reports. After any failure the caller must abort, then ask the broker what is true.
     """
 
     def __init__(
