@@ -6,7 +6,6 @@ commit; offsets and commits have a thread. Whatever fails, the overlays are drop
 """
 
 import asyncio
-import contextlib
 import logging
 import time
 from collections.abc import Callable, Mapping
@@ -109,15 +108,14 @@ class Engine:
     # ---------------------------------------------------------------- 1. decide, while the one before commits
     async def _gather(self, work: Work) -> None:
         """Decide what comes in; return once the transaction before is merged and there is something to write."""
-        more = self.ownership.more
+        more, news = self.ownership.more, True
         while True:
             more.clear()
-            decided = not self._stopping and self._decide(work, 2)
-            if self._flight is not None:
-                self._writer.take_reports()
             if (flight := self._flight) is not None and flight.commit is not None and flight.commit.done():
                 self._merge(flight, work)
+            decided = news and not self._stopping and self._decide(work, 2)
             if self._flight is not None:
+                self._writer.take_reports()
                 wait_s = None
             else:
                 # Without a pause librdkafka meets the coordinator still busy with the last markers, and waits 20 ms.
@@ -128,10 +126,13 @@ class Engine:
                     wait_s = self._until_timer()
             if decided:
                 await asyncio.sleep(0)  # the next chunk at once, but others first
-            else:
-                with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(wait_s):
-                        await more.wait()
+                continue
+            try:
+                async with asyncio.timeout(wait_s):
+                    await more.wait()
+                news = True
+            except TimeoutError:
+                news = not work  # only timers come without being told
 
     def _until_timer(self) -> float:
         due = self.ownership.next_timer()
@@ -243,9 +244,10 @@ class Engine:
             for (name, number), (offset, sequence, vouched) in standing.items()
         ]
 
-    def _commit(self, sent: Future[None]) -> None:
+    def _commit(self, sent: Future[None]) -> float:
         sent.result()
         self._writer.commit()
+        return time.monotonic()
 
     # ---------------------------------------------------------------- 3. merge, or drop
     def _merge(self, flight: Work, work: Work) -> None:
@@ -254,8 +256,7 @@ class Engine:
         Raises what the commit raised.
         """
         assert flight.commit is not None
-        flight.commit.result()
-        self._committed_at = time.monotonic()
+        self._committed_at = flight.commit.result()
         self.ownership.problem = None
         self.counters.transactions += 1
         for key, part in flight.parts.items():

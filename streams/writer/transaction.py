@@ -4,11 +4,13 @@ Which errors mean what, and why the settings are as they are, was measured on Ap
 """
 
 import logging
+import queue
 import struct
 import threading
 import time
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future
+from functools import partial
 
 from confluent_kafka import KafkaError, KafkaException, Producer, TopicPartition
 
@@ -70,20 +72,27 @@ class Membership(bytes):
         return generation >= 0 and bool(member)
 
 
-class _Call(threading.Thread):
-    """One sending of offsets, which may be left behind when it does not end."""
+class _Sender:
+    """A thread that sends offsets, and may be left behind when a sending does not end."""
 
-    def __init__(self, producer: Producer, *given: Any) -> None:
-        super().__init__(name="offsets", daemon=True)
-        self._producer, self._given = producer, given
-        self.failure: KafkaException | None = None
+    def __init__(self) -> None:
+        self._calls: queue.SimpleQueue[tuple[Future[None], Callable[[], None]]] = queue.SimpleQueue()
+        # As a daemon, because one that hangs must not keep the process from ending.
+        threading.Thread(target=self._run, name="offsets", daemon=True).start()
 
-    def run(self) -> None:
-        """Keep the failure for the one who waits."""
-        try:
-            self._producer.send_offsets_to_transaction(*self._given)
-        except KafkaException as error:
-            self.failure = error
+    def __call__(self, send: Callable[[], None], timeout_s: float) -> None:
+        """Wait for ``send`` and raise what it raises, or ``TimeoutError``."""
+        done: Future[None] = Future()
+        self._calls.put((done, send))
+        done.result(timeout_s)
+
+    def _run(self) -> None:
+        while True:
+            done, send = self._calls.get()
+            try:
+                done.set_result(send())
+            except Exception as error:  # noqa: BLE001  # whatever it is, it is raised where the call was made
+                done.set_exception(error)
 
 
 class TransactionalWriter:
@@ -105,6 +114,7 @@ class TransactionalWriter:
         self._settings = producer_settings(kafka, transactional, timeout_ms, linger_ms)
         self._timeout_s = timeout_ms / 1000
         self._producer: Producer | None = None
+        self._sender = _Sender()
         self._open = False
         self._doubtful = False
         self._disconnected = False
@@ -167,13 +177,15 @@ class TransactionalWriter:
         assert self._producer is not None
         # librdkafka up to 2.16 does not keep this call's time-out (its issue 5456): when the group's coordinator was away
         # for a moment it may wait for ever, and whoever waits for the transaction with it. So it waits in a thread of its own.
-        call = _Call(self._producer, offsets, bytes(membership), self._timeout_s / 2)
-        call.start()
-        call.join(self._timeout_s / 2)
-        if call.is_alive():
-            raise KafkaException(KafkaError(KafkaError._TIMED_OUT, "the offsets could not be sent in time"))
-        if call.failure is not None:
-            raise call.failure
+        timeout_s = self._timeout_s / 2
+        send = partial(self._producer.send_offsets_to_transaction, offsets, bytes(membership), timeout_s)
+        try:
+            self._sender(send, timeout_s)
+        except TimeoutError:
+            self._sender = _Sender()
+            raise KafkaException(
+                KafkaError(KafkaError._TIMED_OUT, "the offsets could not be sent in time")
+            ) from None
 
     def commit(self) -> None:
         """Commit. A slow commit, or one that saw a disconnect, makes the next connect() replace the producer: a late

@@ -17,7 +17,8 @@ _TIMERS_MAX: Final = 500
 class Work:
     """What one transaction is about: shards claimed, what was decided for each slice, and as whose member.
 
-    ``before`` is the work that is being committed meanwhile, if any: this one was decided on top of it.
+    ``before`` is the work that is being committed meanwhile, if any: this one was decided on top of it. ``commit`` tells when
+    it was committed, by the monotonic clock.
     """
 
     before: "Work | None" = None
@@ -28,7 +29,7 @@ class Work:
     records: int = 0
     bytes: int = 0
     metadata: dict[tuple[str, int], str] = field(default_factory=dict)
-    commit: "asyncio.Future[None] | None" = None
+    commit: "asyncio.Future[float] | None" = None
 
     def __bool__(self) -> bool:
         return bool(self.claims or self.parts)
