@@ -10,12 +10,13 @@ import time
 from pathlib import Path
 from typing import Any
 
-from tests.chaos.plan import Fault
+from tests.chaos.plan import BROKER, LINK, WORKER, Fault
 from tests.chaos.planted import BUGS
 from tests.chaos.report import table
 from tests.chaos.run import Run, execute, judge
 from tests.chaos.truth import Log
 
+KINDS = {*WORKER, *LINK, *BROKER}
 _KEPT = Path(".flexcore") / "chaos"
 # How long, how many faults and of which kinds each planted bug needs to show.
 _SHOWN_BY: dict[str, tuple[float, int, tuple[str, ...]]] = {
@@ -29,6 +30,14 @@ _SHOWN_BY: dict[str, tuple[float, int, tuple[str, ...]]] = {
 }
 
 
+def _kinds(text: str) -> tuple[str, ...]:
+    if unknown := set(text.split(",")) - KINDS:
+        raise argparse.ArgumentTypeError(
+            f"no fault is called {min(unknown)!r}; there are {', '.join(sorted(KINDS))}"
+        )
+    return tuple(text.split(","))
+
+
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m tests.chaos", description="Break a cluster, then check its log."
@@ -38,6 +47,13 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=int(time.time()), help="of plan and load")
     parser.add_argument("--brokers", type=int, choices=(1, 3), default=3)
     parser.add_argument("--rate", type=float, default=150.0, help="askings a second")
+    parser.add_argument(
+        "--kinds", type=_kinds, default=(), help="only these kinds of faults, say: kill,terminate"
+    )
+    parser.add_argument(
+        "--standbys", type=int, default=0, help="of each shard (at most 2: there are 3 workers)"
+    )
+    parser.add_argument("--session-ms", type=int, default=6_000, help="after which a silent worker is dead")
     parser.add_argument(
         "--plant", choices=[*BUGS, "all"], help="give the workers a known bug, which must be found"
     )
@@ -85,8 +101,18 @@ def _one_run(given: argparse.Namespace) -> dict[str, Any]:
         run = Run(**{**told["run"], "kinds": tuple(told["run"]["kinds"])})
         faults = [Fault(**fault) for fault in told["plan"]]
     else:
+        faults = None
         count = given.faults or max(1, round(given.minutes * 10))
-        run, faults = Run(given.seed, given.minutes * 60, count, given.brokers, rate=given.rate), None
+        run = Run(
+            given.seed,
+            given.minutes * 60,
+            count,
+            given.brokers,
+            rate=given.rate,
+            kinds=given.kinds,
+            standbys=given.standbys,
+            session_ms=given.session_ms,
+        )
     folder = given.keep / f"{time.strftime('%Y%m%dT%H%M%S')}-{run.seed}"
     _say(f"seed {run.seed}, {run.faults} faults, kept in {folder}")
     return execute(run, folder.absolute(), _say, faults)

@@ -4,8 +4,9 @@ import json
 import os
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from deploy.local.kafka import KafkaCluster
@@ -44,10 +45,19 @@ class ManyDoors(KafkaCluster):
 
 
 class Cluster:
-    """Brokers, workers and a registry in ``folder``. To be used on one thread that outlives it (see ``Process``)."""
+    """Brokers, workers and a registry in ``folder``. To be used on one thread that outlives it (see ``Process``).
+
+    ``ways`` are settings that all workers have.
+    """
 
     def __init__(
-        self, folder: Path, brokers: int, workers: int, prefix: str, plant: str | None = None
+        self,
+        folder: Path,
+        brokers: int,
+        workers: int,
+        prefix: str,
+        plant: str | None = None,
+        ways: Mapping[str, int] = MappingProxyType({}),
     ) -> None:
         self.folder = folder
         self.prefix = prefix
@@ -56,7 +66,7 @@ class Cluster:
         self.kafka = ManyDoors(folder / "kafka", folder / "logs", brokers, self.names)
         self.proxy = Proxy()
         self.registry = MemoryRegistry()
-        self._plant = plant
+        self._plant, self._ways = plant, dict(ways)
         self._server = RegistryServer(self.registry)
         self.workers: dict[str, Process] = {}
 
@@ -78,6 +88,7 @@ class Cluster:
                 "data_dir": str(self.data(name)),
                 "shards": self.shards,
                 "replication": len(self.kafka.brokers),
+                "ways": self._ways,
             }
             self.data(name).mkdir(parents=True, exist_ok=True)
             env = {**os.environ, "PYTHONPATH": str(ROOT)}

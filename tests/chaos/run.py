@@ -36,6 +36,8 @@ class Run:
     rate: float = 150.0
     plant: str | None = None
     kinds: tuple[str, ...] = ()
+    standbys: int = 0
+    session_ms: int = 6_000
 
 
 def rows(file: Path) -> list[Row]:
@@ -48,7 +50,8 @@ def execute(
 ) -> dict[str, Any]:
     """Run it in ``folder`` (made, must be empty) and return the verdict. Blocking; on the calling thread's children."""
     folder.mkdir(parents=True)
-    cluster = Cluster(folder / "cluster", run.brokers, run.workers, _PREFIX, run.plant)
+    ways = {"standbys": run.standbys, "session_timeout_ms": run.session_ms}
+    cluster = Cluster(folder / "cluster", run.brokers, run.workers, _PREFIX, run.plant, ways)
     if faults is None:
         kinds = frozenset(run.kinds) or None
         faults = plan(run.seed, run.seconds, run.faults, cluster.names, run.brokers, kinds)
