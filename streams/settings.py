@@ -15,7 +15,7 @@ class WorkerSettings:
     those of the node's runner: the topics of their offers are made at the start.
 
     ``fetch_wait_ms`` lets brokers gather commands for that long before they hand them over; 0: each at once. A steady
-    thousand commands a second then takes a third less of the worker's CPU; without commands it costs 1000 / ``fetch_wait_ms``
+    thousand commands a second then takes a fifth to a third less of the worker's CPU; without commands it costs 1000 / ``fetch_wait_ms``
     requests a second, and a command that comes alone waits as long.
 
     ``index_entries_max`` bounds the command ids of the last 7.5 days that are remembered for one aggregate on one shard;
