@@ -93,6 +93,7 @@ class _Sender:
                 done.set_result(send())
             except Exception as error:  # noqa: BLE001  # whatever it is, it is raised where the call was made
                 done.set_exception(error)
+            del done, send  # else a producer that is dropped would live, connected, until the next call
 
 
 class TransactionalWriter:

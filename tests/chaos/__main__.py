@@ -16,7 +16,7 @@ from tests.chaos.report import table
 from tests.chaos.run import Run, execute, judge
 from tests.chaos.truth import Log
 
-KINDS = {*WORKER, *LINK, *BROKER}
+_KINDS = {*WORKER, *LINK, *BROKER}
 _KEPT = Path(".flexcore") / "chaos"
 # How long, how many faults and of which kinds each planted bug needs to show.
 _SHOWN_BY: dict[str, tuple[float, int, tuple[str, ...]]] = {
@@ -31,9 +31,9 @@ _SHOWN_BY: dict[str, tuple[float, int, tuple[str, ...]]] = {
 
 
 def _kinds(text: str) -> tuple[str, ...]:
-    if unknown := set(text.split(",")) - KINDS:
+    if unknown := set(text.split(",")) - _KINDS:
         raise argparse.ArgumentTypeError(
-            f"no fault is called {min(unknown)!r}; there are {', '.join(sorted(KINDS))}"
+            f"no fault is called {min(unknown)!r}; there are {', '.join(sorted(_KINDS))}"
         )
     return tuple(text.split(","))
 

@@ -1,7 +1,9 @@
 """What the transactional writer makes of a librdkafka call that does not end."""
 
 import threading
-from typing import Any
+import time
+import weakref
+from typing import Any, cast
 
 import pytest
 from confluent_kafka import KafkaError, KafkaException
@@ -25,9 +27,9 @@ class _Producer:
 
 
 def _writer(producer: _Producer, timeout_ms: int) -> TransactionalWriter:
-    writer: Any = TransactionalWriter({"bootstrap.servers": "localhost:1"}, "c/node/n", timeout_ms, 1.0)
-    writer._producer = producer
-    return writer  # type: ignore[no-any-return]  # it was hidden to get at the producer
+    writer = TransactionalWriter({"bootstrap.servers": "localhost:1"}, "c/node/n", timeout_ms, 1.0)
+    writer._producer = cast(Any, producer)
+    return writer
 
 
 def test_offsets_that_cannot_be_sent_in_time_are_left_behind() -> None:
@@ -41,6 +43,19 @@ def test_offsets_that_cannot_be_sent_in_time_are_left_behind() -> None:
     writer.send_offsets([], Membership())
     assert producer.calls == 2
     producer.freed.set()
+
+
+def test_a_producer_that_is_dropped_is_not_kept_by_the_thread_that_sent_its_offsets() -> None:
+    """Given offsets were sent, when the producer is dropped, then it is gone without another sending."""
+    producer = _Producer(hangs=False)
+    writer, alive = _writer(producer, 120_000), weakref.ref(producer)
+    writer.send_offsets([], Membership())
+    writer._producer = None
+    del producer
+    deadline = time.monotonic() + 60
+    while alive() is not None and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert alive() is None
 
 
 @pytest.mark.parametrize("failure", [KafkaException(KafkaError(KafkaError._FENCED)), ValueError("no")])
