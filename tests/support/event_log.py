@@ -36,7 +36,9 @@ class EventLog:
         self.versions: dict[tuple[str, str, str], int] = {}
         self.written: dict[tuple[str, str, int], tuple[bytes, dict[str, Any], int]] = {}
         self.clock = START_MS
-        self.producer = Producer({**self.kafka, "linger.ms": 5, "acks": "all"})
+        # Idempotent as the platform's writer is: else a retry, of which a new topic's leader may ask for some, would
+        # change the order of an aggregate's events.
+        self.producer = Producer({**self.kafka, "linger.ms": 5, "enable.idempotence": True})
 
     def create(self, *aggregates: str) -> None:
         """Create the topics of ``aggregates``, or of all."""
