@@ -6,7 +6,7 @@ import uuid
 from collections.abc import Collection, Mapping
 from typing import Any
 
-from confluent_kafka import Producer
+from confluent_kafka import KafkaError, Message, Producer
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
 
@@ -36,6 +36,7 @@ class EventLog:
         self.versions: dict[tuple[str, str, str], int] = {}
         self.written: dict[tuple[str, str, int], tuple[bytes, dict[str, Any], int]] = {}
         self.clock = START_MS
+        self.failures: list[str] = []
         # Idempotent as the platform's writer is: else a retry, of which a new topic's leader may ask for some, would
         # change the order of an aggregate's events.
         self.producer = Producer({**self.kafka, "linger.ms": 5, "enable.idempotence": True})
@@ -160,14 +161,26 @@ class EventLog:
         """Produce any record."""
         while True:
             try:
-                self.producer.produce(topic, value, key, partition, headers=list((headers or {}).items()))
+                self.producer.produce(
+                    topic,
+                    value,
+                    key,
+                    partition,
+                    headers=list((headers or {}).items()),
+                    on_delivery=self._reported,
+                )
                 return
             except BufferError:
                 self.producer.poll(0.1)
 
     def flush(self) -> None:
-        """Wait until everything is in the log."""
+        """Wait until everything is in the log; fail if something could not be written."""
         assert self.producer.flush(30) == 0
+        assert not self.failures, self.failures
+
+    def _reported(self, error: KafkaError | None, record: Message) -> None:
+        if error is not None:
+            self.failures.append(f"{record.topic()}/{record.partition()}: {error}")
 
     def _next(self, aggregate: str, shard: int) -> int:
         sequence = self.sequences[aggregate, shard] = self.sequences.get((aggregate, shard), 0) + 1
