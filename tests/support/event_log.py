@@ -37,9 +37,9 @@ class EventLog:
         self.written: dict[tuple[str, str, int], tuple[bytes, dict[str, Any], int]] = {}
         self.clock = START_MS
         self.failures: list[str] = []
-        # Idempotent as the platform's writer is: else a retry, of which a new topic's leader may ask for some, would
-        # change the order of an aggregate's events.
-        self.producer = Producer({**self.kafka, "linger.ms": 5, "enable.idempotence": True})
+        # One request at a time. A new topic's leader may refuse the first batch while it takes the second: sent again, the
+        # first would stand behind it, or, from an idempotent producer, pass for a duplicate and be lost without an error.
+        self.producer = Producer({**self.kafka, "linger.ms": 5, "max.in.flight": 1})
 
     def create(self, *aggregates: str) -> None:
         """Create the topics of ``aggregates``, or of all."""
