@@ -106,6 +106,7 @@ class KafkaUserEvents:
                 {
                     **self._kafka,
                     "enable.idempotence": True,
+                    "max.in.flight": 1,  # topics are made just before their first event: see decisions.md, 22
                     "acks": "all",
                     "linger.ms": 1,
                     "delivery.timeout.ms": int(_TIMEOUT_S * 1000),

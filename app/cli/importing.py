@@ -75,7 +75,13 @@ class Importer:
         self._group = f"{cluster}.worker"
         self._writer = f"{cluster}/import"
         self._producer = Producer(
-            {**log.kafka, "enable.idempotence": True, "compression.type": "lz4", "message.max.bytes": 5 << 20}
+            {
+                **log.kafka,
+                "enable.idempotence": True,
+                "max.in.flight": 1,  # the topics may have been made a moment ago: see decisions.md, 22
+                "compression.type": "lz4",
+                "message.max.bytes": 5 << 20,
+            }
         )
         self._last: dict[str, Vouched] = {}
         self._tell, self._count = progress(is_terminal(), say), 0
