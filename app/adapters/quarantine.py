@@ -15,6 +15,7 @@ from app.adapters.system_clock import now_text
 from app.adapters.view_store import ViewStore
 from app.errors import problem
 from app.ports import Edit, Place, Row
+from connectors.sdk.producer import IDEMPOTENT
 from schemas import topics as names
 from schemas.errors import RegistryUnavailable
 from schemas.partitioning import partition_of
@@ -234,8 +235,7 @@ class KafkaQuarantine:
         return Producer(
             {
                 **self._kafka,
-                "acks": "all",
-                "enable.idempotence": True,
+                **IDEMPOTENT,
                 "linger.ms": 0,
                 "message.max.bytes": 5 << 20,
                 "delivery.timeout.ms": 10_000,

@@ -12,6 +12,7 @@ from confluent_kafka.cimpl import NewTopic
 from app.errors import Problem, problem
 from app.ports import Row, UserEvent
 from connectors.sdk.errors import Unavailable
+from connectors.sdk.producer import IDEMPOTENT
 from schemas.topics import Topics
 from streams.topics import TOPIC_BYTES_MAX, user_events
 
@@ -105,9 +106,7 @@ class KafkaUserEvents:
             self._producer = Producer(
                 {
                     **self._kafka,
-                    "enable.idempotence": True,
-                    "max.in.flight": 1,  # topics are made just before their first event: see decisions.md, 22
-                    "acks": "all",
+                    **IDEMPOTENT,
                     "linger.ms": 1,
                     "delivery.timeout.ms": int(_TIMEOUT_S * 1000),
                     "message.max.bytes": TOPIC_BYTES_MAX,

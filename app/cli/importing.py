@@ -14,6 +14,7 @@ from app.cli.output import is_terminal, say, show_one
 from app.cli.proof import todays_fold
 from app.cli.session import Session
 from app.errors import EXIT_CONFLICT, EXIT_OK
+from connectors.sdk.producer import IDEMPOTENT
 from schemas.catalogue import Catalogue
 from schemas.codec import Codec
 from schemas.errors import UnknownSchema
@@ -77,8 +78,7 @@ class Importer:
         self._producer = Producer(
             {
                 **log.kafka,
-                "enable.idempotence": True,
-                "max.in.flight": 1,  # the topics may have been made a moment ago: see decisions.md, 22
+                **IDEMPOTENT,
                 "compression.type": "lz4",
                 "message.max.bytes": 5 << 20,
             }

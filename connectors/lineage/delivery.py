@@ -13,6 +13,7 @@ from confluent_kafka.cimpl import NewTopic
 
 from connectors.lineage.story import RunEvent, identity
 from connectors.sdk.errors import Refused, Unavailable
+from connectors.sdk.producer import IDEMPOTENT
 
 _TIMEOUT_S = 10.0
 _TOPIC = "topic:"
@@ -86,7 +87,7 @@ class TopicEndpoint:
         common: dict[str, str | int | float | bool] = {**kafka, "client.id": client_id, "log_level": 3}
         self._topic = NewTopic(topic, partitions, replication)
         self._admin = AdminClient(common)
-        self._producer = Producer({**common, "enable.idempotence": True, "linger.ms": 0})
+        self._producer = Producer({**common, **IDEMPOTENT, "linger.ms": 0})
         self._made = False
 
     def send(self, event: RunEvent) -> None:

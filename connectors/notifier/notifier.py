@@ -12,6 +12,7 @@ from connectors.follower import Follower, FollowerSettings, event_of, polled
 from connectors.notifier.channels import Notice, Undelivered, deliver
 from connectors.sdk.commands import CommandEncoder, command_headers
 from connectors.sdk.errors import ConnectorError, Unavailable
+from connectors.sdk.producer import IDEMPOTENT
 from schemas.codec import Codec
 from schemas.errors import RegistryUnavailable
 from schemas.topics import Topics
@@ -56,7 +57,7 @@ class Notifier(Follower):
 
     def _follow(self) -> None:
         consumer = Consumer(self._member)
-        producer = Producer({**self._client, "enable.idempotence": True, "linger.ms": 0})
+        producer = Producer({**self._client, **IDEMPOTENT, "linger.ms": 0})
         consumer.subscribe([self._topics.events("alert")], on_assign=self._assigned)
         try:
             while not self._stopping.is_set():

@@ -14,6 +14,7 @@ from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from connectors.sdk.errors import InvalidSpec, Unavailable
 from connectors.sdk.outcomes import OutcomeFollower
+from connectors.sdk.producer import IDEMPOTENT
 from schemas import topics as names
 from schemas.codec import Codec
 from schemas.errors import FlexcoreSchemaError, RegistryUnavailable
@@ -159,8 +160,7 @@ class CommandClient:
         self._settings = {
             **kafka,
             "client.id": client_id,
-            "enable.idempotence": True,
-            "acks": "all",
+            **IDEMPOTENT,
             "linger.ms": 0,
             "delivery.timeout.ms": _DELIVERY_TIMEOUT_MS,
             "message.max.bytes": _RECORD_BYTES_MAX,

@@ -11,6 +11,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Produ
 from connectors.follower import Follower, FollowerSettings
 from connectors.sdk.commands import CommandEncoder, EncodedCommand, command_headers
 from connectors.sdk.errors import ConnectorError, InvalidSpec, Unavailable
+from connectors.sdk.producer import IDEMPOTENT
 from connectors.triggers.cloudevent import NoEvent, read_event, tenant_of
 from connectors.triggers.listening import Listener, Listeners, ListeningReader
 from schemas.codec import Codec
@@ -114,7 +115,7 @@ class TriggerFollower(Follower):
         self._subscribed = names
 
     def _clients(self) -> tuple[Consumer, Producer]:
-        sends = {"enable.idempotence": True, "linger.ms": 1, "message.max.bytes": 2 * _COMMAND_BYTES_MAX}
+        sends = {**IDEMPOTENT, "linger.ms": 1, "message.max.bytes": 2 * _COMMAND_BYTES_MAX}
         return Consumer(self._member), Producer({**self._client, **sends})
 
     def _begins(

@@ -4,6 +4,7 @@ import json
 import os
 import re
 import sys
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import MappingProxyType
@@ -18,6 +19,7 @@ from tests.support.platform import RegistryServer
 
 ROOT = Path(__file__).parents[2]
 SHARDS = 6
+_GRACE_S = 5.0
 _ACTIVE = re.compile(r"\[QuorumController id=(\d+)\] Becoming the active controller at epoch (\d+)")
 
 
@@ -126,11 +128,12 @@ class Cluster:
         return max(found)[1] - 1
 
     def stop(self) -> None:
-        """End every process, workers first."""
+        """End every process, workers first: they leave the group within two seconds, those that hang are killed after five."""
         for worker in self.workers.values():
             worker.terminate()
+        deadline = time.monotonic() + _GRACE_S
         for worker in self.workers.values():
-            worker.wait(15)
+            worker.wait(max(0.0, deadline - time.monotonic()))
             worker.kill()
         self.kafka.stop()
         self._server.stop()

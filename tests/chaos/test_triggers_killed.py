@@ -13,6 +13,7 @@ import pytest
 from confluent_kafka import Producer
 from confluent_kafka.admin import AdminClient
 
+from connectors.sdk.producer import IDEMPOTENT
 from streams.domain.identity import event_key, run_id
 from tests.chaos.truth import decoder, ends, standing
 from tests.support.node_process import NodeProcess, eventually
@@ -55,7 +56,7 @@ class Events:
 
     def __init__(self, bootstrap: str, topic: str) -> None:
         self.sent = 0
-        self._producer = Producer({"bootstrap.servers": bootstrap, "enable.idempotence": True})
+        self._producer = Producer({"bootstrap.servers": bootstrap, **IDEMPOTENT})
         self._topic = topic
 
     def run(self) -> None:

@@ -100,6 +100,19 @@ def test_importing_a_package_does_nothing() -> None:
     assert busy == []
 
 
+def test_idempotence_is_asked_for_in_one_place() -> None:
+    """A producer without a transaction takes its settings from the SDK: by itself, idempotence loses records."""
+    places = [
+        _shown(path)
+        for path in _python(*PACKAGES)
+        if any(
+            isinstance(node, ast.Constant) and node.value == "enable.idempotence"
+            for node in ast.walk(_tree(path))
+        )
+    ]
+    assert places == ["connectors/sdk/producer.py"]
+
+
 def test_every_module_says_what_it_is_for() -> None:
     """Each module of the product begins with a docstring."""
     assert [_shown(path) for path in _python(*PACKAGES) if not _has_docstring(_tree(path))] == []

@@ -10,6 +10,7 @@ from typing import Any
 from confluent_kafka import OFFSET_END, Consumer, Producer, TopicPartition
 
 from connectors.sdk.commands import CommandEncoder, command_headers
+from connectors.sdk.producer import IDEMPOTENT
 from schemas.codec import Codec
 from schemas.registry import HttpRegistry
 from schemas.topics import Topics
@@ -46,10 +47,10 @@ class RunDesk:
         self._encoder = CommandEncoder(self._codec, self._topics, SHARDS)
         self._producer = Producer(
             {
+                **IDEMPOTENT,
                 "bootstrap.servers": self.bootstrap,
                 "linger.ms": 1,
                 "queue.buffering.max.messages": 400_000,
-                "enable.idempotence": True,
             }
         )
         self._done = threading.Event()
