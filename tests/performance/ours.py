@@ -28,7 +28,6 @@ def worker_of(told: Invocation) -> Worker:
         told.state,
         prefix=told.prefix,
         shards=told.shards,
-        fetch_wait_ms=2 if told.paced else 0,
     )
     return create_worker(settings, registry_of_all(catalogue), catalogue, [AGGREGATE], {})
 
