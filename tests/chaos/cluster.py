@@ -49,7 +49,7 @@ class ManyDoors(KafkaCluster):
 class Cluster:
     """Brokers, workers and a registry in ``folder``. To be used on one thread that outlives it (see ``Process``).
 
-    ``ways`` are settings that all workers have.
+    ``settings`` are those that all workers have.
     """
 
     def __init__(
@@ -59,7 +59,7 @@ class Cluster:
         workers: int,
         prefix: str,
         plant: str | None = None,
-        ways: Mapping[str, int] = MappingProxyType({}),
+        settings: Mapping[str, int] = MappingProxyType({}),
     ) -> None:
         self.folder = folder
         self.prefix = prefix
@@ -68,7 +68,7 @@ class Cluster:
         self.kafka = ManyDoors(folder / "kafka", folder / "logs", brokers, self.names)
         self.proxy = Proxy()
         self.registry = MemoryRegistry()
-        self._plant, self._ways = plant, dict(ways)
+        self._plant, self._settings = plant, dict(settings)
         self._server = RegistryServer(self.registry)
         self.workers: dict[str, Process] = {}
 
@@ -90,7 +90,7 @@ class Cluster:
                 "data_dir": str(self.data(name)),
                 "shards": self.shards,
                 "replication": len(self.kafka.brokers),
-                "ways": self._ways,
+                "settings": self._settings,
             }
             self.data(name).mkdir(parents=True, exist_ok=True)
             env = {**os.environ, "PYTHONPATH": str(ROOT)}

@@ -50,8 +50,8 @@ def execute(
 ) -> dict[str, Any]:
     """Run it in ``folder`` (made, must be empty) and return the verdict. Blocking; on the calling thread's children."""
     folder.mkdir(parents=True)
-    ways = {"standbys": run.standbys, "session_timeout_ms": run.session_ms}
-    cluster = Cluster(folder / "cluster", run.brokers, run.workers, _PREFIX, run.plant, ways)
+    settings = {"standbys": run.standbys, "session_timeout_ms": run.session_ms}
+    cluster = Cluster(folder / "cluster", run.brokers, run.workers, _PREFIX, run.plant, settings)
     if faults is None:
         kinds = frozenset(run.kinds) or None
         faults = plan(run.seed, run.seconds, run.faults, cluster.names, run.brokers, kinds)

@@ -143,7 +143,7 @@ def build(options: dict[str, Any], folder: Path) -> Worker:
         shards=options["shards"],
         replication=options["replication"],
         snapshot_tail_records=400,
-        **options["ways"],
+        **options["settings"],
     )
     catalogue = Catalogue.load().merged(Catalogue.load(SCHEMAS))
     while True:
