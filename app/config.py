@@ -122,6 +122,7 @@ class Config:
             session_timeout_ms=self.get("SESSION_TIMEOUT_MS"),
             heartbeat_interval_ms=self.get("SESSION_TIMEOUT_MS") // 8,
             fetch_wait_ms=self.get("FETCH_WAIT_MS"),
+            command_ids_max=self.get("COMMAND_IDS_MAX"),
             standbys=self.get("STANDBYS"),
             audit_key=self.get("AUDIT_KEY"),
             group_protocol=self.get("GROUP_PROTOCOL"),

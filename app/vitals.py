@@ -124,6 +124,9 @@ class Vitals:
                 str(n): float(phase == "ready") for n, phase in worker.engine.ownership.phases().items()
             }
             gauges["aggregate_paused"] = lambda: dict.fromkeys(worker.engine.breakers.paused(), 1.0)
+            gauges["command_ids"] = lambda: {
+                name: float(count) for name, count in worker.engine.ownership.command_ids().items()
+            }
             gauges["aggregates_parked"] = lambda: {
                 name: float(count) for name, count in worker.engine.ownership.parked().items()
             }

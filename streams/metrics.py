@@ -18,6 +18,6 @@ class Counters:
     timers: int = 0  # ticks that caused an event
     transactions: int = 0  # committed
     aborts: int = 0  # failed and tried again; many: broker trouble
-    fenced: int = 0  # the producer had to be made anew
+    renewals: int = 0  # the producer was made anew: fenced, or a commit in doubt; many: broker trouble
     loads: int = 0  # shards folded from the log
     kept: int = 0  # shards taken back with the state still in memory

@@ -18,7 +18,7 @@ class WorkerSettings:
     thousand commands a second then takes a fifth to a third less of the worker's CPU; without commands it costs 1000 / ``fetch_wait_ms``
     requests a second, and a command that comes alone waits as long.
 
-    ``index_entries_max`` bounds the command ids of the last 7.5 days that are remembered for one aggregate on one shard;
+    ``command_ids_max`` bounds the command ids of the last 7.5 days that are remembered for one aggregate on one shard;
     beyond it commands are rejected ``overloaded``. Each costs 20 bytes of memory, so the default is at most 400 MB a
     shard of an aggregate, and lets it take 30 commands/s all the time, or 1,000/s for five and a half hours.
     """
@@ -42,7 +42,7 @@ class WorkerSettings:
     group_instance_id: str | None = None
     fence_after_s: float = 0.3
     command_bytes_max: int = 1 << 20
-    index_entries_max: int = 20_000_000
+    command_ids_max: int = 20_000_000
     snapshot_tail_records: int = 20_000
     standbys: int = 0
     audit_key: Path | None = None

@@ -143,7 +143,7 @@ def create_worker(
             Quarantine(topics.quarantine(aggregate.name), settings.node),
             Redactor(aggregate, catalogue, codec, topics),
             reactors,
-            settings.index_entries_max,
+            settings.command_ids_max,
         )
         for aggregate in aggregates
     }

@@ -49,6 +49,11 @@ class Slice:
     parked: dict[bytes, Parked] = field(default_factory=dict)
     quarantined: int = 0
 
+    @property
+    def command_ids(self) -> int:
+        """How many ids of commands are remembered; the newest, whose answers are in memory, may count twice."""
+        return len(self.index) + len(self.saved.older)
+
     def caught_up(self, decided: int) -> bool:
         """Tell whether every command up to the end seen at the take-over (trailing markers included) is decided;
         ``decided`` is the offset up to which they are.

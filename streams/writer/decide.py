@@ -66,7 +66,7 @@ class Decider:
         quarantine: Quarantine,
         redactor: Redactor,
         reactors: Mapping[type, Reactor],
-        index_entries_max: int,
+        command_ids_max: int,
     ) -> None:
         self._aggregate = aggregate
         self._decoder = decoder
@@ -78,7 +78,7 @@ class Decider:
         self._effectless = aggregate.effects is no_effects and not self._reactors
         self._reply = None if aggregate.reply is no_reply else aggregate.reply
         self._shards = effects.shards
-        self._index_entries_max = index_entries_max
+        self._command_ids_max = command_ids_max
 
     def stage(self, staged: Staged, records: list[Record], condemned: frozenset[int] = frozenset()) -> int:
         """Decide ``records`` in order, a hundred or so. Offsets in ``condemned`` broke a transaction alone: they fail undecided.
@@ -104,7 +104,7 @@ class Decider:
         message = Message(
             aggregate.tick(due=due), tenant, aggregate_id, command_id, now_ms, "timer", command_id
         )
-        draft = Draft(staged, self._index_entries_max)
+        draft = Draft(staged, self._command_ids_max)
         try:
             events = aggregate.decide(message, entry.state)
             if isinstance(events, Rejected) or not events:
@@ -125,7 +125,7 @@ class Decider:
 
     def _together(self, staged: Staged, read: list[_Read], condemned: frozenset[int]) -> int:
         """Decide and write; all of it, or nothing (:class:`_Unwritable`)."""
-        draft = Draft(staged, self._index_entries_max)
+        draft = Draft(staged, self._command_ids_max)
         count = self._decide(staged, draft, read, condemned)
         try:
             draft.write(self._encoder, self._effects)
@@ -152,7 +152,7 @@ class Decider:
         record, key, command, cause, _ = one
         assert command is not None, "a record that is none can always be written"
         assert cause is not None, "the same"
-        draft = Draft(staged, self._index_entries_max)
+        draft = Draft(staged, self._command_ids_max)
         self._failed(draft, record, key, command, cause, error)
         draft.write(self._encoder, self._effects)
         draft.part.next, draft.part.commands = record.offset() + 1, 1
@@ -244,7 +244,8 @@ class Decider:
             detail = f"expected version {expected}, but it is {entry.version}"
             return Rejected("version_conflict", detail)
         if len(draft.part.index) >= draft.room:
-            return Rejected("overloaded", "the index of command ids is full; try again later")
+            detail = f"shard {piece.shard} remembers as many command ids as it may: their number falls as those of 7.5 days ago expire"
+            return Rejected("overloaded", detail)
         if type(command.message.body) is not RedactEvent:
             return self._aggregate.decide(command.message, entry.state)
         whose, history = piece.history or (b"", {})

@@ -30,10 +30,10 @@ class _Again:
 class Draft:
     """An overlay over its transaction's, and the records it is to have. Dropped whole if one of them cannot be encoded."""
 
-    def __init__(self, staged: Staged, index_entries_max: int) -> None:
+    def __init__(self, staged: Staged, command_ids_max: int) -> None:
         piece = staged.slice
         self.part = Staged.on(piece, staged)
-        self.room = index_entries_max - len(piece.index) - len(piece.saved.older) - len(staged.index)
+        self.room = command_ids_max - piece.command_ids - len(staged.index)
         self._happened: list[Happened] = []
         self._told: list[_Told | _Again] = []  # in the order of the commands
 

@@ -349,7 +349,8 @@ class Engine:
 
     # ---------------------------------------------------------------- the writer's calls that block
     async def _connect(self) -> None:
-        await self._call(self._writer.connect)
+        if await self._call(self._writer.connect):
+            self.counters.renewals += 1
 
     async def _call(self, function: Callable[..., Any], *args: Any) -> Any:
         return await asyncio.get_running_loop().run_in_executor(self._commit_thread, function, *args)

@@ -239,6 +239,14 @@ class Ownership:
                 found[name] += len(piece.parked)
         return {name: count for name, count in sorted(found.items()) if count}
 
+    def command_ids(self) -> dict[str, int]:
+        """Return how many ids of commands that shard remembers which has the most of each kind."""
+        found = dict[str, int]()
+        for shard in list(self._shards.values()):
+            for name, piece in list(shard.slices.items()):
+                found[name] = max(found.get(name, 0), piece.command_ids)
+        return dict(sorted(found.items()))
+
     def next_timer(self) -> int | None:
         """Return when the next timer is due (ms), or None."""
         return next_timer(list(self._shards.values()), self._resting)

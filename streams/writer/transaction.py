@@ -119,11 +119,12 @@ class TransactionalWriter:
         self._open = False
         self._doubtful = False
         self._disconnected = False
+        self._connected = False
         self._renewals: list[float] = []
 
-    def connect(self) -> None:
+    def connect(self) -> bool:
         """Make topics that are missing, and the producer if there is none: ends whatever transaction this id had open,
-        wherever.
+        wherever. Tells whether the producer stands in the place of an earlier one.
 
         Raises :class:`NodeTaken` when the id was fenced three times within ten seconds: a second process runs as
         this node; :class:`TopicRefused` when the brokers will not make a topic. Other errors are ``KafkaException``:
@@ -132,13 +133,15 @@ class TransactionalWriter:
         if self._task_topics is not None and self._task_topics.missing:
             self._task_topics.make()
         if self._producer is not None and not self._doubtful:
-            return
+            return False
         self._producer, self._open = None, False
         settings = {**self._settings, "error_cb": self._heard}
         producer = Producer(settings)
         producer.init_transactions(30)
         # Published only now: init_transactions must not be called twice at the same time.
         self._producer, self._doubtful, self._disconnected = producer, False, False
+        again, self._connected = self._connected, True
+        return again
 
     @property
     def usable(self) -> bool:

@@ -91,7 +91,7 @@ class Bench:
         aggregate: Aggregate = ACCOUNT,
         shards: int = 1,
         reactors: dict[type, Reactor] | None = None,
-        index_entries_max: int = 1000,
+        command_ids_max: int = 1000,
     ) -> None:
         self.catalogue = CATALOGUE
         self.codec = Codec(MemoryRegistry(), self.catalogue)
@@ -104,7 +104,7 @@ class Bench:
             Quarantine("account.quarantine", "n"),
             Redactor(aggregate, self.catalogue, self.codec, topics),
             reactors or {},
-            index_entries_max,
+            command_ids_max,
         )
         self.slice = Slice(aggregate, 0)
 

@@ -18,6 +18,7 @@ from app.ports import Limits, Ping
 from app.telemetry import expose
 from app.vitals import Vitals
 from streams.writer.breaker import Breakers
+from streams.writer.ownership import Ownership
 from tests.unit.app.api_client import Client
 
 
@@ -156,6 +157,19 @@ def test_nodes_are_believed_while_they_speak() -> None:
     ]
     board.hear(b"one", None)
     assert [word["node"] for word in board.members()] == ["two"]
+
+
+def test_the_fullest_shard_of_each_kind_tells_how_many_command_ids_there_are() -> None:
+    """Given shards that remember ids, then the gauge shows the most of each kind: at the limit commands are refused."""
+    run, limit = (SimpleNamespace(command_ids=count) for count in (7, 2))
+    ownership: Any = object.__new__(Ownership)
+    ownership._shards = {
+        0: SimpleNamespace(slices={"run": run, "limit": limit}),
+        1: SimpleNamespace(slices={"run": SimpleNamespace(command_ids=9)}),
+    }
+    vitals = Vitals({})
+    vitals.worker = cast(Any, SimpleNamespace(engine=SimpleNamespace(ownership=ownership)))
+    assert vitals.gauges()["command_ids"]() == {"limit": 2.0, "run": 9.0}
 
 
 async def test_an_aggregate_that_rests_is_named() -> None:

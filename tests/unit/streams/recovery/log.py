@@ -40,7 +40,7 @@ class LogRecord(FakeRecord):
 class Log:
     """Commits transactions of one slice into topics in memory, markers included, and folds them again."""
 
-    bench: Bench = field(default_factory=lambda: Bench(index_entries_max=1_000_000))
+    bench: Bench = field(default_factory=lambda: Bench(command_ids_max=1_000_000))
     tail_records: int = 1 << 40  # sweeps begin when the test says so
     fold: str = "log"
     topics: dict[str, list[LogRecord]] = field(default_factory=dict)

@@ -41,7 +41,7 @@ def _log(*, resting: bool) -> Log:
     if not resting:
         return Log()
     aggregate = replace(AGGREGATE, rests=lambda account: account.balance % 2 == 0)
-    return Log(Bench(aggregate, index_entries_max=1_000_000))
+    return Log(Bench(aggregate, command_ids_max=1_000_000))
 
 
 def _told(piece: Slice) -> tuple[Any, ...]:
@@ -162,7 +162,7 @@ def test_whether_a_state_rests_is_asked_once_for_each_snapshot() -> None:
         asked.append(account.balance)
         return bool(account.balance % 2 == 0)
 
-    log = Log(Bench(replace(AGGREGATE, rests=rests), index_entries_max=1_000_000))
+    log = Log(Bench(replace(AGGREGATE, rests=rests), command_ids_max=1_000_000))
     log.commit(deposit(2), deposit(3, key=b"default/b"))
     log.cut()
     log.commit()

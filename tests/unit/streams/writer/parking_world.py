@@ -39,7 +39,7 @@ class World:
                 raise RuntimeError("a bug")
             return self.aggregate.decide(message, account)
 
-        bench = Bench(replace(self.aggregate, decide=decide, parks=True), index_entries_max=1_000_000)
+        bench = Bench(replace(self.aggregate, decide=decide, parks=True), command_ids_max=1_000_000)
         self.log = Log(bench)
         self.edge = KafkaQuarantine({}, Topics(), 1, None, {}, {"account"})  # type: ignore[arg-type]  # reads no rows
 

@@ -84,7 +84,7 @@ def test_one_id_may_be_used_for_two_aggregates() -> None:
 
 def test_a_full_index_refuses_and_forgets_the_refusal() -> None:
     """Beyond the bound commands are refused as overloaded; the id may be used again later."""
-    bench = Bench(index_entries_max=1)
+    bench = Bench(command_ids_max=1)
     first, second = _outcomes(bench, deposit(1, 0), deposit(1, 1, "late"))
     assert (first["status"], second["reason"], second["stored"]) == ("accepted", "overloaded", False)
     assert b"default/alate" not in bench.slice.index
