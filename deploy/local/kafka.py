@@ -26,9 +26,12 @@ _HEAP = {1: "1g", 3: "384m"}
 # A process that lives for two seconds, or two minutes, is over before Java's optimising compiler has paid.
 _QUICK_COMPILER = ("-XX:TieredStopAtLevel=1",)
 
-# Small internal topics start and load faster. The two time-outs are what makes a broker's death, and a
-# transaction left open by a dead client, a matter of seconds; the product's records may be 4 MiB and the
-# quarantine's 5, so the broker takes a little more.
+# After how long a broker that is not heard of is dead, by the number of brokers. Three: others take over. A lone one has
+# nobody, so this only delays its return after kill -9; but fenced while it was merely frozen, Kafka 4.3 leaves transactions
+# without their markers for ever.
+_SESSION_MS = {1: "10000", 3: "3000"}
+# Small internal topics start and load faster. The time-out makes a transaction left open by a dead client a matter of
+# seconds; the product's records may be 4 MiB and the quarantine's 5, so the broker takes a little more.
 SETTINGS = {
     "auto.create.topics.enable": "false",
     "group.initial.rebalance.delay.ms": "0",
@@ -37,7 +40,6 @@ SETTINGS = {
     "group.consumer.heartbeat.interval.ms": "500",
     "group.consumer.min.session.timeout.ms": "1000",
     "group.consumer.session.timeout.ms": "6000",
-    "broker.session.timeout.ms": "3000",
     "broker.heartbeat.interval.ms": "500",
     "transaction.abort.timed.out.transaction.cleanup.interval.ms": "1000",
     "message.max.bytes": "6291456",
@@ -260,6 +262,7 @@ class KafkaCluster:
             "advertised.listeners": f"PLAINTEXT://{address}",
             "controller.quorum.voters": voters,
             "log.dirs": str(node / "data"),
+            "broker.session.timeout.ms": _SESSION_MS[self._size],
             "default.replication.factor": replicas,
             "min.insync.replicas": in_sync,
             "offsets.topic.replication.factor": replicas,
