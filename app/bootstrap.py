@@ -6,7 +6,9 @@ Order of start: schema registry, topics, commands, read store, HTTP, then what m
 
 import asyncio
 import os
+from collections.abc import Mapping
 from typing import Any
+from urllib.parse import urlsplit
 
 import psycopg
 from confluent_kafka import KafkaException
@@ -29,7 +31,7 @@ from app.errors import problem
 from app.followers import followers
 from app.health import Health, HealthDependencies
 from app.listeners import Listener
-from app.node import Node, Part
+from app.node import Node, Part, StartAnew
 from app.ports import Limits, WriteDependencies
 from app.registry.server import create_registry_app
 from app.registry.store import RegistryStore
@@ -41,6 +43,7 @@ from app.vitals import Vitals
 from connectors.lineage.naming import Names
 from connectors.sdk.commands import CommandClient
 from schemas.catalogue import Catalogue
+from schemas.clients import lost
 from schemas.codec import Codec
 from schemas.registry import HttpRegistry, SchemaRegistry
 from schemas.topics import NODES, SCHEMAS, Topics
@@ -57,7 +60,8 @@ _REBUILD_WAIT_S = 30.0
 def run_node(config: Config) -> None:
     """Run a node in this process until it is told to stop. Blocking.
 
-    Raises :class:`app.adapters.data_dir.NodeTaken` and :class:`app.node.NodeFailed`, each with one sentence.
+    Raises :class:`app.adapters.data_dir.NodeTaken` and :class:`app.node.NodeFailed`, each with one sentence, and
+    :class:`app.node.StartAnew`: the process is to be replaced, with variables that give it the same ports.
     """
     import uvloop  # noqa: PLC0415 - a loop is chosen only where one is run
 
@@ -66,8 +70,21 @@ def run_node(config: Config) -> None:
     name = place.claim(config.get("NODE"))
     try:
         uvloop.run(_run(config, place, name))
+    except StartAnew as wish:
+        wish.environ = _ports(place.published())
+        raise
     finally:
         place.release()
+
+
+def _clients_lost() -> str | None:
+    return f"librdkafka has lost all brokers, for good, for {', '.join(names)}" if (names := lost()) else None
+
+
+def _ports(published: Mapping[str, Any]) -> dict[str, str]:
+    listeners = {"FLEXCORE_HTTP_PORT": "url", "FLEXCORE_REGISTRY_PORT": "registry_url"}
+    ports = {setting: urlsplit(published.get(name, "")).port for setting, name in listeners.items()}
+    return {setting: str(port) for setting, port in ports.items() if port}
 
 
 async def _run(config: Config, place: DataDir, name: str) -> None:
@@ -115,7 +132,7 @@ class _Composition:
     def parts(self) -> list[Part]:
         """Return the parts this node's roles ask for, in the order of their start."""
         config = self._config
-        parts = [Part("Kafka", self._await_kafka, _nothing, 0, 0.1)]
+        parts = [Part("Kafka", self._await_kafka, _nothing, 0, 0.1, outlived=_clients_lost)]
         if self._live.registry_url:
             self._registry = HttpRegistry(self._live.registry_url)
             parts.append(Part("schema registry", self._await_registry, _nothing, 0, 0.1))

@@ -3,8 +3,9 @@
 import asyncio
 import logging
 import signal
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 
 _log = logging.getLogger(__name__)
 STOP_TIMEOUT_S = 5.0
@@ -15,7 +16,8 @@ _WATCH_S = 0.25
 class Part:
     """Something the node runs. ``stop`` is called only if ``start`` was, and gets ``stop_s`` seconds.
 
-    Parts of one ``stage`` stop together; higher stages stop first. ``crashed`` says why the part cannot go on.
+    Parts of one ``stage`` stop together; higher stages stop first. ``crashed`` says why the part cannot go on, ``outlived``
+    why the whole process cannot, though a new one can.
     """
 
     name: str
@@ -24,6 +26,13 @@ class Part:
     stage: int
     stop_s: float
     crashed: Callable[[], str | None] = lambda: None
+    outlived: Callable[[], str | None] = lambda: None
+
+
+class StartAnew(Exception):
+    """The node has stopped, for its process to be replaced by one with these variables; the message says why."""
+
+    environ: Mapping[str, str] = MappingProxyType({})
 
 
 class NodeFailed(Exception):
@@ -39,7 +48,9 @@ class Node:
         self._stop = asyncio.Event()
 
     async def run(self) -> None:
-        """Run until SIGTERM, SIGINT or a crash. Raises :class:`NodeFailed`; a second signal ends the process at once."""
+        """Run until SIGTERM, SIGINT or a crash. Raises :class:`NodeFailed` or :class:`StartAnew`; a second signal ends the
+        process at once.
+        """
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._signalled)
@@ -96,6 +107,8 @@ class Node:
             for part in self._parts:
                 if reason := part.crashed():
                     raise NodeFailed(f"{part.name} has stopped: {reason}")
+                if reason := part.outlived():
+                    raise StartAnew(reason)
             try:
                 await asyncio.wait_for(self._stop.wait(), _WATCH_S)
             except TimeoutError:

@@ -67,6 +67,12 @@ class DataDir:
         fresh.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
         fresh.replace(self.path / "node.json")
 
+    def published(self) -> dict[str, Any]:
+        """Return what was published last; nothing before the first time."""
+        found = self.path / "node.json"
+        written: dict[str, Any] = json.loads(found.read_text(encoding="utf-8")) if found.exists() else {}
+        return written
+
     def release(self) -> None:
         """Take ``node.json`` away and give the directory back."""
         (self.path / "node.json").unlink(missing_ok=True)

@@ -9,6 +9,7 @@ from typing import Any
 from confluent_kafka import OFFSET_BEGINNING, Consumer, Producer, TopicPartition
 
 from app.adapters.system_clock import now_ms
+from schemas.clients import watched
 
 EVERY_S = 2.0
 _TURN_S = 0.1
@@ -58,8 +59,10 @@ class NodesBoard:
         ]
 
     def _run(self) -> None:
-        producer = Producer({**self._kafka, "linger.ms": 0, "acks": "all", "delivery.timeout.ms": 5_000})
-        consumer = Consumer({**self._kafka, "group.id": "flexcore.nodes", "enable.auto.commit": False})
+        sends = {**self._kafka, "linger.ms": 0, "acks": "all", "delivery.timeout.ms": 5_000}
+        producer = Producer(watched({**sends, "client.id": "flexcore.nodes"}))
+        reads = {**self._kafka, "group.id": "flexcore.nodes", "enable.auto.commit": False}
+        consumer = Consumer(watched(reads))
         consumer.assign([TopicPartition(self._topic, 0, OFFSET_BEGINNING)])
         due, said = 0.0, None
         try:

@@ -13,6 +13,7 @@ from app.errors import Problem, problem
 from app.ports import Row, UserEvent
 from connectors.sdk.errors import Unavailable
 from connectors.sdk.producer import IDEMPOTENT
+from schemas.clients import watched
 from schemas.topics import Topics
 from streams.topics import TOPIC_BYTES_MAX, user_events
 
@@ -104,15 +105,17 @@ class KafkaUserEvents:
     def _started(self) -> Producer:
         if self._producer is None:
             self._producer = Producer(
-                {
-                    **self._kafka,
-                    **IDEMPOTENT,
-                    "linger.ms": 1,
-                    "delivery.timeout.ms": int(_TIMEOUT_S * 1000),
-                    "message.max.bytes": TOPIC_BYTES_MAX,
-                    "partitioner": "murmur2",  # as Java's clients do, and as every topic of ours
-                    "queue.buffering.max.kbytes": 65_536,
-                }
+                watched(
+                    {
+                        **self._kafka,
+                        **IDEMPOTENT,
+                        "linger.ms": 1,
+                        "delivery.timeout.ms": int(_TIMEOUT_S * 1000),
+                        "message.max.bytes": TOPIC_BYTES_MAX,
+                        "partitioner": "murmur2",  # as Java's clients do, and as every topic of ours
+                        "queue.buffering.max.kbytes": 65_536,
+                    }
+                )
             )
             threading.Thread(
                 target=self._poll, args=(self._producer,), name="user-events", daemon=True

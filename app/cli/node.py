@@ -1,5 +1,9 @@
 """``flexcore node``: run one process of the platform."""
 
+import logging
+import os
+import sys
+
 import click
 
 from app.cli.failure import Failed
@@ -17,7 +21,7 @@ def run(session: Session, roles: str | None) -> None:
     from app.adapters.data_dir import NodeTaken
     from app.bootstrap import run_node
     from app.config import load
-    from app.node import NodeFailed
+    from app.node import NodeFailed, StartAnew
 
     overrides = {"ROLES": roles} if roles else {}
     if session.options.get("project"):
@@ -29,3 +33,6 @@ def run(session: Session, roles: str | None) -> None:
         run_node(config)
     except (NodeTaken, NodeFailed) as error:
         raise Failed(str(error), exit_code=EXIT_FAILED) from None
+    except StartAnew as wish:
+        logging.getLogger(__name__).warning("%s: the process starts anew", wish)
+        os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], {**config.environ, **wish.environ})

@@ -22,6 +22,7 @@ from confluent_kafka.cimpl import NewTopic
 
 from app.registry.failures import INVALID_SCHEMA, STORE_FAILED, RegistryFailure
 from app.registry.records import Record, parsed_record
+from schemas.clients import watched
 from schemas.offsets import OFFSET_END, offsets
 
 _log = logging.getLogger(__name__)
@@ -71,7 +72,9 @@ class SchemaLog:
         self._write_lock = threading.Lock()
         self._producer: Producer | None = None
         self._follower: threading.Thread | None = None
-        self._askers: dict[str, Consumer] = {}
+        # Of each thread: questions of several to one client wait for each other.
+        self._own = threading.local()
+        self._askers: list[Consumer] = []
 
     # ---------------------------------------------------------------- life
     def start(self, timeout_s: float) -> None:
@@ -97,7 +100,7 @@ class SchemaLog:
             self._follower.join()
             self._follower = None
         while self._askers:
-            self._askers.popitem()[1].close()
+            self._askers.pop().close()
 
     def _provision(self, admin: AdminClient, timeout_s: float) -> None:
         known = admin.list_topics(timeout=timeout_s).topics
@@ -137,11 +140,19 @@ class SchemaLog:
         self._wait_for(end, max(0.1, deadline - time.monotonic()))
 
     def _end_offset(self, isolation: str, timeout_s: float) -> int:
-        asker = self._askers.get(isolation)
+        asker: Consumer | None = getattr(self._own, isolation, None)
         if asker is None:
             settings = {"group.id": f"{self._transactional_id}-asker", "isolation.level": isolation}
-            asker = self._askers.setdefault(isolation, Consumer({**self._kafka, **settings}))
-        return offsets(asker, [(self._topic, 0)], OFFSET_END, timeout_s)[self._topic, 0]
+            asker = Consumer({**self._kafka, **settings})
+            setattr(self._own, isolation, asker)
+            self._askers.append(asker)
+        try:
+            return offsets(asker, [(self._topic, 0)], OFFSET_END, timeout_s)[self._topic, 0]
+        except KafkaException:
+            delattr(self._own, isolation)  # it might never get an answer (schemas.clients)
+            self._askers.remove(asker)
+            asker.close()
+            raise
 
     def _wait_for(self, end: int, timeout_s: float) -> None:
         with self._moved:
@@ -154,15 +165,17 @@ class SchemaLog:
 
     def _follow(self) -> None:
         consumer = Consumer(
-            {
-                **self._kafka,
-                "group.id": f"{self._transactional_id}-follower",  # demanded by the client, used for nothing
-                "isolation.level": "read_committed",
-                "enable.auto.commit": False,
-                "auto.offset.reset": "earliest",
-                "enable.partition.eof": True,
-                "fetch.wait.max.ms": 100,  # how long the end of the topic may stay unnoticed after a commit marker
-            }
+            watched(
+                {
+                    **self._kafka,
+                    "group.id": f"{self._transactional_id}-follower",  # demanded by the client, used for nothing
+                    "isolation.level": "read_committed",
+                    "enable.auto.commit": False,
+                    "auto.offset.reset": "earliest",
+                    "enable.partition.eof": True,
+                    "fetch.wait.max.ms": 100,  # how long the end of the topic may stay unnoticed after a commit marker
+                }
+            )
         )
         consumer.assign([TopicPartition(self._topic, 0, 0)])
         try:

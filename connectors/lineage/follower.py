@@ -14,6 +14,7 @@ from connectors.lineage.delivery import Endpoint, HttpEndpoint, TopicEndpoint, t
 from connectors.lineage.naming import Names
 from connectors.lineage.story import RunEvent, Story, identity
 from connectors.sdk.errors import Refused, Unavailable
+from schemas.clients import watched
 from schemas.codec import Codec
 from schemas.errors import RegistryUnavailable
 from schemas.topics import Topics
@@ -89,7 +90,7 @@ class LineageFollower(Follower):
         self._commit_at = 0.0
 
     def _follow(self) -> None:
-        consumer = Consumer(self._member)
+        consumer = Consumer(watched(self._member))
         consumer.subscribe(
             [self._topic], on_assign=self._assigned, on_revoke=self._revoked, on_lost=self._lost
         )

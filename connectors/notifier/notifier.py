@@ -13,6 +13,7 @@ from connectors.notifier.channels import Notice, Undelivered, deliver
 from connectors.sdk.commands import CommandEncoder, command_headers
 from connectors.sdk.errors import ConnectorError, Unavailable
 from connectors.sdk.producer import IDEMPOTENT
+from schemas.clients import watched
 from schemas.codec import Codec
 from schemas.errors import RegistryUnavailable
 from schemas.topics import Topics
@@ -56,12 +57,13 @@ class Notifier(Follower):
         self._record: Message | None = None
 
     def _follow(self) -> None:
-        consumer = Consumer(self._member)
-        producer = Producer({**self._client, **IDEMPOTENT, "linger.ms": 0})
+        consumer = Consumer(watched(self._member))
+        producer = Producer(watched({**self._client, **IDEMPOTENT, "linger.ms": 0}))
         consumer.subscribe([self._topics.events("alert")], on_assign=self._assigned)
         try:
             while not self._stopping.is_set():
                 self._turn(consumer, producer)
+                producer.poll(0)
         finally:
             consumer.close()
 

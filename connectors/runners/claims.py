@@ -14,6 +14,7 @@ from connectors.runners.offer import Offer
 from connectors.runners.settings import RunnerSettings
 from connectors.sdk.commands import CommandEncoder, command_headers
 from connectors.sdk.errors import ConnectorError
+from schemas.clients import watched
 from schemas.codec import Codec
 from schemas.topics import LANES, Topics
 
@@ -167,20 +168,22 @@ class OfferConsumer:
     def _joined(self) -> Consumer:
         self._writer.settle()
         consumer = Consumer(
-            {
-                **self._settings.kafka,
-                "client.id": f"{self._settings.node}-offers",
-                "group.id": f"{self._settings.cluster}.runner",
-                "enable.auto.commit": False,
-                "enable.auto.offset.store": False,
-                "auto.offset.reset": "earliest",
-                "isolation.level": "read_committed",
-                "session.timeout.ms": 6_000,
-                "heartbeat.interval.ms": 1_500,
-                "fetch.wait.max.ms": 100,
-                "fetch.queue.backoff.ms": 10,  # stock, a lane that was paused would begin again after a second
-                "enable.sparse.connections": False,
-            }
+            watched(
+                {
+                    **self._settings.kafka,
+                    "client.id": f"{self._settings.node}-offers",
+                    "group.id": f"{self._settings.cluster}.runner",
+                    "enable.auto.commit": False,
+                    "enable.auto.offset.store": False,
+                    "auto.offset.reset": "earliest",
+                    "isolation.level": "read_committed",
+                    "session.timeout.ms": 6_000,
+                    "heartbeat.interval.ms": 1_500,
+                    "fetch.wait.max.ms": 100,
+                    "fetch.queue.backoff.ms": 10,  # stock, a lane that was paused would begin again after a second
+                    "enable.sparse.connections": False,
+                }
+            )
         )
         pattern = self._topics.tasks_for(self._settings.labels)
         consumer.subscribe(

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from confluent_kafka import Producer
 
 from schemas import topics as names
+from schemas.clients import watched
 from schemas.partitioning import partition_of
 from schemas.topics import Topics, key_of
 
@@ -34,7 +35,7 @@ class RunLog:
 
     def start(self) -> None:
         """Make the producer."""
-        self._producer = Producer(self._settings)
+        self._producer = Producer(watched(self._settings))
         self._thread = threading.Thread(
             target=self._serve, args=(self._producer,), name="run-logs", daemon=True
         )

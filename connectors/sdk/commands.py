@@ -16,6 +16,7 @@ from connectors.sdk.errors import InvalidSpec, Unavailable
 from connectors.sdk.outcomes import OutcomeFollower
 from connectors.sdk.producer import IDEMPOTENT
 from schemas import topics as names
+from schemas.clients import watched
 from schemas.codec import Codec
 from schemas.errors import FlexcoreSchemaError, RegistryUnavailable
 from schemas.partitioning import partition_of
@@ -188,7 +189,7 @@ class CommandClient:
         """Assign the outcome partitions, then make the producer. Raise Unavailable when Kafka does not answer."""
         self._loop = asyncio.get_running_loop()
         await asyncio.to_thread(self._follower.start)
-        self._producer = Producer(self._settings)
+        self._producer = Producer(watched(self._settings))
         self._deliveries = threading.Thread(
             target=self._poll, args=(self._producer,), name="command-deliveries", daemon=True
         )

@@ -7,6 +7,8 @@ from collections.abc import Callable, Mapping, Sequence
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
 from connectors.sdk.errors import Unavailable
+from schemas.clients import watched
+from schemas.offsets import OFFSET_END, offsets
 
 _MESSAGES_MAX = 500
 _POLL_S = 0.2
@@ -49,10 +51,9 @@ class OutcomeFollower:
 
     def start(self) -> None:
         """Block until every partition is assigned at its present end. Raise Unavailable when Kafka does not say."""
-        consumer = Consumer(self._settings)
-        wanted = [TopicPartition(topic, partition, -1) for topic, partition in self._partitions]
+        consumer = Consumer(watched(self._settings))
         try:
-            consumer.assign(_ends(consumer, wanted))
+            consumer.assign(_ends(consumer, self._partitions))
         except Unavailable:
             consumer.close()
             raise
@@ -89,18 +90,15 @@ class OutcomeFollower:
             self.problem = str(error.str())
 
 
-def _ends(consumer: Consumer, wanted: list[TopicPartition]) -> list[TopicPartition]:
+def _ends(consumer: Consumer, partitions: Sequence[tuple[str, int]]) -> list[TopicPartition]:
     """Return the present end of every partition. A topic that was just made has no leader yet: asked again."""
     deadline = time.monotonic() + _START_TIMEOUT_S
     while True:
         try:
-            ends = consumer.offsets_for_times(wanted, timeout=max(deadline - time.monotonic(), 1.0))
-            failed = next((end for end in ends if end.error is not None), None)
-            if failed is None:
-                return ends
-            trouble = f"Kafka gives no end of {failed.topic} [{failed.partition}]: {failed.error}"
+            ends = offsets(consumer, partitions, OFFSET_END, max(deadline - time.monotonic(), 1.0))
+            return [TopicPartition(*place, end) for place, end in ends.items()]
         except KafkaException as error:
-            trouble = f"Kafka does not answer about the outcome topics: {error.args[0].str()}"
-        if time.monotonic() > deadline:
-            raise Unavailable(trouble)
+            if time.monotonic() > deadline:
+                trouble = f"Kafka does not tell the ends of the outcome topics: {error.args[0].str()}"
+                raise Unavailable(trouble) from error
         time.sleep(0.1)

@@ -14,8 +14,10 @@ from connectors.sdk.errors import ConnectorError, InvalidSpec, Unavailable
 from connectors.sdk.producer import IDEMPOTENT
 from connectors.triggers.cloudevent import NoEvent, read_event, tenant_of
 from connectors.triggers.listening import Listener, Listeners, ListeningReader
+from schemas.clients import watched
 from schemas.codec import Codec
 from schemas.errors import FlexcoreSchemaError
+from schemas.offsets import offsets_at
 from schemas.topics import Topics
 
 _log = logging.getLogger(__name__)
@@ -83,7 +85,11 @@ class TriggerFollower(Follower):
         if frozenset(self._listeners.by_name) != self._subscribed:
             self._listening.catch_up()
             self._subscribe(frozenset(self._listeners.by_name))
-        if self._consumer is None or not self._subscribed:
+        if self._consumer is None:
+            return
+        self._producer.poll(0)
+        if not self._subscribed:
+            self._consumer.poll(0)
             return
         if not self._batch:
             self._fetch(self._consumer)
@@ -116,22 +122,17 @@ class TriggerFollower(Follower):
 
     def _clients(self) -> tuple[Consumer, Producer]:
         sends = {**IDEMPOTENT, "linger.ms": 1, "message.max.bytes": 2 * _COMMAND_BYTES_MAX}
-        return Consumer(self._member), Producer({**self._client, **sends})
+        return Consumer(watched(self._member)), Producer(watched({**self._client, **sends}))
 
     def _begins(
         self, consumer: Consumer, known: list[TopicPartition], new: list[TopicPartition]
     ) -> list[TopicPartition]:
         """Begin where the group has come to; on a topic that is new to it, when the first pipeline began to listen."""
         ends = {(one.topic, one.partition): one.offset for one in new}
-        asked = [TopicPartition(*place, self._since(place[0])) for place in ends]
-        found = consumer.offsets_for_times(asked, timeout=_TIMEOUT_S) if asked else []
-        for one in found:
-            if one.error is not None:
-                raise KafkaException(one.error)
-            if one.offset < 0:
-                # What has come since the ends were asked for is behind them.
-                one.offset = ends[one.topic, one.partition]
-        return [*known, *found]
+        found = offsets_at(consumer, {place: self._since(place[0]) for place in ends}, _TIMEOUT_S)
+        # Where there is none, what has come since the ends were asked for is behind them.
+        begins = {place: offset if offset >= 0 else ends[place] for place, offset in found.items()}
+        return [*known, *(TopicPartition(*place, offset) for place, offset in begins.items())]
 
     def _since(self, topic: str) -> int:
         listeners = self._listeners.by_name.get(self._name(topic), {})

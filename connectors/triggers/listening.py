@@ -12,6 +12,7 @@ from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, Message, Top
 
 from connectors.follower import event_of
 from connectors.sdk.errors import Unavailable
+from schemas.clients import watched
 from schemas.codec import Codec
 from schemas.offsets import OFFSET_END, offsets
 
@@ -74,9 +75,8 @@ class ListeningReader:
         self._records: deque[Message] = deque()
         self._reached: dict[tuple[str, int], int] = {(topic, number): 0 for number in range(shards)}
         common = {**client, "group.id": client["client.id"], "enable.auto.commit": False}
-        self._consumer = Consumer(
-            {**common, "isolation.level": "read_committed", "enable.partition.eof": True}
-        )
+        followed = {**common, "isolation.level": "read_committed", "enable.partition.eof": True}
+        self._consumer = Consumer(watched(followed))
         # What was answered may have its transaction marked on this topic a moment later: the end is the high watermark.
         self._ends = Consumer({**common, "isolation.level": "read_uncommitted"})
         self._consumer.assign([TopicPartition(*place, OFFSET_BEGINNING) for place in self._reached])

@@ -15,6 +15,7 @@ import psycopg
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 from confluent_kafka import Message as Record
 
+from schemas.clients import watched
 from schemas.codec import Codec
 from schemas.errors import RegistryUnavailable, UnknownSchema
 from schemas.topics import Topics
@@ -135,9 +136,8 @@ class _Work:
         """Project until told to stop; trouble with database or brokers is waited out."""
         settings = self._settings
         group = f"{settings.cluster}.projector.{generation()}"
-        consumer = Consumer(
-            {**consumer_settings(settings.kafka, group), "client.id": f"{settings.node}-projector"}
-        )
+        own = {**consumer_settings(settings.kafka, group), "client.id": f"{settings.node}-projector"}
+        consumer = Consumer(watched(own))
         log = Log(settings.kafka)
         back_off = _WAIT_S
         try:

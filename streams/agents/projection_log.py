@@ -38,9 +38,7 @@ class Log:
     def __init__(self, kafka: Mapping[str, str]) -> None:
         self._kafka: dict[str, str | int | float | bool] = {**kafka, "enable.sparse.connections": "false"}
         self._admin = AdminClient(self._kafka)
-        self._consumer = Consumer(
-            {**self._kafka, "group.id": "flexcore.projector.log", "isolation.level": "read_committed"}
-        )
+        self._consumer = self._asker()
 
     def topics(self, names: Iterable[str]) -> dict[str, TopicInfo]:
         """Return what is known of these topics; those that do not exist are missing."""
@@ -59,9 +57,18 @@ class Log:
     def ranges(self, spots: Iterable[Spot]) -> dict[Spot, Range]:
         """Return where each partition begins and ends."""
         wanted = list(spots)
-        lows = offsets(self._consumer, wanted, OFFSET_BEGINNING, TIMEOUT_S)
-        ends = offsets(self._consumer, wanted, OFFSET_END, TIMEOUT_S)
+        try:
+            lows = offsets(self._consumer, wanted, OFFSET_BEGINNING, TIMEOUT_S)
+            ends = offsets(self._consumer, wanted, OFFSET_END, TIMEOUT_S)
+        except KafkaException:
+            self._consumer.close()  # it might never get an answer (schemas.clients)
+            self._consumer = self._asker()
+            raise
         return {spot: Range(lows[spot], ends[spot]) for spot in wanted}
+
+    def _asker(self) -> Consumer:
+        settings = {"group.id": "flexcore.projector.log", "isolation.level": "read_committed"}
+        return Consumer({**self._kafka, **settings})
 
     def _answer(self, future: Future[T]) -> T:
         """Return what the brokers say; silence is an error of Kafka's like the others.

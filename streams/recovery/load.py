@@ -35,6 +35,7 @@ from streams.shards.trail import Vouched
 _log = logging.getLogger(__name__)
 _BATCH_RECORDS = 10_000
 _POLL_S = 0.05
+_SILENCE_MAX_S = 10.0
 _RELEASED_RECORDS = 2_000  # of those that waited, at one go
 _RELEASED_BYTES = 8 << 20
 # What a fold does not look at: decoding the rest is most of its work.
@@ -345,11 +346,21 @@ class Loader:
             return True
         consumer = self._broker.reader()
         consumer.assign([TopicPartition(*part, offset or OFFSET_BEGINNING) for part, offset in at.items()])
+        silent_since = time.monotonic()
         try:
             while at and wanted():
-                self._drain(consumer, sinks, ends, at, loading)
-        finally:
+                if self._drain(consumer, sinks, ends, at, loading):
+                    silent_since = time.monotonic()
+                elif time.monotonic() > silent_since + _SILENCE_MAX_S:
+                    silence = f"nothing came of {sorted(at)} for {_SILENCE_MAX_S:.0f} s"
+                    raise KafkaException(KafkaError(KafkaError._TIMED_OUT, silence))
+        except KafkaException:
+            self._broker.renew()
+            raise
+        except BaseException:
             consumer.unassign()
+            raise
+        consumer.unassign()
         return not at
 
     @staticmethod
@@ -359,12 +370,13 @@ class Loader:
         ends: Mapping[Partition, int],
         at: dict[Partition, int],
         loading: Loading,
-    ) -> None:
+    ) -> bool:
+        """Take what has come; tell whether there was anything."""
         found: dict[Any, list[Record]] = {}
         reached: list[Partition] = []
         first = consumer.poll(_POLL_S)
         if first is None:
-            return
+            return False
         for record in cast(list[Record], [first, *consumer.consume(_BATCH_RECORDS, 0)]):
             if (error := record.error()) is None:
                 found.setdefault(record.topic(), []).append(record)
@@ -383,3 +395,4 @@ class Loader:
             at[part] = after
         for part in reached:
             loading.left -= max(ends[part] - at.pop(part, ends[part]), 0)
+        return True

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from confluent_kafka import (
     Consumer,
@@ -19,6 +19,7 @@ from confluent_kafka import (
 )
 from confluent_kafka.admin import AdminClient
 
+from schemas.clients import watched
 from schemas.offsets import OFFSET_BEGINNING, OFFSET_END, offsets
 from streams.failures import Hanging
 from streams.shards.trail import Vouched
@@ -28,6 +29,7 @@ _T = TypeVar("_T")
 _TIMEOUT_S = 5.0  # a broker that has just died is asked in vain; the next try goes to its successor
 _FENCE_S = 15.0
 _REPORT_EVERY_S = 5.0
+_RENEW_EVERY_S = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,8 +91,8 @@ class Broker:
         return self._consumer("read_committed")
 
     def follower(self) -> Consumer:
-        """Return a read_committed consumer for one thread that follows the log for long; the caller closes it."""
-        return self._made("read_committed", 500)
+        """Return a read_committed consumer for one thread that polls it all the time; the caller closes it."""
+        return self._made(watched(self._reading("read_committed", 500)))
 
     def owners(self) -> dict[int, str]:
         """Return which member (its client id) owns each shard, as the group's coordinator sees it."""
@@ -109,6 +111,7 @@ class Broker:
         Raises :class:`Hanging` when that takes longer than three transaction time-outs.
         """
         patience = _Patience(self, partitions, "the committed offset is undecided")
+        renew_at = time.monotonic() + _RENEW_EVERY_S
         while wanted():
             try:
                 return self._committed("read_committed", partitions, 0.3)
@@ -116,6 +119,9 @@ class Broker:
                 if error.args[0].code() not in (KafkaError._TIMED_OUT, KafkaError.UNSTABLE_OFFSET_COMMIT):
                     raise
             patience.wait()
+            if time.monotonic() > renew_at:
+                self.renew()
+                renew_at = time.monotonic() + _RENEW_EVERY_S
         return None
 
     def unstable(self, partitions: Sequence[tuple[str, int]]) -> list[Committed]:
@@ -213,18 +219,36 @@ class Broker:
     def _offsets(
         self, partitions: Iterable[tuple[str, int]], which: int, isolation: str
     ) -> dict[tuple[str, int], int]:
-        return offsets(self._consumer(isolation), partitions, which, _TIMEOUT_S)
+        try:
+            return offsets(self._consumer(isolation), partitions, which, _TIMEOUT_S)
+        except KafkaException:
+            self.renew()
+            raise
+
+    def renew(self) -> None:
+        """Forget this thread's consumers. They have got no answer, and might never get one (:mod:`schemas.clients`)."""
+        for consumer in vars(self._local).values():
+            self._consumers.remove(consumer)
+            consumer.close()
+        vars(self._local).clear()
 
     def _consumer(self, isolation: str) -> Consumer:
         existing: Consumer | None = getattr(self._local, isolation, None)
         if existing is None:
-            existing = self._made(isolation, 10)
+            existing = self._made(self._reading(isolation, 10))
             setattr(self._local, isolation, existing)
             self._consumers.append(existing)
         return existing
 
-    def _made(self, isolation: str, fetch_wait_ms: int) -> Consumer:
-        settings: dict[str, str | int] = {
+    @staticmethod
+    def _made(settings: dict[str, Any]) -> Consumer:
+        consumer = Consumer(settings)
+        # A topic that a consumer has never heard of costs it a second before the first record comes (2.16).
+        consumer.list_topics(timeout=_TIMEOUT_S)
+        return consumer
+
+    def _reading(self, isolation: str, fetch_wait_ms: int) -> dict[str, str | int]:
+        return {
             **self._kafka,
             "group.id": self._group,
             "isolation.level": isolation,
@@ -237,10 +261,6 @@ class Broker:
             "queued.max.messages.kbytes": 16_384,  # a load's memory, beside what it builds
             "fetch.queue.backoff.ms": 5,  # when they are there; stock, it would then pause for a second
         }
-        consumer = Consumer(settings)
-        # A topic that a consumer has never heard of costs it a second before the first record comes (2.16).
-        consumer.list_topics(timeout=_TIMEOUT_S)
-        return consumer
 
 
 class _Patience:

@@ -18,6 +18,7 @@ from confluent_kafka import KafkaError, KafkaException, TopicPartition
 from faust.transport.consumer import Consumer as FaustConsumer
 from faust.types import TP, ConsumerMessage
 
+from schemas.clients import watched
 from streams.shards.record import Record
 from streams.writer.engine import Engine
 from streams.writer.ownership import Batch
@@ -70,7 +71,7 @@ class BatchConsumer(FaustConsumer):
     async def subscribe(self, topics: Any) -> None:
         """Join the group and start polling."""
         self._event_loop: asyncio.AbstractEventLoop = asyncio.get_running_loop()
-        client = Client(dict(self.client_settings))
+        client = Client(watched(self.client_settings))
         self._thread = threading.Thread(
             target=self._poll, args=(client, sorted(topics)), name="poll", daemon=True
         )

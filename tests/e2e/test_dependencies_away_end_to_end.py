@@ -8,7 +8,7 @@ from typing import Any
 
 import psycopg
 
-from tests.support.node_process import NodeProcess, eventually
+from tests.support.node_process import FLEXCORE, NodeProcess, eventually
 from tests.support.services import LocalKafka, PostgresService
 
 STEPS = [{"name": "one", "command": {"argv": ["true"]}}]
@@ -31,12 +31,13 @@ def test_kafka_away(
     own: NodeProcess, own_kafka: LocalKafka, postgres: PostgresService, tmp_path: Path
 ) -> None:
     """A frozen broker: writes are answered in time, and what was taken has its outcome when the broker is back."""
-    settings = {**own.settings, "FLEXCORE_KAFKA_BOOTSTRAP": own_kafka.bootstrap}
-    node = NodeProcess(tmp_path / "frozen", settings)
+    settings = {"FLEXCORE_KAFKA_BOOTSTRAP": own_kafka.bootstrap, "FLEXCORE_SESSION_TIMEOUT_MS": "3000"}
+    node = NodeProcess(tmp_path / "frozen", {**own.settings, **settings})
     node.start()
     node.apply("kept", STEPS)
     own_kafka.pause()
     begun = time.time() * 1000
+    until = time.monotonic() + 6  # the worker's session is over then, the broker's own is not
     try:
         eventually(lambda: "kafka" in missing(node), 15, node.log)
         late = node.call("POST", "/v1/pipelines/kept/pause", {}, Prefer="wait=1", Idempotency_Key="the-one")
@@ -45,7 +46,7 @@ def test_kafka_away(
         assert own_kafka.bootstrap in told["detail"]
         assert begun - 3_000 <= told["since"] <= time.time() * 1000
         assert node.ok("GET", "/v1/pipelines/kept")["status"] == "active"
-        time.sleep(8)  # longer than the worker's session
+        time.sleep(max(0, until - time.monotonic()))
     finally:
         own_kafka.resume()
     eventually(lambda: missing(node) == [], 60, lambda: str(node.ok("GET", "/health")["parts"]))
@@ -53,6 +54,19 @@ def test_kafka_away(
     assert (again.status, again.body["status"], again.body["version"]) == (200, "paused", 2)
     assert '"whole": true' in node.cli("event", "verify", "-o", "json")
     assert node.stop() == 0
+
+
+def test_a_client_that_kafka_has_lost(own: NodeProcess) -> None:
+    """The process is replaced by a new one, in its place and at its address, and what was known still is."""
+    own.argv = [*FLEXCORE[:-1], "tests.support.lost_client"]
+    own.start()
+    own.apply("kept", STEPS)
+    assert own.process is not None
+    eventually(lambda: "the-lost-one: the process starts anew" in own.log(), 20, own.log)
+    eventually((own.folder / "data" / "node.json").exists, 40, own.log)
+    eventually(lambda: missing(own) == [], 40, own.log)
+    assert own.ok("GET", "/v1/pipelines/kept")["status"] == "active"
+    assert own.stop() == 0
 
 
 def test_the_database_away(own: NodeProcess, postgres: PostgresService) -> None:

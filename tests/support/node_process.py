@@ -9,7 +9,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -42,6 +42,7 @@ class NodeProcess:
     started: ClassVar[list[subprocess.Popen[bytes]]] = []
     folder: Path
     settings: Mapping[str, str]
+    argv: Sequence[str] = (*FLEXCORE, "node", "run")
     process: subprocess.Popen[bytes] | None = None
     url: str = ""
     document: dict[str, Any] = field(default_factory=dict, repr=False)
@@ -56,8 +57,7 @@ class NodeProcess:
         """Start it and wait until it listens, and, with ``ready``, until every part of it works."""
         (self.folder / "data").mkdir(parents=True, exist_ok=True)
         log = (self.folder / "node.log").open("ab")
-        command = [*FLEXCORE, "node", "run"]
-        self.process = subprocess.Popen(command, env=self.environ, stderr=log, stdout=log)
+        self.process = subprocess.Popen(self.argv, env=self.environ, stderr=log, stdout=log)
         self.started.append(self.process)
         log.close()
         found = self.folder / "data" / "node.json"

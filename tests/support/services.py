@@ -148,9 +148,9 @@ def own_kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalKafka]:
     yield from _local_kafka(tmp_path_factory.mktemp("own-kafka"), brokers=1)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def kafka3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalKafka]:
-    """Three brokers that belong to the test module; a test that kills one brings it back before it ends."""
+    """Three brokers that tests of the session share; a test that kills one brings it back before it ends."""
     yield from _local_kafka(tmp_path_factory.mktemp("kafka3"), brokers=3)
 
 
