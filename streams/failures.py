@@ -44,6 +44,10 @@ class Hanging(RuntimeError):
     """A transaction that nobody ends stands before a shard (partition and producer in the message)."""
 
 
+class BrokenLog(RuntimeError):
+    """The log contradicts itself: a version or sequence is missing or doubled. The shard takes no commands."""
+
+
 def fingerprint(error: BaseException) -> str:
     """Return a short name shared by all errors raised at the same place in the code."""
     frames = traceback.extract_tb(error.__traceback__)[-3:]

@@ -10,6 +10,8 @@ from schemas.codec import Codec
 from schemas.topics import Topics
 from streams.domain.aggregate import Aggregate
 from streams.domain.redaction import EventRedacted
+from streams.failures import BrokenLog
+from streams.recovery.answers import remember
 from streams.recovery.history import Histories, refold
 from streams.recovery.offsets import Committed, sequence_in
 from streams.recovery.snapshots import MARK_KEY, StateCodec, Unusable, chunk_number
@@ -17,49 +19,14 @@ from streams.shards.command_ids import COMMAND_ID_BYTES
 from streams.shards.entry import Entry
 from streams.shards.parked import fold as fold_parked
 from streams.shards.record import Record
-from streams.shards.saved import ANSWERS_KEPT, Chunk, Mark, Named, Remembered
+from streams.shards.saved import ANSWERS_KEPT, Chunk, Mark, Named
 from streams.shards.shard import Slice
 from streams.shards.trail import Tail, Vouched
 from streams.translation import from_record, fullname
 
 _log = logging.getLogger(__name__)
 Partition = tuple[str, int]
-
-
-class BrokenLog(RuntimeError):
-    """The log contradicts itself: a version or sequence is missing or doubled. The shard takes no commands."""
-
-
-def remember(index: dict[bytes, Remembered], body: Mapping[str, Any], value: bytes) -> None:
-    """Put an outcome into an index of command ids, unless it is one that is told and not kept."""
-    if body["stored"]:
-        key = f"{body['tenant']}/{body['aggregate_id']}{body['command_id']}".encode()
-        index[key] = Remembered(body["body_hash"], body["sequence"], value)
-
-
-class Recall:
-    """Picks the answers of one chunk out of the outcomes that stand from its offset on."""
-
-    def __init__(self, chunk: Chunk, codec: Codec) -> None:
-        self._chunk = chunk
-        self._codec = codec
-        self._at = 0
-        self.found: dict[bytes, Remembered] = {}
-
-    @property
-    def missing(self) -> bool:
-        """Tell whether more is to come."""
-        return self._at < self._chunk.last
-
-    def outcomes(self, records: Sequence[Record]) -> None:
-        """Take records, in order."""
-        chunk = self._chunk
-        for record in records:
-            value = record.value() or b""
-            body = self._codec.decode(value)[1]
-            self._at = max(self._at, body["sequence"])
-            if chunk.first <= body["sequence"] <= chunk.last:
-                remember(self.found, body, value)
+_UNCHAINED_MAX = 20_000  # records that are held for their headers, some 30 MB
 
 
 def _chunk(states: StateCodec | None, number: int, value: bytes) -> Named:
@@ -101,6 +68,7 @@ class Fold:
         self._snapshotted: dict[bytes, int] = {}
         self.tail = Tail()
         self._ahead: dict[bytes, dict[int, tuple[Any, bytes]]] = {}
+        self._unchained: dict[bytes, tuple[Entry, Record]] = {}
         self._written = self._passed_over = 0
         self._redacted: set[bytes] = set()  # folded from a first body, or from a snapshot
         self.stale: set[bytes] = set()
@@ -215,52 +183,84 @@ class Fold:
 
         The record of a redacted event stands behind its successors: they wait for it.
         """
-        decode, kinds, states, tail = self._codec.decode, self._kinds, self.slice.states, self.tail
-        evolve, initial = self.slice.aggregate.evolve, self.slice.aggregate.initial
-        since, last = self.mark.sequence, self._event_sequence
+        decode, kinds, states, vouched = self._codec.decode, self._kinds, self.slice.states, self.tail.after
+        evolve, initial, since = self.slice.aggregate.evolve, self.slice.aggregate.initial, self.mark.sequence
         for record in records:
-            fullname, body = decode(record.value() or b"")
-            kind = kinds.get(fullname)
-            envelope = body.pop("envelope")
-            version, sequence, source = envelope["version"], envelope["sequence"], envelope["source_offset"]
+            name, body = decode(record.value() or b"")
+            kind, envelope = kinds.get(name), body.pop("envelope")
+            sequence = envelope["sequence"]
             key = (record.key() or b"").rsplit(b"/", 2)[0]
-            headers = dict(record.headers() or ())
-            redacted = REDACTED in headers
             entry = states.get(key)
-            known = 0 if entry is None else entry.version
-            if kind is None or (sequence <= last and not redacted):
-                raise self._broken(record, fullname, version, sequence, known)
-            chain = headers.get(CHAIN) or START
-            if redacted and version <= known:
-                # What it was is folded already. It may be the only record left of it.
-                self._redacted.add(key)
-                self._passed_over += sequence > since
-                tail.again(sequence, chain)
+            version = 1 if entry is None else entry.version + 1
+            usual = version == envelope["version"] and self._event_sequence < sequence
+            if kind is None or not usual or not since < sequence <= vouched:
+                self._fold_by_header(record, name, body, envelope)
                 continue
-            if version == known + 1:
-                state = evolve(initial if entry is None else entry.state, _event(kind, body))
-                states[key] = Entry(version, state, chain)
-                if kind is EventRedacted:
-                    self._note_redacted(key)
-                if self._ahead:
-                    self._catch_up(key)
-            elif version > known:
-                waiting = self._ahead.setdefault(key, {})
-                repeated = version in waiting  # its first body, or an earlier redaction of it, is there still
-                waiting[version] = (_event(kind, body), chain)
-                if repeated:
-                    self._passed_over += sequence > since
-                    continue
-            elif version > self._covered.get(key, 0):
-                raise self._broken(record, fullname, version, sequence, known)
-            last = max(last, sequence)
-            if sequence > since:
-                self._written += 1
-                if sequence > tail.after:
-                    tail.chains.append((sequence, chain))
-            self._source_offset = max(self._source_offset, source)
-        self._event_sequence = last
-        self.slice.position = max(self.mark.position, last)  # what is read meanwhile says how old it is
+            # Nearly all of a long log: a checkpoint vouches for it, so of an aggregate only the last chain is looked at.
+            state = evolve(initial if entry is None else entry.state, _event(kind, body))
+            entry = states[key] = Entry(version, state, START)
+            self._unchained[key] = (entry, record)
+            self._event_sequence = sequence
+            self._written += 1
+            self._source_offset = max(self._source_offset, envelope["source_offset"])
+            self._folded(kind, key)
+        if len(self._unchained) > _UNCHAINED_MAX:
+            self._chain()
+        self.slice.position = max(
+            self.mark.position, self._event_sequence
+        )  # what is read meanwhile says how old it is
+
+    def _fold_by_header(
+        self, record: Record, name: str, body: dict[str, Any], envelope: dict[str, Any]
+    ) -> None:
+        """Fold one event that is new since the last checkpoint, snapshotted, redacted, early, or a mistake."""
+        states, since, tail, last = self.slice.states, self.mark.sequence, self.tail, self._event_sequence
+        kind, version, sequence = self._kinds.get(name), envelope["version"], envelope["sequence"]
+        key = (record.key() or b"").rsplit(b"/", 2)[0]
+        headers = dict(record.headers() or ())
+        redacted = REDACTED in headers
+        entry = states.get(key)
+        known = 0 if entry is None else entry.version
+        if kind is None or (sequence <= last and not redacted):
+            raise self._broken(record, name, version, sequence, known)
+        chain = headers.get(CHAIN) or START
+        if redacted and version <= known:
+            # What it was is folded already. It may be the only record left of it.
+            self._redacted.add(key)
+            self._passed_over += sequence > since
+            tail.again(sequence, chain)
+            return
+        if version == known + 1:
+            before = self.slice.aggregate.initial if entry is None else entry.state
+            states[key] = Entry(version, self.slice.aggregate.evolve(before, _event(kind, body)), chain)
+            self._folded(kind, key)
+        elif version > known:
+            waiting = self._ahead.setdefault(key, {})
+            repeated = version in waiting  # its first body, or an earlier redaction of it, is there still
+            waiting[version] = (_event(kind, body), chain)
+            if repeated:
+                self._passed_over += sequence > since
+                return
+        elif version > self._covered.get(key, 0):
+            raise self._broken(record, name, version, sequence, known)
+        self._event_sequence = max(last, sequence)
+        if sequence > since:
+            self._written += 1
+            if sequence > tail.after:
+                tail.chains.append((sequence, chain))
+        self._source_offset = max(self._source_offset, envelope["source_offset"])
+
+    def _folded(self, kind: type, key: bytes) -> None:
+        if kind is EventRedacted:
+            self._note_redacted(key)
+        if self._ahead:
+            self._catch_up(key)
+
+    def _chain(self) -> None:
+        """Note the chains of the aggregates whose last event's headers have not been read yet."""
+        for entry, record in self._unchained.values():
+            entry.chain = dict(record.headers() or ()).get(CHAIN) or START
+        self._unchained = {}
 
     def _catch_up(self, key: bytes) -> None:
         """Fold the events that waited for the one just folded."""
@@ -282,6 +282,7 @@ class Fold:
 
     def refold(self, found: Histories) -> None:
         """Fold the aggregates anew that are ``stale``. Raises :class:`BrokenLog` when an event is missing."""
+        self._chain()
         for key in self.stale:
             entry = self.slice.states[key]
             values = {version: record.value() or b"" for version, record in found.found[key].items()}
@@ -338,6 +339,7 @@ class Fold:
         ``vouched`` is its last checkpoint. ``first_outcome`` and ``first_command`` are the first offsets that are left of
         these topics. Raises :class:`BrokenLog` when records are missing.
         """
+        self._chain()
         piece, mark, done = self.slice, self.mark, self._snapshotted
         saved = piece.saved
         saved.dirty = {key for key, entry in piece.states.items() if done.get(key) != entry.version}

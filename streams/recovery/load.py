@@ -21,7 +21,9 @@ from schemas.catalogue import Catalogue
 from schemas.codec import Codec
 from schemas.topics import AUDIT, Topics
 from streams.domain.aggregate import Aggregate
-from streams.recovery.fold import BrokenLog, Fold, Partition, Recall
+from streams.failures import BrokenLog
+from streams.recovery.answers import Recall
+from streams.recovery.fold import Fold, Partition
 from streams.recovery.history import Histories, History
 from streams.recovery.offsets import Broker, Committed, vouched_in
 from streams.recovery.snapshots import StateCodec, fold_hash

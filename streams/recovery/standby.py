@@ -10,7 +10,8 @@ from typing import cast
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
-from streams.recovery.fold import BrokenLog, Fold, Partition
+from streams.failures import BrokenLog
+from streams.recovery.fold import Fold, Partition
 from streams.recovery.offsets import Broker
 from streams.recovery.snapshots import Unusable
 from streams.shards.record import Record

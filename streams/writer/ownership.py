@@ -12,9 +12,8 @@ from typing import Any, NamedTuple, Protocol
 from confluent_kafka import KafkaException
 
 from schemas.topics import Topics
-from streams.failures import Hanging
+from streams.failures import BrokenLog, Hanging
 from streams.metrics import Counters
-from streams.recovery.fold import BrokenLog
 from streams.recovery.load import Loader, Loading
 from streams.recovery.offsets import written_by
 from streams.shards.parked import Waiting

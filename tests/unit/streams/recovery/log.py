@@ -9,7 +9,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from schemas.codec import Codec
 from schemas.topics import Topics
 from streams.checkpoints import CheckpointEncoder, Signer
-from streams.recovery.fold import Fold, Partition, Recall
+from streams.recovery.answers import Recall
+from streams.recovery.fold import Fold, Partition
 from streams.recovery.history import Histories
 from streams.recovery.load import UNREAD
 from streams.recovery.offsets import Committed
@@ -119,6 +120,7 @@ class Log:
         follower.read("account.snapshots")
         starts = follower.fold.open({(topic, 0): self.ends.get(topic, 0) for topic in TAIL})
         follower.at |= {topic: offset for (topic, _), offset in starts.items()}
+        follower.fold.tail.forget(bench.slice.trail.vouched.to)
         return follower
 
     def recall(self, number: int) -> dict[bytes, Remembered]:

@@ -20,7 +20,8 @@ KEYS = (b"default/a", b"default/b", b"default/c")
 
 def _deposits(log: Log, chance: random.Random) -> None:
     ids = [str(uuid.UUID(int=chance.getrandbits(128), version=4)) for _ in KEYS]
-    log.commit(*[deposit(chance.randint(1, 9), 0, one, chance.choice(KEYS)) for one in ids])
+    deposits = [deposit(chance.randint(1, 9), 0, one, chance.choice(KEYS)) for one in ids]
+    log.commit(*deposits, closing=chance.random() < 0.3)  # then a checkpoint vouches for all before
 
 
 def _redact(log: Log, chance: random.Random) -> None:

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from streams.failures import BrokenLog
 from streams.recovery import fold
-from streams.recovery.fold import BrokenLog
 from streams.recovery.snapshots import MARK_KEY, StateCodec, Unusable, chunk_key, chunk_number, fold_hash
 from streams.shards.entry import Entry, Packed
 from streams.shards.identity import uuid_bytes
