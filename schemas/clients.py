@@ -16,14 +16,14 @@ _KNOWN = {"learned", "configured"}  # others stand for no address
 
 
 class _Without(NamedTuple):
-    """Since when a client has told that it knows no broker, and when it has last told so."""
+    """Which client has told that it knows no broker, since when, and when it has last told so."""
 
+    name: str
     since: float
     last: float
 
 
 _without: dict[object, _Without] = {}
-_names: dict[object, str] = {}
 
 
 def watched(settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -36,8 +36,7 @@ def watched(settings: Mapping[str, Any]) -> dict[str, Any]:
             _without.pop(key, None)
             return
         now = time.monotonic()
-        _names[key] = name
-        _without[key] = _Without(_without[key].since if key in _without else now, now)
+        _without[key] = _Without(name, _without[key].since if key in _without else now, now)
 
     return {**settings, "statistics.interval.ms": int(1000 * _EVERY_S), "stats_cb": told}
 
@@ -45,9 +44,6 @@ def watched(settings: Mapping[str, Any]) -> dict[str, Any]:
 def lost() -> list[str]:
     """Return the names of clients of this process that have known no broker twice in a row and are in use."""
     now = time.monotonic()
-    found = [
-        _names[key]
-        for key, when in list(_without.items())
-        if when.last > when.since and now - when.last < 3 * _EVERY_S
-    ]
-    return sorted(found)
+    return sorted(
+        one.name for one in list(_without.values()) if one.last > one.since and now - one.last < 3 * _EVERY_S
+    )

@@ -77,9 +77,10 @@ class Fold:
         self._source_offset = -1
 
     def take(self, topic: str, records: Sequence[Record]) -> None:
-        """Take records of a topic, if it is one of this fold's."""
+        """Take records of a topic, if it is one of this fold's, and hold none of them: who follows a log does so for long."""
         if topic == self.events_at[0]:
             self.events(records)
+            self._chain()
         elif topic == self.outcomes_at[0]:
             self.outcomes(records)
         elif topic == self.snapshots_at[0]:
@@ -206,9 +207,8 @@ class Fold:
             self._folded(kind, key)
         if len(self._unchained) > _UNCHAINED_MAX:
             self._chain()
-        self.slice.position = max(
-            self.mark.position, self._event_sequence
-        )  # what is read meanwhile says how old it is
+        # What is read meanwhile says how old it is.
+        self.slice.position = max(self.mark.position, self._event_sequence)
 
     def _fold_by_header(
         self, record: Record, name: str, body: dict[str, Any], envelope: dict[str, Any]
