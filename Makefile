@@ -61,7 +61,7 @@ edge: install
 # Three lanes of about the same length side by side, each with a broker of its own: most of these tests wait for
 # time-outs. What kills processes says little about coverage and is slower with it; the others' sum counts.
 KILLS := tests/chaos $(addprefix tests/e2e/test_,dependencies_away_end_to_end.py dev_stack.py) \
-  $(addprefix tests/integration/test_,local_kafka.py offsets.py)
+  $(addprefix tests/integration/test_,local_kafka.py offsets.py producer_faults.py)
 tests: install
 	@COVERAGE_FILE=.coverage.one $(COVERED) tests/integration $(KILLS:%=--ignore=%) & one=$$!; \
 	  $(BIN)/pytest -q $(KILLS) & two=$$!; \

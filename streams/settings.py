@@ -9,7 +9,7 @@ from pathlib import Path
 class WorkerSettings:
     """Settings of one worker process.
 
-    ``kafka`` goes to librdkafka as it is (``bootstrap.servers``, security). ``node`` is unique in the cluster and
+    ``kafka`` are librdkafka's settings (``bootstrap.servers``, security). ``node`` is unique in the cluster and
     stable across restarts of the same data directory: the transactional id is ``<cluster>/node/<node>``. ``audit_key`` is
     the file of the key that signs checkpoints; None: one of the node's own, made in its data directory. ``labels`` are
     those of the node's runner: the topics of their offers are made at the start.
@@ -32,8 +32,7 @@ class WorkerSettings:
     replication: int = 1
     batch_records_max: int = 8000
     batch_bytes_max: int = 8 << 20
-    commit_gap_ms: float = 2.0
-    linger_ms: float = 1.0
+    commit_gap_ms: float = 1.0
     fetch_wait_ms: int = 0
     transaction_timeout_ms: int = 10_000
     session_timeout_ms: int = 6_000

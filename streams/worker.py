@@ -150,7 +150,7 @@ def create_worker(
     timeout_ms = settings.transaction_timeout_ms
     broker = Broker(settings.kafka, group_id(settings), writer_id, settings.fence_after_s, timeout_ms / 1000)
     task_topics = TaskTopics(settings, effects.task_topics)
-    writer = TransactionalWriter(settings.kafka, writer_id, timeout_ms, settings.linger_ms, task_topics)
+    writer = TransactionalWriter(settings.kafka, writer_id, timeout_ms, task_topics)
     loader = Loader(broker, aggregates, catalogue, codec, topics)
     stable_ends = partial(broker.ends, committed=True)
     snapshots = Snapshots(topics, loader.states, stable_ends, settings.snapshot_tail_records)

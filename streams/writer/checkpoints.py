@@ -1,6 +1,7 @@
 """Checkpoints of what the worker has written, signed, in its own transactions: the hash of everything until then."""
 
 from streams.checkpoints import Checkpoint, CheckpointEncoder
+from streams.protocol.record_batch import NO_HEADERS
 from streams.shards.trail import Trail
 from streams.writer.staged import Staged
 
@@ -45,8 +46,10 @@ class Checkpoints:
         )
         if piece.shard not in self._key_told:
             key, value = self._encoder.key_record
-            part.out.append((self._topic, value, key, piece.shard, []))
-        part.out.append((self._topic, self._encoder.checkpoint(checkpoint), checkpoint.key, piece.shard, []))
+            part.out.append((self._topic, value, key, piece.shard, NO_HEADERS))
+        part.out.append(
+            (self._topic, self._encoder.checkpoint(checkpoint), checkpoint.key, piece.shard, NO_HEADERS)
+        )
 
     def committed(self, part: Staged, now_ms: int) -> None:
         """Note what a committed transaction wrote."""

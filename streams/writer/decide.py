@@ -26,6 +26,7 @@ from streams.domain.aggregate import (
 )
 from streams.domain.redaction import RedactEvent
 from streams.failures import Poison, fingerprint
+from streams.protocol.record_batch import headers_of
 from streams.shards.entry import Entry
 from streams.shards.identity import derived, uuid_bytes
 from streams.shards.record import Record
@@ -379,7 +380,7 @@ class Decider:
         headers.append(("forwarded", b"1"))
         part.forwarded += 1
         partition = partition_of(key, self._shards)
-        part.out.append((record.topic(), record.value() or b"", key, partition, headers))
+        part.out.append((record.topic(), record.value() or b"", key, partition, headers_of(headers)))
 
 
 def _after(entry: Entry, state: Any, events: tuple[Any, ...]) -> Entry:

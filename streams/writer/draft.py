@@ -92,10 +92,9 @@ class Draft:
                 out.append(encoder.again(told.command, told.remembered.outcome, shard, told.offset))
                 continue
             command, cause, answer, numbers_told, remembered = told
-            produced = outcome(cause, command, numbers_told, answer)
-            remembered.outcome = produced[1]
+            remembered.outcome, produced = outcome(cause, command, numbers_told, answer)
             out.append(produced)
-            answers.append(produced[1])
+            answers.append(remembered.outcome)
 
     def _follow(
         self, encoder: EffectEncoder, command: Command, event_id: str, effects: tuple[Effect, ...]

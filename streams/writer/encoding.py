@@ -10,7 +10,8 @@ from schemas import envelope as envelopes
 from schemas import topics as names
 from schemas.catalogue import Catalogue
 from schemas.chain import CHAIN, link
-from schemas.codec import Codec, header
+from schemas.codec import Codec
+from schemas.codec import header as framing
 from schemas.compiled import EncodeEvent
 from schemas.envelope import sized
 from schemas.numbers import zigzag
@@ -18,17 +19,28 @@ from schemas.outcome import Answer, outcome
 from schemas.partitioning import partition_of
 from schemas.topics import Topics, key_of
 from streams.domain.aggregate import Aggregate, Send, TaskOffer
+from streams.protocol.record_batch import Headers, Produced, header, headers_of
 from streams.shards.identity import derived, uuid_bytes
 from streams.translation import fullname, to_record
 from streams.writer.command import Command
 
-Headers = list[tuple[str, bytes]]
-# Pairs that many records have are made once.
-_NO_CAUSE: Final = (names.CAUSATION_ID, b"")
-
-
-# A record to be produced: topic, value, key, partition, headers. A plain tuple, because there are two per command.
-Produced = tuple[str, bytes, bytes, int, Headers]
+# Headers' names as they stand before their values.
+_COMMAND_ID: Final = header(names.COMMAND_ID)
+_CAUSATION_ID: Final = header(names.CAUSATION_ID)
+_CORRELATION_ID: Final = header(names.CORRELATION_ID)
+_ACTOR: Final = header(names.ACTOR)
+_TRACEPARENT: Final = header(names.TRACEPARENT)
+_SOURCE_OFFSET: Final = header("source-offset")
+_TIME: Final = header("ce_time")
+_ID: Final = header("ce_id")
+_SUBJECT: Final = header("ce_subject")
+_SEQUENCE: Final = header("sequence")
+_VERSION: Final = header("version")
+_CHAIN: Final = header(CHAIN)
+# How many headers follow; an event that is traced has one more.
+_EVENTS: Final = zigzag(16)
+_TRACED: Final = zigzag(17)
+_OUTCOMES: Final = zigzag(3)
 
 
 class Encoder:
@@ -49,30 +61,32 @@ class Encoder:
         self._aggregate = name
         self._name = envelopes.text(name)
         self._writer = writer.encode()
-        self._written_by = ("writer", self._writer)
+        self._written_by = header("writer") + envelopes.sized(self._writer)
         self._writer_text = envelopes.text(writer)
         source = f"/{cluster}/{name}".encode()
-        self._kinds: dict[type, tuple[EncodeEvent, Headers]] = {
+        self._kinds: dict[type, tuple[EncodeEvent, bytes]] = {
             kind: (
                 codec.event_encoder(
                     f"{name}.events-{fullname(name, kind)}", catalogue.schema(fullname(name, kind))
                 ),
-                [
-                    ("ce_specversion", b"1.0"),
-                    ("ce_source", source),
-                    ("ce_type", kind.__name__.encode()),
-                    ("content-type", b"application/avro"),
-                    self._written_by,
-                ],
+                b"".join(
+                    (
+                        header("ce_specversion") + sized(b"1.0"),
+                        header("ce_source") + sized(source),
+                        header("ce_type") + sized(kind.__name__.encode()),
+                        header("content-type") + sized(b"application/avro"),
+                        self._written_by,
+                    )
+                ),
             )
             for kind in aggregate.events
         }
         subject = f"{name}.outcomes-flexcore.common.Outcome"
         schema = catalogue.schema("flexcore.common.Outcome")
-        self._outcome_prefix = header(codec.registry.register(subject, schema))
+        self._outcome_prefix = framing(codec.registry.register(subject, schema))
         self._command_types = {kind: envelopes.text(kind.__name__) for kind in aggregate.commands}
         self._now = -1
-        self._time_told, self._time = ("ce_time", b""), b""
+        self._time_told, self._time = b"", b""
 
     def cause(self, command: Command, key: bytes, source_offset: int) -> "Cause":
         """Return what all records of a command say about their origin, encoded once."""
@@ -81,16 +95,6 @@ class Encoder:
         correlation_id, actor = command.correlation_id, command.actor
         if message.now != self._now:
             self._clock(message.now)
-        headers = [
-            (names.COMMAND_ID, command_id),
-            (names.CAUSATION_ID, causation_id) if causation_id else _NO_CAUSE,
-            (names.CORRELATION_ID, correlation_id),
-            (names.ACTOR, actor),
-            ("source-offset", b"%d" % source_offset),
-            self._time_told,
-        ]
-        if traceparent:
-            headers.append((names.TRACEPARENT, traceparent))
         at = self._time
         tenant, _, aggregate_id = key.partition(b"/")
         whose = envelopes.place(tenant, self._name, aggregate_id)
@@ -106,11 +110,29 @@ class Encoder:
             at,
             traceparent,
         )
+        offset_text = sized(b"%d" % source_offset)
+        told = b"".join(
+            (
+                _COMMAND_ID,
+                id_text,
+                _CAUSATION_ID,
+                sized(causation_id),
+                _CORRELATION_ID,
+                correlation_text,
+                _ACTOR,
+                actor_text,
+                _SOURCE_OFFSET,
+                offset_text,
+                self._time_told,
+                b"" if traceparent is None else _TRACEPARENT + sized(traceparent),
+            )
+        )
         return Cause(
             uuid_bytes(message.command_id),
             whose,
             whence,
-            headers,
+            (_EVENTS if traceparent is None else _TRACED, told),
+            b"".join((_OUTCOMES, _COMMAND_ID, id_text, _SOURCE_OFFSET, offset_text, self._written_by)),
             id_text,
             actor_text + correlation_text + at,
         )
@@ -137,21 +159,30 @@ class Encoder:
         value = encode(envelopes.envelope(raw_id, cause.whose, version, sequence, cause.whence), event)
         record_key = b"%b/%020d/%b" % (key, version, raw_id)
         chain = link(previous, record_key, value)
-        headers = [
-            *fixed,
-            *cause.headers,
-            ("ce_id", raw_id),
-            ("ce_subject", key),
-            ("sequence", b"%d" % sequence),
-            ("version", b"%d" % version),
-            (CHAIN, chain),
-        ]
-        return event_id, chain, (self._events_topic, value, record_key, shard, headers)
+        count, told = cause.told
+        all_told = b"".join(
+            (
+                count,
+                fixed,
+                told,
+                _ID,
+                sized(raw_id),
+                _SUBJECT,
+                sized(key),
+                _SEQUENCE,
+                sized(b"%d" % sequence),
+                _VERSION,
+                sized(b"%d" % version),
+                _CHAIN,
+                sized(chain),
+            )
+        )
+        return event_id, chain, (self._events_topic, value, record_key, shard, all_told)
 
     def outcome(
         self, cause: "Cause", command: Command, numbers: tuple[int, int, int, int, int], answer: Answer
-    ) -> Produced:
-        """Return the outcome's record; its key is the command id. ``numbers``: see :func:`schemas.outcome.outcome`."""
+    ) -> tuple[bytes, Produced]:
+        """Return the outcome's bytes and its record; its key is the command id. ``numbers``: see :func:`schemas.outcome.outcome`."""
         value = self._outcome_prefix + outcome(
             cause.command_id,
             self._command_types[type(command.message.body)],
@@ -161,44 +192,49 @@ class Encoder:
             command.body_hash,
             cause.who_and_when,
         )
-        told = [cause.headers[0], cause.headers[4], self._written_by]
-        return (self._outcomes_topic, value, command.command_id, numbers[2], told)
+        return value, (self._outcomes_topic, value, command.command_id, numbers[2], cause.answered)
 
     def again(self, command: Command, value: bytes, shard: int, source_offset: int) -> Produced:
         """Return the record of an outcome that was given before. It takes no sequence of its own."""
-        headers = [
+        told = [
             (names.COMMAND_ID, command.command_id),
             ("source-offset", b"%d" % source_offset),
-            self._written_by,
+            ("writer", self._writer),
             ("replayed", b"1"),
         ]
-        return (self._outcomes_topic, value, command.command_id, shard, headers)
+        return (self._outcomes_topic, value, command.command_id, shard, headers_of(told))
 
     def _clock(self, ms: int) -> None:
         """Note a time as RFC 3339 and as an Avro long: records of a batch share their append time."""
         told = datetime.fromtimestamp(ms / 1000, UTC).isoformat(timespec="milliseconds")
         self._now, self._time = ms, zigzag(ms)
-        self._time_told = ("ce_time", told.replace("+00:00", "Z").encode())
+        self._time_told = _TIME + sized(told.replace("+00:00", "Z").encode())
 
 
 class Cause:
-    """Why a command is decided, as its records say it: made by :meth:`Encoder.cause`. Read only, as ``Command`` is."""
+    """Why a command is decided, as its records say it: made by :meth:`Encoder.cause`. Read only, as ``Command`` is.
 
-    __slots__ = ("command_id", "command_uuid", "headers", "whence", "who_and_when", "whose")
+    ``told`` is how many headers an event has, and those that all events of the command share; ``answered`` are those of its
+    outcome.
+    """
+
+    __slots__ = ("answered", "command_id", "command_uuid", "told", "whence", "who_and_when", "whose")
 
     def __init__(
         self,
         command_uuid: bytes,
         whose: bytes,
         whence: bytes,
-        headers: Headers,
+        told: tuple[bytes, bytes],
+        answered: bytes,
         command_id: bytes,
         who_and_when: bytes,
     ) -> None:
         self.command_uuid = command_uuid
         self.whose = whose
         self.whence = whence
-        self.headers = headers
+        self.told = told
+        self.answered = answered
         self.command_id = command_id
         self.who_and_when = who_and_when
 
@@ -231,7 +267,7 @@ class EffectEncoder:
         key = key_of(command.message.tenant, send.aggregate_id)
         command_id = derived(uuid_bytes(event_id), f"{send.aggregate}/{index}")
         kind = type(send.body)
-        headers = [
+        told: Headers = [
             (names.COMMAND_ID, command_id.encode()),
             (names.COMMAND_TYPE, kind.__name__.encode()),
             (names.CAUSATION_ID, event_id.encode()),
@@ -239,21 +275,27 @@ class EffectEncoder:
             (names.ACTOR, command.actor),
         ]
         if command.traceparent:
-            headers.append((names.TRACEPARENT, command.traceparent))
+            told.append((names.TRACEPARENT, command.traceparent))
         value = self._commands[send.aggregate, kind](to_record(send.body))
-        return (self._topics.commands(send.aggregate), value, key, partition_of(key, self.shards), headers)
+        return (
+            self._topics.commands(send.aggregate),
+            value,
+            key,
+            partition_of(key, self.shards),
+            headers_of(told),
+        )
 
     def offer(self, offer: TaskOffer, command: Command, event_id: str) -> Produced:
         """Return the task offer as JSON, on its queue's topic."""
         key = offer.key.encode()
-        headers = [
+        told = [
             (names.CAUSATION_ID, event_id.encode()),
             (names.CORRELATION_ID, command.correlation_id),
             (names.ACTOR, command.actor),
         ]
         value, topic = orjson.dumps(offer.task), self._topics.tasks(offer.queue, offer.priority)
         self.task_topics.add(topic)
-        return (topic, value, key, partition_of(key, self.shards), headers)
+        return (topic, value, key, partition_of(key, self.shards), headers_of(told))
 
 
 def _encoder(codec: Codec, catalogue: Catalogue, topic: str, full: str) -> Callable[[dict[str, Any]], bytes]:

@@ -34,6 +34,7 @@ _log = logging.getLogger(__name__)
 _TOO_LARGE = {KafkaError.MSG_SIZE_TOO_LARGE, KafkaError.RECORD_LIST_TOO_LARGE, KafkaError.INVALID_MSG}
 _CHUNK_RECORDS = 512
 _PASS_RECORDS = 128  # what one pass leaves for the next then stays in the processor's second cache
+_FLUSH_BYTES = 1 << 20
 _OPEN_S = 0.3  # how long a transaction goes on under a backlog: others wait for it
 _SIGN_OFF_S = 2.0
 
@@ -87,6 +88,7 @@ class Engine:
             await self._run()
             await self._sign_off()
         finally:
+            await self._call(self._writer.close)
             self._ended.set()
 
     async def _run(self) -> None:
@@ -115,10 +117,9 @@ class Engine:
                 self._merge(flight, work)
             decided = news and not self._stopping and self._decide(work, 2)
             if self._flight is not None:
-                self._writer.take_reports()
                 wait_s = None
             else:
-                # Without a pause librdkafka meets the coordinator still busy with the last markers, and waits 20 ms.
+                # Without a pause the coordinator is still busy with the last markers, and has to be asked again.
                 wait_s = self._committed_at + self._settings.commit_gap_ms / 1000 - time.monotonic()
                 if self._stopping or (work and wait_s <= 0):
                     return
@@ -199,7 +200,7 @@ class Engine:
             self._checkpoints.stage(part, self._now_ms, closing=self._stopping)
         offsets = self._offsets(work)
         work.metadata = {(tp.topic, tp.partition): tp.metadata or "" for tp in offsets}
-        # The offsets first: on one connection, they would wait until the broker has written the records.
+        # The offsets first: they are on their way while the rest is still being put into batches.
         sent = self._commit_thread.submit(self._writer.send_offsets, offsets, work.membership)
         self._produce(work)
         loop = asyncio.get_running_loop()
@@ -221,11 +222,12 @@ class Engine:
             self._decide(work)
             taken = work.records - before
             self._produce(work)
+            if self._writer.waiting >= _FLUSH_BYTES:
+                self._commit_thread.submit(self._writer.flush)
 
     def _produce(self, work: Work) -> None:
         for part in work.parts.values():
             self._writer.produce(part.out)
-        self._writer.take_reports()
 
     def _offsets(self, work: Work) -> list[TopicPartition]:
         """Return where every touched slice stands: the offset to go on from, with writer, sequence and last checkpoint."""

@@ -3,8 +3,8 @@
 from datetime import UTC, datetime
 
 from schemas import topics as names
+from streams.protocol.record_batch import Headers, Produced, headers_of
 from streams.shards.record import Record
-from streams.writer.encoding import Headers, Produced
 
 _HEADER_BYTES_MAX = 4096
 
@@ -32,7 +32,7 @@ class Quarantine:
         place = place or place_of(record)
         topic, partition, offset = place.rsplit(b"/", 2)
         original = [(names.as_original(name), raw or b"") for name, raw in record.headers() or ()]
-        headers = [
+        told = [
             ("cause", cause.encode()),
             ("detail", detail.encode()[:_HEADER_BYTES_MAX]),
             ("fingerprint", fingerprint.encode()),
@@ -46,7 +46,7 @@ class Quarantine:
             *(parked or ()),
             *original,
         ]
-        return (self._topic, record.value() or b"", place, record.partition(), headers)
+        return (self._topic, record.value() or b"", place, record.partition(), headers_of(told))
 
     def release(self, record: Record, place: bytes, parked: Headers, deed: Headers) -> Produced:
         """Return the note that the record from ``place`` no longer waits, or holds up others; and what was done."""
@@ -55,7 +55,7 @@ class Quarantine:
             b"",
             place,
             record.partition(),
-            [(names.ORIGINAL_KEY, record.key() or b""), *parked, *deed],
+            headers_of([(names.ORIGINAL_KEY, record.key() or b""), *parked, *deed]),
         )
 
 

@@ -12,8 +12,8 @@ from schemas.codec import Codec
 from schemas.topics import Topics
 from streams.domain.aggregate import Aggregate, Message, Rejected
 from streams.domain.redaction import EventRedacted, RedactEvent
+from streams.protocol.record_batch import Produced, headers_of
 from streams.recovery.history import History, refold
-from streams.writer.encoding import Produced
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +77,7 @@ class Redactor:
         headers.setdefault(VALUE_HASH, sha256(found.value() or b"").digest())
         headers[REDACTED] = f"{message.actor}: {command.reason}".encode()
         told = [(header, raw or b"") for header, raw in headers.items()]
-        record = (self._topic, value, found.key() or b"", shard, told)
+        record = (self._topic, value, found.key() or b"", shard, headers_of(told))
         bodies = {number: one.value() or b"" for number, one in history.items()} | {event.version: value}
         return Redaction(record, event, refold(self._aggregate, self._codec, bodies, version), reply)
 

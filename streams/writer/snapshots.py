@@ -11,10 +11,11 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
-from typing import Final, cast
+from typing import Final
 
 from schemas.outcome import command_id_of
 from schemas.topics import Topics
+from streams.protocol.record_batch import NO_HEADERS
 from streams.recovery.fold import Partition
 from streams.recovery.snapshots import MARK_KEY, StateCodec, Unusable, chunk_key
 from streams.shards.identity import uuid_bytes
@@ -74,8 +75,7 @@ class Snapshots:
             saved.stuck, saved.sweep, saved.cut = True, None, None
             _log.error("%s/%d takes no more snapshots, its tail grows: %s", topic, piece.shard, error)
             return
-        # No value is a tombstone; of all records a writer produces only these have none.
-        part.out += [(topic, cast(bytes, value), key, piece.shard, []) for key, value in out]
+        part.out += [(topic, value, key, piece.shard, NO_HEADERS) for key, value in out]
         part.written = written
 
     def _replace(self, part: Staged, codec: StateCodec) -> None:
@@ -92,8 +92,8 @@ class Snapshots:
             except Unusable:
                 found[key] = None
         if part.slice.saved.mark is None or None in found.values():
-            part.out.append((topic, codec.mark(Mark()), MARK_KEY, shard, []))
-        part.out += [(topic, cast(bytes, value), key, shard, []) for key, value in found.items()]
+            part.out.append((topic, codec.mark(Mark()), MARK_KEY, shard, NO_HEADERS))
+        part.out += [(topic, value, key, shard, NO_HEADERS) for key, value in found.items()]
 
     def committed(self, part: Staged) -> None:
         """Note what a committed and merged transaction wrote; begin a sweep if the tail is long."""

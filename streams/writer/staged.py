@@ -2,12 +2,12 @@
 
 from dataclasses import dataclass, field
 
+from streams.protocol.record_batch import Produced
 from streams.shards.entry import Entry
 from streams.shards.parked import Parked
 from streams.shards.saved import Remembered, Written
 from streams.shards.shard import Slice
 from streams.shards.trail import Vouched
-from streams.writer.encoding import Produced
 
 
 @dataclass(slots=True)

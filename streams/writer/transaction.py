@@ -1,62 +1,33 @@
-"""The worker's one transactional producer: begin, produce, commit with offsets, abort, and made anew when fenced.
-
-Which errors mean what, and why the settings are as they are, was measured on Apache Kafka 4.3 with librdkafka 2.16.
-"""
+"""The worker's one transactional producer: begin, produce, commit with offsets, abort, and made anew when fenced."""
 
 import logging
-import queue
 import struct
-import threading
 import time
-from collections.abc import Callable, Mapping
-from concurrent.futures import Future
-from functools import partial
+from collections.abc import Mapping
 
-from confluent_kafka import KafkaError, KafkaException, Producer, TopicPartition
+from confluent_kafka import KafkaError, KafkaException, TopicPartition
 
 from streams.failures import NodeTaken
-from streams.writer.encoding import Produced
+from streams.protocol.producer import Group, TransactionalProducer
+from streams.protocol.record_batch import Produced
+from streams.protocol.security import Security
 from streams.writer.task_topics import TaskTopics
 
 _log = logging.getLogger(__name__)
-_SLOW_COMMIT_S = 1.0
+_CONNECT_S = 30.0
 _FENCED_TIMES_MAX = 3
 _FENCED_WITHIN_S = 10.0
 _FENCING = {
     KafkaError._FENCED,
-    KafkaError._FATAL,  # its fatal() answers False
     KafkaError.INVALID_PRODUCER_EPOCH,
     KafkaError.TRANSACTIONAL_ID_AUTHORIZATION_FAILED,
 }
+_CGMD = b"CGMDv2:"
 
 
 def transactional_id(cluster: str, node: str) -> str:
     """Return the id that a node's writer has for ever: who takes over its shards can fence it by this name."""
     return f"{cluster}/node/{node}"
-
-
-def producer_settings(
-    kafka: Mapping[str, str], transactional: str, timeout_ms: int, linger_ms: float
-) -> dict[str, object]:
-    """Return librdkafka's settings for a transactional producer that commits every few milliseconds."""
-    return {
-        **kafka,
-        "transactional.id": transactional,
-        "transaction.timeout.ms": timeout_ms,
-        "linger.ms": linger_ms,
-        "batch.size": 1 << 20,
-        "batch.num.messages": 10_000,
-        "queue.buffering.max.messages": 400_000,
-        "message.max.bytes": 5 << 20,
-        "compression.type": "lz4",
-        # librdkafka waits this long while the coordinator still writes the markers of the previous transaction:
-        # 100 ms, the default, would be the length of every transaction.
-        "retry.backoff.ms": 1,
-        "retry.backoff.max.ms": 10,
-        "enable.sparse.connections": "false",
-        "socket.nagle.disable": "true",
-        "log_level": 3,
-    }
 
 
 class Membership(bytes):
@@ -65,40 +36,27 @@ class Membership(bytes):
     @property
     def valid(self) -> bool:
         """False for metadata without member or generation, which a broker would accept unchecked."""
-        if not self.startswith(b"CGMDv2:") or len(self) < 12:
+        try:
+            _, generation, member, _ = self.group
+        except (ValueError, struct.error):
             return False
-        (generation,) = struct.unpack_from("=i", self, 7)
-        member = self[11:].split(b"\0")[1] if self.count(b"\0", 11) >= 2 else b""
         return generation >= 0 and bool(member)
 
-
-class _Sender:
-    """A thread that sends offsets, and may be left behind when a sending does not end."""
-
-    def __init__(self) -> None:
-        self._calls: queue.SimpleQueue[tuple[Future[None], Callable[[], None]]] = queue.SimpleQueue()
-        # As a daemon, because one that hangs must not keep the process from ending.
-        threading.Thread(target=self._run, name="offsets", daemon=True).start()
-
-    def __call__(self, send: Callable[[], None], timeout_s: float) -> None:
-        """Wait for ``send`` and raise what it raises, or ``TimeoutError``."""
-        done: Future[None] = Future()
-        self._calls.put((done, send))
-        done.result(timeout_s)
-
-    def _run(self) -> None:
-        while True:
-            done, send = self._calls.get()
-            try:
-                done.set_result(send())
-            except Exception as error:  # noqa: BLE001  # whatever it is, it is raised where the call was made
-                done.set_exception(error)
-            del done, send  # else a producer that is dropped would live, connected, until the next call
+    @property
+    def group(self) -> Group:
+        """What the metadata says. Raises ``ValueError`` or ``struct.error`` if it is none of librdkafka's."""
+        if not self.startswith(_CGMD):
+            raise ValueError("no group metadata")
+        (generation,) = struct.unpack_from("=i", self, len(_CGMD))
+        group, member, rest = self[len(_CGMD) + 4 :].split(b"\0", 2)
+        # One byte says whether there is no instance id; it follows, and a zero.
+        instance = None if rest[:1] != b"\0" else rest[1:-1].decode()
+        return group.decode(), generation, member.decode(), instance
 
 
 class TransactionalWriter:
-    """Blocking; used by one thread at a time, but while offsets are being sent another may produce, and until the commit is
-    through take reports. After any failure the caller must abort, then ask the broker what is true.
+    """Blocking; used by one thread at a time, but while offsets are sent or records are flushed another may produce. After any
+    failure the caller must abort, then ask the broker what is true.
     """
 
     def __init__(
@@ -106,19 +64,18 @@ class TransactionalWriter:
         kafka: Mapping[str, str],
         transactional: str,
         timeout_ms: int,
-        linger_ms: float,
         task_topics: TaskTopics | None = None,
     ) -> None:
-        """``task_topics`` must be there before anything is produced to them."""
+        """``kafka`` are librdkafka's settings; of them the servers count, and those of TLS and SASL. ``task_topics`` must be
+        there before anything is produced to them. Raises :class:`UnsupportedSecurity`.
+        """
         self.id = transactional
         self._task_topics = task_topics
-        self._settings = producer_settings(kafka, transactional, timeout_ms, linger_ms)
-        self._timeout_s = timeout_ms / 1000
-        self._producer: Producer | None = None
-        self._sender = _Sender()
+        self._bootstrap, self._security = kafka["bootstrap.servers"], Security.of(kafka)
+        self._timeout_ms = timeout_ms
+        self._producer: TransactionalProducer | None = None
+        self._failure: KafkaException | None = None
         self._open = False
-        self._doubtful = False
-        self._disconnected = False
         self._connected = False
         self._renewals: list[float] = []
 
@@ -132,14 +89,16 @@ class TransactionalWriter:
         """
         if self._task_topics is not None and self._task_topics.missing:
             self._task_topics.make()
-        if self._producer is not None and not self._doubtful:
+        if self._producer is not None:
             return False
-        self._producer, self._open = None, False
-        settings = {**self._settings, "error_cb": self._heard}
-        producer = Producer(settings)
-        producer.init_transactions(30)
-        # Published only now: init_transactions must not be called twice at the same time.
-        self._producer, self._doubtful, self._disconnected = producer, False, False
+        self._open = False
+        producer = TransactionalProducer(self._bootstrap, self._security, self.id, self._timeout_ms)
+        try:
+            producer.init_transactions(_CONNECT_S)
+        except BaseException:
+            producer.close()
+            raise
+        self._producer = producer
         again, self._connected = self._connected, True
         return again
 
@@ -147,60 +106,48 @@ class TransactionalWriter:
     def usable(self) -> bool:
         """False when connect() has to make a new producer, or topics, before the next transaction."""
         missing = self._task_topics is not None and self._task_topics.missing
-        return self._producer is not None and not self._doubtful and not missing
+        return self._producer is not None and not missing
 
     def begin(self) -> None:
         """Open a transaction."""
         assert self._producer is not None, "connect() comes first"
+        self._failure = None
         self._producer.begin_transaction()
         self._open = True
 
     def produce(self, records: list[Produced]) -> None:
-        """Queue records, and empty the list. Raises at once for a record that is too large, or a full queue; delivery
-        fails at commit.
-        """
+        """Take records, and empty the list; they are written by :meth:`flush` or :meth:`commit`."""
         assert self._producer is not None
-        produce = self._producer.produce
-        records.reverse()
-        while records:  # each is freed while the processor still has it at hand
-            topic, value, key, partition, headers = records.pop()
-            # By position: a keyword costs a dict a record. Neither call back nor time stamp.
-            produce(topic, value, key, partition, None, None, 0, headers)  # type: ignore[arg-type]  # list is invariant
+        self._producer.produce(records)
 
-    def take_reports(self) -> None:
-        """Take the reports of what is delivered, without waiting. What is not taken here is taken while committing, in
-        whose thread each report waits for the interpreter: confluent-kafka takes its lock even when nobody is to be told.
-        """
-        if self._producer is not None:
-            self._producer.poll(0)
+    @property
+    def waiting(self) -> int:
+        """How many bytes of the open transaction wait to be written."""
+        return 0 if self._producer is None else self._producer.waiting
+
+    def flush(self) -> None:
+        """Write what was produced so far. What fails is raised by :meth:`commit`."""
+        if self._producer is None or self._failure is not None:
+            return
+        try:
+            self._producer.flush()
+        except KafkaException as error:
+            self._failure = error
 
     def send_offsets(self, offsets: list[TopicPartition], membership: Membership) -> None:
-        """Put the offsets into the transaction, for the broker to check against the group's generation. Raises
-        ``_TIMED_OUT`` after half the transaction's time-out; the producer is then of no use any more.
+        """Put the offsets into the transaction, for the broker to check against the group's generation; for half of the
+        transaction's time-out at most.
         """
         assert self._producer is not None
-        # librdkafka up to 2.16 does not keep this call's time-out (its issue 5456): when the group's coordinator was away
-        # for a moment it may wait for ever, and whoever waits for the transaction with it. So it waits in a thread of its own.
-        timeout_s = self._timeout_s / 2
-        send = partial(self._producer.send_offsets_to_transaction, offsets, bytes(membership), timeout_s)
-        try:
-            self._sender(send, timeout_s)
-        except TimeoutError:
-            self._sender = _Sender()
-            raise KafkaException(
-                KafkaError(KafkaError._TIMED_OUT, "the offsets could not be sent in time")
-            ) from None
+        self._producer.send_offsets_to_transaction(offsets, membership.group, self._timeout_ms / 2000)
 
     def commit(self) -> None:
-        """Commit. A slow commit, or one that saw a disconnect, makes the next connect() replace the producer: a late
-        EndTxn could otherwise end the next transaction.
-        """
+        """Write the rest and commit."""
         assert self._producer is not None
-        start = time.monotonic()
-        self._producer.commit_transaction(self._timeout_s)
+        if self._failure is not None:
+            raise self._failure
+        self._producer.commit_transaction()
         self._open = False
-        if time.monotonic() - start > _SLOW_COMMIT_S or self._disconnected:
-            self._doubtful = True
 
     def abort(self, error: BaseException) -> None:
         """Undo the open transaction, if there is one: abort it if the producer lives, else drop the producer
@@ -211,27 +158,21 @@ class TransactionalWriter:
         if self._producer is None or not self._open:
             return
         self._open = False
-        if self._alive(error):
+        if not _fatal(error):
             try:
-                self._producer.abort_transaction(self._timeout_s)
+                self._producer.abort_transaction()
                 return
             except KafkaException as second:
                 _log.warning("abort failed: %s", second.args[0])
                 error = second
-        self._producer = None
+        self.close()
         self._fenced(error)
 
-    def _alive(self, error: BaseException) -> bool:
-        if not isinstance(error, KafkaException):
-            return True  # never reached the broker: a local error, such as a full queue
-        cause = error.args[0]
-        if cause.code() in _FENCING or cause.fatal():
-            return False
-        return bool(cause.txn_requires_abort()) or cause.code() in (
-            KafkaError.MSG_SIZE_TOO_LARGE,
-            KafkaError._QUEUE_FULL,
-            KafkaError._INVALID_ARG,
-        )
+    def close(self) -> None:
+        """Close the producer's connections, if there are any."""
+        producer, self._producer = self._producer, None
+        if producer is not None:
+            producer.close()
 
     def _fenced(self, error: BaseException) -> None:
         if not (isinstance(error, KafkaException) and error.args[0].code() in _FENCING):
@@ -244,6 +185,7 @@ class TransactionalWriter:
                 " this node; give each its own FLEXCORE_NODE and data directory"
             ) from error
 
-    def _heard(self, error: KafkaError) -> None:
-        if error.code() in (KafkaError._TRANSPORT, KafkaError._ALL_BROKERS_DOWN, KafkaError._TIMED_OUT):
-            self._disconnected = True
+
+def _fatal(error: BaseException) -> bool:
+    """False for what leaves the producer alive; errors that never reached the broker do."""
+    return isinstance(error, KafkaException) and bool(error.args[0].fatal())

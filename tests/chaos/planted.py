@@ -11,6 +11,7 @@ from confluent_kafka import KafkaException
 from streams.recovery.fold import Fold
 from streams.recovery.offsets import Committed
 from streams.worker import Worker
+from streams.writer.transaction import Membership
 
 
 def offsets_beside(worker: Worker) -> None:
@@ -100,7 +101,7 @@ def late_membership(worker: Worker) -> None:
     latest: list[Any] = []
 
     def noting(client: Any) -> None:  # only the poll thread may speak to the client
-        latest[:] = [client.consumer_group_metadata()]
+        latest[:] = [Membership(client.consumer_group_metadata())]
         run_calls(client)
 
     def hasty(numbers: Any) -> None:

@@ -13,7 +13,7 @@ from tests.support.truth import read
 from tests.support.workers import SHARDS, Accounts, WorkerProcess, eventually
 
 POINTS = [
-    (point, when) for point in ("produce", "send_offsets", "commit", "merge") for when in ("before", "after")
+    (point, when) for point in ("send_offsets", "commit", "end", "merge") for when in ("before", "after")
 ]
 
 
@@ -30,7 +30,7 @@ def workers() -> Iterator[list[WorkerProcess]]:
 def test_a_worker_killed_at_any_point_loses_and_doubles_nothing(
     kafka: KafkaService, topic_prefix: str, tmp_path: Path, workers: list[WorkerProcess]
 ) -> None:
-    """SIGKILL before and after produce, send offsets, commit and merge, and when an answer is out, under load."""
+    """SIGKILL before and after send offsets, commit, its last request and merge, and when an answer is out, under load."""
     accounts = Accounts(kafka.bootstrap, topic_prefix)
     common = {"kafka": kafka.bootstrap, "prefix": topic_prefix, "node": "a", "batch": 50, "tail": 150}
     with accounts.load(rate=150):

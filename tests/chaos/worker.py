@@ -79,7 +79,7 @@ def fail_on_demand(worker: Worker, folder: Path) -> None:
 
     def held_commit() -> None:
         if (folder / "hold-commit").exists():
-            writer._producer.flush(5)
+            writer._producer.flush()
             _wait_while(folder / "hold-commit")
         commit()
         if _taken(folder / "lost-answer"):

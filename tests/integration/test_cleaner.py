@@ -33,7 +33,7 @@ from streams.writer.quarantine import Quarantine
 from streams.writer.redaction import Redactor
 from streams.writer.staged import Staged
 from tests.performance.account import SCHEMAS, Deposited
-from tests.support.records import ACCOUNT, FakeRecord, deposit, redact
+from tests.support.records import ACCOUNT, FakeRecord, deposit, redact, told
 from tests.support.services import KafkaService
 from tests.support.topic_settings import set_config
 from tests.support.truth import Seen, read
@@ -109,8 +109,7 @@ class Written:
         self.producer.begin_transaction()
         for part in parts:
             for topic, value, key, partition, headers in part.out:
-                told: Any = headers
-                self.producer.produce(topic, value, key, partition, headers=told)
+                self.producer.produce(topic, value, key, partition, headers=told(headers))
         if commit:
             self.producer.commit_transaction(30)
         else:
@@ -130,7 +129,7 @@ class Written:
             assert self.decider.stage(part, [wanted]) == 1
             for topic, value, its_key, _, headers in part.out[before:]:
                 if topic == self.topics.events("account"):
-                    self._note(histories, its_key, value, headers)
+                    self._note(histories, its_key, value or b"", told(headers))
                     said += [] if its_key == event.key else [its_key]
         for part in parts:
             self.checkpoints.stage(part, NOW_MS, closing=True)

@@ -7,6 +7,7 @@ from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
 
+from streams.protocol.record_batch import NO_HEADERS
 from streams.writer.transaction import TransactionalWriter
 from tests.support.services import KafkaService
 
@@ -17,18 +18,18 @@ def test_a_fenced_writer_is_made_anew_and_says_so(kafka: KafkaService) -> None:
     admin = AdminClient({"bootstrap.servers": kafka.bootstrap})
     admin.create_topics([NewTopic(topic, 1, 1)])[topic].result(30)
     first, second = (
-        TransactionalWriter({"bootstrap.servers": kafka.bootstrap}, name, 10_000, 1.0) for _ in range(2)
+        TransactionalWriter({"bootstrap.servers": kafka.bootstrap}, name, 10_000) for _ in range(2)
     )
     assert not first.connect()
     assert not first.connect(), "it is connected already"
     first.begin()
     assert not second.connect(), "what it ended was another process's"
-    first.produce([(topic, b"lost", b"key", 0, [])])
+    first.produce([(topic, b"lost", b"key", 0, NO_HEADERS)])
     with pytest.raises(KafkaException) as fenced:
         first.commit()
     first.abort(fenced.value)
     assert not first.usable
     assert first.connect()
     first.begin()
-    first.produce([(topic, b"kept", b"key", 0, [])])
+    first.produce([(topic, b"kept", b"key", 0, NO_HEADERS)])
     first.commit()

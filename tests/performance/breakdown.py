@@ -1,7 +1,7 @@
 """Where our CPU goes, for one run that is not timed: threads by the system's account, the main thread by samples.
 
 A timer of the process's own CPU time interrupts the main thread 500 times a CPU second and notes what it is at. The
-threads of librdkafka belong to the client that was being made when they appeared: fetch or produce.
+threads of librdkafka are the consumer's: fetch. The commit thread compresses, writes and commits: commit.
 """
 
 import contextlib
@@ -10,9 +10,6 @@ import threading
 from collections import Counter
 from pathlib import Path
 from types import FrameType
-from typing import Any
-
-from streams.worker import Worker
 
 _EVERY_S = 0.002
 # The innermost of these on the stack names what the main thread is at: file and function, or any function of the file.
@@ -35,19 +32,9 @@ _PLACES = {
 class Breakdown:
     """Begins with the worker's start; main thread only."""
 
-    def __init__(self, worker: Worker) -> None:
+    def __init__(self) -> None:
         self._samples: Counter[str] = Counter()
-        self._producing: set[str] = set()
         self._begun = _threads()
-        writer: Any = worker.engine._writer
-        connect = writer.connect
-
-        def connecting() -> None:
-            before = set(_threads())
-            connect()
-            self._producing |= set(_threads()) - before
-
-        writer.connect = connecting
         signal.signal(signal.SIGPROF, self._sample)
         signal.setitimer(signal.ITIMER_PROF, _EVERY_S, _EVERY_S)
 
@@ -67,7 +54,7 @@ class Breakdown:
             elif name.startswith("commit"):
                 parts["commit"] += seconds
             else:
-                parts["produce" if thread in self._producing else "fetch"] += seconds
+                parts["fetch"] += seconds
         return {part: round(1e6 * seconds / max(commands, 1), 2) for part, seconds in parts.items()}
 
     def _sample(self, _number: int, frame: FrameType | None) -> None:

@@ -1,15 +1,20 @@
 """The work itself, for the contestants in Python that are not the product: the same codec, records and checks."""
 
+from datetime import UTC, datetime
 from typing import Any
 
-from schemas.chain import START
+from schemas.chain import CHAIN, START
 from schemas.outcome import ACCEPTED, Answer
 from schemas.topics import Topics
 from streams.domain.aggregate import Message
 from streams.writer.command import Command, body_hash
-from streams.writer.encoding import Encoder, Produced
+from streams.writer.encoding import Encoder
 from tests.performance.account import AGGREGATE, Account, Deposit, decide, evolve
 from tests.performance.wire import codec_of_all
+
+Headers = list[tuple[str, bytes]]
+Produced = tuple[str, bytes, bytes, int, Headers]
+"""A record as clients in Python take it: topic, value, key, partition, headers."""
 
 
 class Job:
@@ -19,6 +24,8 @@ class Job:
         self._codec, catalogue = codec_of_all()
         self._encoder = Encoder(AGGREGATE, catalogue, self._codec, topics, cluster, writer)
         self._sequences: dict[int, int] = {}
+        self._source, self._written_by = f"/{cluster}/account".encode(), ("writer", writer.encode())
+        self._at_ms, self._time = -1, b""
 
     def do(
         self,
@@ -48,13 +55,47 @@ class Job:
             state = evolve(state, event)
             # The chain costs the same whatever it goes on from; here it goes on from nothing.
             numbers = (version, sequence, index)
-            out.append(self._encoder.event(event, key, part, numbers, cause, START)[2])
+            event_id, chain, (topic, written, record_key, *_) = self._encoder.event(
+                event, key, part, numbers, cause, START
+            )
+            told = self._told(command_id, offset, at_ms)
+            told += [
+                ("ce_id", event_id.encode()),
+                ("ce_subject", key),
+                ("sequence", b"%d" % sequence),
+                ("version", b"%d" % version),
+                (CHAIN, chain),
+            ]
+            out.append((topic, written or b"", record_key, part, told))
         self._sequences[part] = sequence
         refused = None if isinstance(decided, tuple) else decided
         answer = Answer("rejected", refused.reason, refused.detail) if refused else ACCEPTED
         versions = (0, 0) if refused else (first, version)
-        out.append(self._encoder.outcome(cause, command, (*versions, part, own, sequence), answer))
+        answered, (topic, *_) = self._encoder.outcome(
+            cause, command, (*versions, part, own, sequence), answer
+        )
+        who = [("command-id", command_id), ("source-offset", b"%d" % offset), self._written_by]
+        out.append((topic, answered, command_id, part, who))
         return out, version, state
+
+    def _told(self, command_id: bytes, offset: int, at_ms: int) -> Headers:
+        """Return the headers that say where an event comes from, as the product's own say it."""
+        if at_ms != self._at_ms:  # records of a batch share their append time
+            at = datetime.fromtimestamp(at_ms / 1000, UTC).isoformat(timespec="milliseconds")
+            self._at_ms, self._time = at_ms, at.replace("+00:00", "Z").encode()
+        return [
+            ("ce_specversion", b"1.0"),
+            ("ce_source", self._source),
+            ("ce_type", b"Deposited"),
+            ("content-type", b"application/avro"),
+            self._written_by,
+            ("command-id", command_id),
+            ("causation-id", b""),
+            ("correlation-id", command_id),
+            ("actor", b"anonymous"),
+            ("source-offset", b"%d" % offset),
+            ("ce_time", self._time),
+        ]
 
 
 class Memory:

@@ -15,7 +15,7 @@ _HERE = Path(__file__).parent
 SETTINGS = {
     "all": "events and outcomes compressed with lz4; session time-out 6 s; read_committed; topics by the product's policies",
     "load": "an idempotent librdkafka producer; paced: with the clients' default linger of 5 ms, which counts as latency",
-    "FlexCore": "the product's defaults: up to 8,000 commands a transaction, 2 ms between commits, linger 1 ms, snapshots on",
+    "FlexCore": "the product's defaults: up to 8,000 commands a transaction, 1 ms between commits, snapshots on",
     "bare librdkafka loop": "up to 4,000 commands a transaction, 2 ms between commits, linger 1 ms, retry.backoff.ms 1",
     "Kafka Streams": "one thread, RocksDB, heap 1 GB; drain: commit 100 ms; paced: commit 10 ms, poll 5 ms, linger 1 ms",
     "Quix Streams": "RocksDB, retry.backoff.ms 1; drain: commit 100 ms; paced: commit 10 ms, poll 5 ms",

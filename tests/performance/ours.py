@@ -36,7 +36,7 @@ async def run(told: Invocation) -> None:
     """Process the commands and end."""
     worker = worker_of(told)
     counters = worker.engine.counters
-    breakdown = Breakdown(worker) if told.breakdown else None
+    breakdown = Breakdown() if told.breakdown else None
     ended = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, ended.set)
     await worker.app.start()

@@ -10,10 +10,9 @@ from quixstreams import Application, message_context
 from quixstreams.models import Serializer
 
 from schemas.topics import Topics
-from streams.writer.encoding import Produced
 from tests.performance.account import Account
 from tests.performance.invocation import Invocation, parse
-from tests.performance.job import Job
+from tests.performance.job import Job, Produced
 from tests.performance.wire import outputs
 
 _REMEMBERED_MAX = 32

@@ -3,7 +3,10 @@
 import json
 import uuid
 from dataclasses import dataclass, field
+from io import BytesIO
 from typing import Any
+
+from fastavro.io.binary_decoder import BinaryDecoder
 
 from schemas.catalogue import Catalogue
 from schemas.codec import Codec
@@ -120,4 +123,11 @@ class Bench:
 
     def on(self, staged: Staged, topic: str) -> list[dict[str, Any]]:
         """Return the decoded records that a batch put on a topic."""
-        return [self.codec.decode(value)[1] for name, value, *_ in staged.out if name == topic]
+        return [self.codec.decode(value or b"")[1] for name, value, *_ in staged.out if name == topic]
+
+
+def told(raw: bytes) -> list[tuple[str, Any]]:
+    """Return the headers of a record that is to be produced."""
+    decoder: Any = BinaryDecoder
+    data = decoder(BytesIO(raw))  # Kafka's lengths are Avro's
+    return [(data.read_utf8(), data.read_bytes()) for _ in range(data.read_long())]

@@ -1,7 +1,7 @@
 """One worker in a process of its own, for tests that kill it: ``python -m tests.support.worker_process '<json>'``.
 
 Runs the benchmark's ``account`` aggregate. ``kill`` = [point, when, n] makes the process kill itself with SIGKILL
-before or after the n-th passing of a point of the write path: produce, send_offsets, commit, merge. ``hold`` = a file:
+before or after the n-th passing of a point of the write path: send_offsets, commit, end (everything is written), merge. ``hold`` = a file:
 while it exists, a transaction stays open before its commit. ``broken`` = a file: while it exists, the rules raise.
 """
 
@@ -19,6 +19,7 @@ from typing import Any
 from schemas.catalogue import Catalogue
 from schemas.registry import MemoryRegistry
 from streams.domain.aggregate import Aggregate, Decision, Message
+from streams.protocol.producer import TransactionalProducer
 from streams.provision import provision
 from streams.settings import WorkerSettings
 from streams.worker import Worker, create_worker
@@ -29,12 +30,12 @@ def _die_at(owner: Any, name: str, when: str, count: int) -> None:
     original = getattr(owner, name)
     passed = 0
 
-    def wrapped(*args: Any) -> Any:
+    def wrapped(*args: Any, **named: Any) -> Any:
         nonlocal passed
         passed += 1
         if when == "before" and passed == count:
             os.kill(os.getpid(), signal.SIGKILL)
-        result = original(*args)
+        result = original(*args, **named)
         if when == "after" and passed == count:
             os.kill(os.getpid(), signal.SIGKILL)
         return result
@@ -47,7 +48,7 @@ def _hold(writer: Any, file: Path) -> None:
 
     def held() -> None:
         if file.exists():
-            writer._producer.flush(5)
+            writer._producer.flush()
             file.with_suffix(".holding").touch()
             while file.exists():
                 time.sleep(0.01)
@@ -90,8 +91,9 @@ def build(options: dict[str, Any]) -> Worker:
     )
     if options.get("kill"):
         point, when, count = options["kill"]
-        owner: Any = worker.engine if point == "merge" else worker.engine._writer
-        _die_at(owner, "_merge" if point == "merge" else point, when, count)
+        owners: dict[str, Any] = {"merge": worker.engine, "end": TransactionalProducer}
+        private = f"_{point}" if point in owners else point
+        _die_at(owners.get(point, worker.engine._writer), private, when, count)
     if options.get("hold"):
         _hold(worker.engine._writer, Path(options["hold"]))
     return worker

@@ -21,7 +21,7 @@ from streams.shards.shard import Slice
 from streams.writer.checkpoints import Checkpoints
 from streams.writer.snapshots import Snapshots
 from streams.writer.staged import Staged
-from tests.support.records import Bench, FakeRecord, redact
+from tests.support.records import Bench, FakeRecord, redact, told
 
 TAIL = ("account.events", "account.outcomes")
 NOW_MS = 1_700_000_000_000
@@ -85,8 +85,9 @@ class Log:
         self.checkpoints.stage(staged, now_ms, closing=closing)
         for topic, value, key, _, headers in staged.out:
             offset = self.ends.get(topic, 0)
-            told: Any = headers
-            self.topics.setdefault(topic, []).append(LogRecord(value, key, offset, told, now_ms, topic))
+            self.topics.setdefault(topic, []).append(
+                LogRecord(value, key, offset, told(headers), now_ms, topic)
+            )
             self.ends[topic] = offset + 1
         for topic in {produced[0] for produced in staged.out}:
             self.ends[topic] += 1  # the marker

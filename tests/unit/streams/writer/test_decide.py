@@ -7,7 +7,7 @@ from schemas.partitioning import partition_of
 from streams.domain.aggregate import Message, Send, TaskOffer
 from streams.writer.staged import Staged
 from tests.performance.account import AGGREGATE, Deposit, Deposited
-from tests.support.records import Bench, FakeRecord, deposit
+from tests.support.records import Bench, FakeRecord, deposit, told
 
 
 def _outcomes(bench: Bench, *records: Any) -> list[dict[str, Any]]:
@@ -61,23 +61,25 @@ def test_answers_stand_in_the_order_of_the_commands() -> None:
         deposit(1, 5),
     )
     staged = bench.decide(*commands)
-    told = [
-        dict(headers)["source-offset"]
+    answered = [
+        dict(told(headers))["source-offset"]
         for topic, _, _, _, headers in staged.out
         if topic == "account.outcomes"
     ]
-    assert told == [b"0", b"1", b"2", b"3", b"4", b"5"]
+    assert answered == [b"0", b"1", b"2", b"3", b"4", b"5"]
 
 
 def test_one_id_may_be_used_for_two_aggregates() -> None:
     """The scope of a command id is its aggregate. Events have ids of their own all the same, and so has what follows."""
-    told = replace(AGGREGATE, effects=lambda *_: (Send("account", "fees", Deposit(1, 0)),))
-    bench = Bench(told)
+    with_fees = replace(AGGREGATE, effects=lambda *_: (Send("account", "fees", Deposit(1, 0)),))
+    bench = Bench(with_fees)
     staged = bench.decide(deposit(1, 0, "x"), deposit(2, 1, "x", b"default/b"))
     assert {one["status"] for one in bench.on(staged, "account.outcomes")} == {"accepted"}
     events = {event["envelope"]["event_id"] for event in bench.on(staged, "account.events")}
     sent = {
-        dict(headers)["command-id"] for topic, _, _, _, headers in staged.out if topic == "account.commands"
+        dict(told(headers))["command-id"]
+        for topic, _, _, _, headers in staged.out
+        if topic == "account.commands"
     }
     assert (len(events), len(sent)) == (2, 2)
 
@@ -101,7 +103,7 @@ def test_a_rule_that_raises_fails_its_command_alone() -> None:
     bench = Bench(replace(AGGREGATE, decide=decide))
     staged = bench.decide(deposit(1, 0), deposit(13, 1), deposit(2, 2))
     statuses = [outcome["status"] for outcome in bench.on(staged, "account.outcomes")]
-    parked = [dict(headers) for topic, _, _, _, headers in staged.out if topic == "account.quarantine"]
+    parked = [dict(told(headers)) for topic, _, _, _, headers in staged.out if topic == "account.quarantine"]
     assert statuses == ["accepted", "failed", "accepted"]
     assert parked[0]["cause"] == b"handler_error"
     assert parked[0]["fingerprint"]
@@ -174,7 +176,9 @@ def test_effects_ride_in_the_transaction_of_their_event() -> None:
     staged = bench.decide(deposit(4))
     event = bench.on(staged, "account.events")[0]
     topics = [topic for topic, *_ in staged.out]
-    follow_up = next(dict(headers) for topic, _, _, _, headers in staged.out if topic == "account.commands")
+    follow_up = next(
+        dict(told(headers)) for topic, _, _, _, headers in staged.out if topic == "account.commands"
+    )
     assert topics == ["account.events", "tasks.default", "account.commands", "account.outcomes"]
     assert follow_up["causation-id"].decode() == event["envelope"]["event_id"]
     assert follow_up["correlation-id"].decode() == event["envelope"]["correlation_id"]
@@ -187,8 +191,8 @@ def test_a_command_of_another_shard_is_forwarded_once() -> None:
     staged = bench.decide(deposit(1, 0, key=key, x_team=b"crm"), deposit(1, 1, key=key, forwarded=b"1"))
     topic, _, _, partition, headers = staged.out[0]
     assert (topic, partition) == ("account.commands", partition_of(key, 4))
-    assert dict(headers)["x-team"] == b"crm"
-    assert dict(staged.out[1][4])["cause"] == b"misrouted"
+    assert dict(told(headers))["x-team"] == b"crm"
+    assert dict(told(staged.out[1][4]))["cause"] == b"misrouted"
     assert (staged.forwarded, staged.quarantined, staged.sequence) == (1, 1, 0)
 
 
@@ -203,7 +207,7 @@ def test_what_cannot_be_read_says_why() -> None:
         "unknown_schema": FakeRecord(b"\0\0\0\xff\xff\2", headers_=kind),
     }
     for cause, record in wrong.items():
-        headers = dict(Bench().decide(record).out[0][4])
+        headers = dict(told(Bench().decide(record).out[0][4]))
         assert headers["cause"] == cause.encode()
         assert headers["detail"]
 
@@ -217,7 +221,7 @@ def test_json_is_held_to_the_schema() -> None:
         (b'{"amount": 1, "x": 2}', b"x"),
         (b"{", b"JSON"),
     ):
-        headers = dict(Bench().decide(FakeRecord(value, headers_=kind)).out[0][4])
+        headers = dict(told(Bench().decide(FakeRecord(value, headers_=kind)).out[0][4]))
         assert headers["cause"] == b"undecodable"
         assert named in headers["detail"]
 

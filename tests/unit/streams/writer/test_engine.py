@@ -25,6 +25,7 @@ def _engine(waiting: int, pace_s: float = 0.0) -> tuple[Any, list[int]]:
         work.records += taken
 
     engine._stopping, engine._pace_s = False, pace_s
+    engine._writer = SimpleNamespace(waiting=0)
     engine.ownership = SimpleNamespace(awaited=lambda _: False)
     engine._decide, engine._produce = decide, lambda work: produced.append(work.records)
     return engine, produced
@@ -74,9 +75,6 @@ class _Writer:
     def produce(self, _records: list[Any]) -> None:
         assert self._given.wait(60), "the offsets come first"
         self.told.append("records")
-
-    def take_reports(self) -> None:
-        """There are none."""
 
     def commit(self) -> None:
         self.told.append("commit")

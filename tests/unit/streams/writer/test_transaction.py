@@ -1,68 +1,89 @@
-"""What the transactional writer makes of a librdkafka call that does not end."""
+"""What the transactional writer knows of its group, and how it tells a failure that came early."""
 
-import threading
-import time
-import weakref
 from typing import Any, cast
 
 import pytest
-from confluent_kafka import KafkaError, KafkaException
+from confluent_kafka import Consumer, KafkaError, KafkaException
 
 from streams.writer.transaction import Membership, TransactionalWriter
 
 
 class _Producer:
-    """Its first sending of offsets ends only when ``freed``; a later one at once, with ``failure`` if there is one."""
+    """Fails to write with ``failure``, a number of times; notes what it is asked."""
 
-    def __init__(self, hangs: bool, failure: Exception | None = None) -> None:
-        self.freed, self.calls = threading.Event(), 0
-        self._hangs, self._failure = hangs, failure
+    def __init__(self, *failures: KafkaException) -> None:
+        self.told: list[str] = []
+        self.waiting = 0
+        self._failures = [*failures]
 
-    def send_offsets_to_transaction(self, *_: Any) -> None:
-        self.calls += 1
-        if self._hangs and self.calls == 1:
-            self.freed.wait()
-        if self._failure is not None:
-            raise self._failure
+    def begin_transaction(self) -> None:
+        self.told.append("begin")
+
+    def flush(self) -> None:
+        self.told.append("flush")
+        if self._failures:
+            raise self._failures.pop()
+
+    def commit_transaction(self) -> None:
+        self.told.append("commit")
+
+    def abort_transaction(self) -> None:
+        self.told.append("abort")
+
+    def close(self) -> None:
+        self.told.append("close")
 
 
-def _writer(producer: _Producer, timeout_ms: int) -> TransactionalWriter:
-    writer = TransactionalWriter({"bootstrap.servers": "localhost:1"}, "c/node/n", timeout_ms, 1.0)
+def _writer(producer: _Producer) -> TransactionalWriter:
+    writer = TransactionalWriter({"bootstrap.servers": "localhost:1"}, "c/node/n", 10_000)
     writer._producer = cast(Any, producer)
     return writer
 
 
-def test_offsets_that_cannot_be_sent_in_time_are_left_behind() -> None:
-    """Given sending offsets does not end, then it fails in half the transaction's time, and the next one is not held up."""
-    producer = _Producer(hangs=True)
-    writer = _writer(producer, 200)
-    with pytest.raises(KafkaException) as refused:
-        writer.send_offsets([], Membership())
-    assert refused.value.args[0].code() == KafkaError._TIMED_OUT
-    writer._timeout_s = 120  # the next has all the time it needs
-    writer.send_offsets([], Membership())
-    assert producer.calls == 2
-    producer.freed.set()
+@pytest.mark.parametrize("instance", [None, "i-1"])
+def test_group_metadata_is_read_as_librdkafka_writes_it(instance: str | None) -> None:
+    """Given a consumer that has not joined, then group and instance are told, and it is not valid for a transaction."""
+    static = {} if instance is None else {"group.instance.id": instance}
+    consumer = Consumer(
+        {"bootstrap.servers": "localhost:1", "group.id": "g.worker", "log_level": 0, **static}
+    )
+    found = Membership(cast(bytes, consumer.consumer_group_metadata()))
+    consumer.close()
+    assert found.group == ("g.worker", -1, "", instance)
+    assert not found.valid
 
 
-def test_a_producer_that_is_dropped_is_not_kept_by_the_thread_that_sent_its_offsets() -> None:
-    """Given offsets were sent, when the producer is dropped, then it is gone without another sending."""
-    producer = _Producer(hangs=False)
-    writer, alive = _writer(producer, 120_000), weakref.ref(producer)
-    writer.send_offsets([], Membership())
-    writer._producer = None
-    del producer
-    deadline = time.monotonic() + 60
-    while alive() is not None and time.monotonic() < deadline:
-        time.sleep(0.01)
-    assert alive() is None
+def test_who_is_a_member_of_a_generation_is_valid() -> None:
+    """Given member and generation, then they are told; what is cut short or something else is not valid."""
+    written = b"CGMDv2:" + (7).to_bytes(4, "little") + b"g\0member-1\0\0i\0"
+    assert Membership(written).group == ("g", 7, "member-1", "i")
+    assert Membership(written).valid
+    for broken in (b"", b"CGMDv2:", written[:12], b"CGMDv3:" + written[7:]):
+        assert not Membership(broken).valid
 
 
-@pytest.mark.parametrize("failure", [KafkaException(KafkaError(KafkaError._FENCED)), ValueError("no")])
-def test_what_sending_offsets_raises_is_raised(failure: Exception) -> None:
-    """Given librdkafka refuses the offsets, or the call, then its reason is raised to whoever sends them, each time."""
-    writer = _writer(_Producer(hangs=False, failure=failure), 120_000)
-    for _ in range(2):
-        with pytest.raises(type(failure)) as raised:
-            writer.send_offsets([], Membership())
-        assert raised.value is failure
+def test_what_could_not_be_written_early_fails_the_commit() -> None:
+    """Given a flush failed in the middle of a transaction, then nothing more is written and the commit says why."""
+    failure = KafkaException(KafkaError(KafkaError._TIMED_OUT))
+    producer = _Producer(failure)
+    writer = _writer(producer)
+    writer.begin()
+    writer.flush()
+    writer.flush()
+    with pytest.raises(KafkaException) as raised:
+        writer.commit()
+    assert raised.value is failure
+    writer.abort(failure)
+    writer.begin()
+    writer.commit()
+    assert producer.told == ["begin", "flush", "abort", "begin", "commit"]
+
+
+def test_after_a_fatal_error_the_producer_is_dropped() -> None:
+    """Given the answer to a commit did not come, then nothing is aborted: the next producer of this id finds out."""
+    producer = _Producer()
+    writer = _writer(producer)
+    writer.begin()
+    writer.abort(KafkaException(KafkaError(KafkaError._TRANSPORT, "no answer", fatal=True)))
+    assert producer.told == ["begin", "close"]
+    assert not writer.usable
