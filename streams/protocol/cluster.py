@@ -70,11 +70,16 @@ class Cluster:
         connection = self._connections.get(node)
         if connection is not None and connection.fresh:
             return connection
+        address = self._brokers.get(node)
+        try:
+            if address is None:
+                raise failure(KafkaError._TRANSPORT, f"broker {node} is not there any more", retriable=True)
+            made = Connection(*address, self._security, self._client_id, min(timeout_s, _CALL_S_MAX))
+        except KafkaException:
+            self.lost(node)
+            raise
         if connection is not None:
             connection.close()
-        self._connections.pop(node, None)
-        host, port = self._brokers[node]
-        made = Connection(host, port, self._security, self._client_id, min(timeout_s, _CALL_S_MAX))
         self._connections[node] = made
         return made
 

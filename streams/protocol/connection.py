@@ -37,15 +37,15 @@ class Connection:
         self._sent = self._received = 0
         self._used = time.monotonic()
         self._expires = float("inf")
-        try:
-            self._socket = socket.create_connection((host, port), timeout_s)
-            self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            if security.tls is not None:
-                self._socket = security.tls.wrap_socket(self._socket, server_hostname=host)
-        except OSError as error:
-            raise _failed(f"{host}:{port}", error) from error
         self._address = f"{host}:{port}"
         try:
+            self._socket = socket.create_connection((host, port), timeout_s)
+        except OSError as error:
+            raise _failed(self._address, error) from error
+        try:
+            self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            if security.tls is not None:
+                self._encrypt(security.tls, host)
             self._agree(timeout_s)
             if security.mechanism:
                 self._sign_in(security, timeout_s)
@@ -119,6 +119,12 @@ class Connection:
         except OSError as error:
             raise _failed(self._address, error) from error
         return bytes(data)
+
+    def _encrypt(self, tls: ssl.SSLContext, host: str) -> None:
+        try:
+            self._socket = tls.wrap_socket(self._socket, server_hostname=host)
+        except OSError as error:
+            raise _failed(self._address, error) from error
 
     def _agree(self, timeout_s: float) -> None:
         """Make sure that the broker speaks what we speak."""

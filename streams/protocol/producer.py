@@ -18,7 +18,6 @@ from streams.protocol.messages import GROUP, TRANSACTION, Partition
 from streams.protocol.record_batch import Batches, Produced, RecordBatch
 from streams.protocol.security import Security
 
-_BATCH_BYTES: Final = 1_000_000  # what every topic takes unless told otherwise
 _BATCH_BYTES_MAX: Final = 5 << 20
 _CALL_S_MAX: Final = 3.0
 _PAUSE_S: Final = 0.001
@@ -43,11 +42,11 @@ Group = tuple[str, int, str, str | None]
 
 
 class TransactionalProducer:
-    """Blocking, for one thread at a time; only :meth:`produce` may be called by another meanwhile.
+    """Blocking, for one thread at a time; only what :meth:`produce` does may be done by another meanwhile.
 
     Errors are ``KafkaException``. One that is not ``fatal()`` leaves the transaction to be aborted; after a fatal one,
-    such as a commit whose answer did not come, the producer must be closed, and the next one of this id finds out what
-    became of the transaction.
+    such as a commit without an answer until the transaction's time is over, the producer must be closed, and the next one
+    of this id finds out what became of the transaction.
     """
 
     def __init__(self, bootstrap: str, security: Security, transactional: str, timeout_ms: int) -> None:
@@ -57,7 +56,7 @@ class TransactionalProducer:
         self._timeout_ms = timeout_ms
         self._who = (transactional, -1, -1)
         self._sequences: dict[Partition, int] = {}
-        self._batches = Batches(_BATCH_BYTES)
+        self._batches = Batches()
         self._enrolled = False
         self._until = 0.0
 
@@ -80,20 +79,17 @@ class TransactionalProducer:
         self._repeat(step, time.monotonic() + timeout_s)
         self._sequences.clear()
 
-    def begin_transaction(self) -> None:
-        """Begin; brokers hear of it by what is written."""
-        self._batches.clear()
+    def begin_transaction(self, batches: Batches | None = None) -> None:
+        """Begin; brokers hear of it by what is written. ``batches`` hold what is to be written first; whoever has them may
+        go on adding.
+        """
+        self._batches = batches or Batches()
         self._enrolled = False
         self._until = time.monotonic() + self._timeout_ms / 1000
 
     def produce(self, records: list[Produced]) -> None:
         """Take records, and empty the list; they are written by :meth:`flush` or :meth:`commit_transaction`."""
         self._batches.add(records)
-
-    @property
-    def waiting(self) -> int:
-        """How many bytes wait to be written, uncompressed."""
-        return self._batches.size
 
     def flush(self) -> None:
         """Write what was produced so far, and return when all replicas in sync have it."""
@@ -121,13 +117,13 @@ class TransactionalProducer:
         self._repeat(step, min(self._until, time.monotonic() + timeout_s))
 
     def commit_transaction(self) -> None:
-        """Write the rest and commit. When its answer does not come, the error is fatal: it may be committed."""
+        """Write the rest and commit. What fails after everything is written is fatal: it may be committed."""
         self.flush()
         self._end(committed=True)
 
     def abort_transaction(self) -> None:
         """Abort; what was produced and not written yet is dropped."""
-        self._batches.clear()
+        self._batches = Batches()
         self._until = max(self._until, time.monotonic() + _CALL_S_MAX)
         self._end(committed=False)
 
@@ -186,19 +182,19 @@ class TransactionalProducer:
 
         def step(left_s: float) -> KafkaException | None:
             node = self._cluster.coordinator(TRANSACTION, self._transactional, left_s)
-            connection = self._cluster.connection(node, left_s)
-            try:
-                answer = connection.call(messages.end_txn(self._who, committed), left_s)
-            except KafkaException as error:
-                self._cluster.lost(node)
-                cause = error.args[0]
-                raise failure(cause.code(), f"no answer to the commit: {cause.str()}", fatal=True) from error
+            # When the answer did not come it is asked again: the coordinator knows by the epoch what it has done already.
+            answer = self._call(node, messages.end_txn(self._who, committed), left_s)
             if answer.error_code:
                 return self._refused(answer.error_code, "the transaction")
             self._who = (self._transactional, answer.producer_id, answer.producer_epoch)
             return None
 
-        self._repeat(step, self._until)
+        try:
+            self._repeat(step, self._until)
+        except KafkaException as error:
+            cause = error.args[0]
+            text = f"it is not known what became of the transaction: {cause.str()}"
+            raise failure(cause.code(), text, fatal=True) from error
         self._enrolled = False
         self._sequences.clear()
 

@@ -19,6 +19,7 @@ Headers = list[tuple[str, bytes]]
 
 _LZ4_TRANSACTIONAL: Final = 3 | 1 << 4
 _MAGIC: Final = 2
+_BATCH_BYTES: Final = 1_000_000  # what every topic takes unless told otherwise
 # Offset, length, epoch of the leader, magic and checksum; then, under the checksum, attributes, last offset, first and last
 # time, producer, its epoch, first sequence, count.
 _HEAD: Final = struct.Struct(">qiibI")
@@ -75,7 +76,7 @@ Produced = tuple[str, bytes | None, bytes, int, bytes]
 class Batches:
     """What a transaction is still to write, in batches; one thread may add while another takes."""
 
-    def __init__(self, batch_bytes: int) -> None:
+    def __init__(self, batch_bytes: int = _BATCH_BYTES) -> None:
         """A batch is full from ``batch_bytes`` on, before compression; a record larger than that has one to itself."""
         self.size = 0
         self._batch_bytes = batch_bytes
@@ -109,10 +110,6 @@ class Batches:
             self._filling = {}
             self.size = 0
             return rounds
-
-    def clear(self) -> None:
-        """Forget all of it."""
-        self.take()
 
     def _put_away(self, where: tuple[str, int], batch: RecordBatch) -> None:
         _first_without(self._full, where)[where] = batch

@@ -3,11 +3,16 @@
 import ssl
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from scramp import ScramClient
 from scramp.core import ScramException
 
 MECHANISMS = ("PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512")
+_TLS = (
+    "ssl.ca.location", "ssl.ca.pem", "ssl.certificate.location", "ssl.key.location", "ssl.key.password",
+    "ssl.endpoint.identification.algorithm",
+)  # fmt: skip
 
 
 class UnsupportedSecurity(ValueError):
@@ -59,7 +64,15 @@ class Security:
 
 
 def _tls(kafka: Mapping[str, str]) -> ssl.SSLContext:
-    context = ssl.create_default_context(cafile=kafka.get("ssl.ca.location"), cadata=kafka.get("ssl.ca.pem"))
+    if strangers := sorted(key for key in kafka if key.startswith("ssl.") and key not in _TLS):
+        raise UnsupportedSecurity(
+            f"{strangers[0]} is not for a worker; it takes PEM files: {', '.join(_TLS)}"
+        )
+    place = kafka.get("ssl.ca.location", "probe")  # librdkafka's word for: where the system has them
+    file, folder = (
+        (None, None) if place == "probe" else (None, place) if Path(place).is_dir() else (place, None)
+    )
+    context = ssl.create_default_context(cafile=file, capath=folder, cadata=kafka.get("ssl.ca.pem"))
     if certificate := kafka.get("ssl.certificate.location"):
         context.load_cert_chain(certificate, kafka.get("ssl.key.location"), kafka.get("ssl.key.password"))
     named = kafka.get("ssl.endpoint.identification.algorithm", "https") == "https"

@@ -16,6 +16,14 @@ from streams.shards.record import Record
 from streams.translation import Untranslatable, from_record, fullname
 from streams.writer.command import Command, body_hash
 
+# As constants of this module they are not looked up for every command.
+_COMMAND_ID: Final = names.COMMAND_ID
+_CORRELATION_ID: Final = names.CORRELATION_ID
+_ACTOR: Final = names.ACTOR
+_CAUSATION_ID: Final = names.CAUSATION_ID
+_TRACEPARENT: Final = names.TRACEPARENT
+_COMMAND_TYPE: Final = names.COMMAND_TYPE
+_EXPECTED_VERSION: Final = names.EXPECTED_VERSION
 _STREAM_NAMESPACE: Final = uuid_bytes("flexcore")
 
 
@@ -41,13 +49,13 @@ class Decoder:
         if len(value) > self._bytes_max:
             raise Poison("too_large", f"{len(value)} bytes, and a command has at most {self._bytes_max}")
         headers: dict[str, bytes | None] = dict(record.headers() or ())
-        id_bytes = headers.get(names.COMMAND_ID) or self._id_of(record)
-        correlation_bytes = headers.get(names.CORRELATION_ID) or id_bytes
-        actor_bytes = headers.get(names.ACTOR) or b"anonymous"
-        causation_id, traceparent = headers.get(names.CAUSATION_ID) or b"", headers.get(names.TRACEPARENT)
+        id_bytes = headers.get(_COMMAND_ID) or self._id_of(record)
+        correlation_bytes = headers.get(_CORRELATION_ID) or id_bytes
+        actor_bytes = headers.get(_ACTOR) or b"anonymous"
+        causation_id, traceparent = headers.get(_CAUSATION_ID) or b"", headers.get(_TRACEPARENT)
         try:
             tenant, _, aggregate_id = key.decode().partition("/")
-            kind, fields = self._body(value, headers.get(names.COMMAND_TYPE))
+            kind, fields = self._body(value, headers.get(_COMMAND_TYPE))
             command_id = id_bytes.decode()
             correlation_id = command_id if correlation_bytes is id_bytes else correlation_bytes.decode()
             actor = actor_bytes.decode()
@@ -55,7 +63,7 @@ class Decoder:
                 (causation_id + (traceparent or b"")).decode()
         except UnicodeDecodeError as error:
             raise Poison("undecodable", f"key and headers must be UTF-8: {error}") from error
-        expected = headers.get(names.EXPECTED_VERSION)
+        expected = headers.get(_EXPECTED_VERSION)
         try:
             body = from_record(kind, fields)
         except Untranslatable as error:

@@ -32,11 +32,11 @@ _ACTOR: Final = header(names.ACTOR)
 _TRACEPARENT: Final = header(names.TRACEPARENT)
 _SOURCE_OFFSET: Final = header("source-offset")
 _TIME: Final = header("ce_time")
-_ID: Final = header("ce_id")
+_ID: Final = header("ce_id") + zigzag(36)  # a uuid as text
 _SUBJECT: Final = header("ce_subject")
 _SEQUENCE: Final = header("sequence")
 _VERSION: Final = header("version")
-_CHAIN: Final = header(CHAIN)
+_CHAIN: Final = header(CHAIN) + zigzag(32)  # SHA-256
 # How many headers follow; an event that is traced has one more.
 _EVENTS: Final = zigzag(16)
 _TRACED: Final = zigzag(17)
@@ -166,7 +166,7 @@ class Encoder:
                 fixed,
                 told,
                 _ID,
-                sized(raw_id),
+                raw_id,
                 _SUBJECT,
                 sized(key),
                 _SEQUENCE,
@@ -174,7 +174,7 @@ class Encoder:
                 _VERSION,
                 sized(b"%d" % version),
                 _CHAIN,
-                sized(chain),
+                chain,
             )
         )
         return event_id, chain, (self._events_topic, value, record_key, shard, all_told)

@@ -153,7 +153,7 @@ class Engine:
         limits = self.breakers.limits(self._now_ms)
         chunk = self.ownership.take(work, self._now_ms, records_max, bytes_max, limits)
         for part, records in chunk.records:
-            self._stage(part, records)
+            self._stage(work, part, records)
         for part, timers in chunk.timers:
             for due, key in timers:
                 if part.parked and key in part.parked:
@@ -164,7 +164,7 @@ class Engine:
             self._pace_s = (time.monotonic() - begun) / count
         return bool(chunk.records or chunk.timers or len(work.claims) > claims)
 
-    def _stage(self, part: Staged, records: list[Record]) -> None:
+    def _stage(self, work: Work, part: Staged, records: list[Record]) -> None:
         """Decide records of one slice, and judge the rules by it now and then; what is not decided now is put back."""
         name = part.slice.aggregate.name
         decider = self._deciders[name]
@@ -176,6 +176,7 @@ class Engine:
             some = records[begin : begin + _PASS_RECORDS]
             judged, failed = part.judged, part.failed
             count = decider.stage(part, some, condemned)
+            work.batches.add(part.out)
             self.breakers.note(name, part.judged - judged, part.failed - failed, part.failure, self._now_ms)
             if part.releasing:
                 self.ownership.hold(part.slice, records[begin + count :])
@@ -191,43 +192,37 @@ class Engine:
             raise KafkaException(KafkaError(KafkaError.UNKNOWN_MEMBER_ID, "not a member of the group"))
         if not self._writer.usable:
             await self._connect()
-        self._writer.begin()
+        self._writer.begin(work.batches)
         if self.ownership.buffered[0] >= _CHUNK_RECORDS:
-            self._produce(work)
             await self._go_on(work)
         for part in work.parts.values():
             self._snapshots.stage(part, self._now_ms)
             self._checkpoints.stage(part, self._now_ms, closing=self._stopping)
         offsets = self._offsets(work)
         work.metadata = {(tp.topic, tp.partition): tp.metadata or "" for tp in offsets}
-        # The offsets first: they are on their way while the rest is still being put into batches.
         sent = self._commit_thread.submit(self._writer.send_offsets, offsets, work.membership)
-        self._produce(work)
+        for part in work.parts.values():
+            work.batches.add(part.out)
         loop = asyncio.get_running_loop()
         work.commit = loop.run_in_executor(self._commit_thread, self._commit, sent)
         work.commit.add_done_callback(lambda _: self.ownership.more.set())
         self._flight = work
 
     async def _go_on(self, work: Work) -> None:
-        """While more waits than a chunk, decide and produce it at once: nothing of it is staged until it is cold in
-        memory, and one commit is for more commands. With less there is no waiting: the transaction is as short as it can be.
+        """While more waits than a chunk, decide it and have it written: one commit is for more commands. With less there is no
+        waiting: the transaction is as short as it can be.
         """
         until, taken = time.monotonic() + _OPEN_S, _CHUNK_RECORDS
         # Slow rules are asked before the transaction is open, so that it is never open for long.
         while taken >= _CHUNK_RECORDS and time.monotonic() + _CHUNK_RECORDS * self._pace_s < until:
+            if work.batches.size >= _FLUSH_BYTES:
+                self._commit_thread.submit(self._writer.flush)
             await asyncio.sleep(0)  # others first
             if self._stopping or self.ownership.awaited(work):
                 return
             before = work.records
             self._decide(work)
             taken = work.records - before
-            self._produce(work)
-            if self._writer.waiting >= _FLUSH_BYTES:
-                self._commit_thread.submit(self._writer.flush)
-
-    def _produce(self, work: Work) -> None:
-        for part in work.parts.values():
-            self._writer.produce(part.out)
 
     def _offsets(self, work: Work) -> list[TopicPartition]:
         """Return where every touched slice stands: the offset to go on from, with writer, sequence and last checkpoint."""

@@ -9,7 +9,7 @@ from confluent_kafka import KafkaError, KafkaException, TopicPartition
 
 from streams.failures import NodeTaken
 from streams.protocol.producer import Group, TransactionalProducer
-from streams.protocol.record_batch import Produced
+from streams.protocol.record_batch import Batches
 from streams.protocol.security import Security
 from streams.writer.task_topics import TaskTopics
 
@@ -55,9 +55,7 @@ class Membership(bytes):
 
 
 class TransactionalWriter:
-    """Blocking; used by one thread at a time, but while offsets are sent or records are flushed another may produce. After any
-    failure the caller must abort, then ask the broker what is true.
-    """
+    """Blocking; used by one thread at a time, but another may add to the batches meanwhile. After any failure the caller must abort, then ask the broker what is true."""
 
     def __init__(
         self,
@@ -108,25 +106,15 @@ class TransactionalWriter:
         missing = self._task_topics is not None and self._task_topics.missing
         return self._producer is not None and not missing
 
-    def begin(self) -> None:
-        """Open a transaction."""
+    def begin(self, batches: Batches | None = None) -> None:
+        """Open a transaction for what ``batches`` hold, and what is added to them until :meth:`commit`."""
         assert self._producer is not None, "connect() comes first"
         self._failure = None
-        self._producer.begin_transaction()
+        self._producer.begin_transaction(batches)
         self._open = True
 
-    def produce(self, records: list[Produced]) -> None:
-        """Take records, and empty the list; they are written by :meth:`flush` or :meth:`commit`."""
-        assert self._producer is not None
-        self._producer.produce(records)
-
-    @property
-    def waiting(self) -> int:
-        """How many bytes of the open transaction wait to be written."""
-        return 0 if self._producer is None else self._producer.waiting
-
     def flush(self) -> None:
-        """Write what was produced so far. What fails is raised by :meth:`commit`."""
+        """Write what is there so far. What fails is raised by :meth:`commit`."""
         if self._producer is None or self._failure is not None:
             return
         try:

@@ -5,6 +5,7 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from typing import Final
 
+from streams.protocol.record_batch import Batches
 from streams.shards.record import Record
 from streams.shards.shard import Shard, Slice
 from streams.writer.staged import Staged
@@ -17,7 +18,7 @@ _TIMERS_MAX: Final = 500
 class Work:
     """What one transaction is about: shards claimed, what was decided for each slice, and as whose member.
 
-    ``before`` is the work that is being committed meanwhile, if any: this one was decided on top of it. ``commit`` tells when
+    ``batches`` are the records decided so far, put together while they are warm in the processor's cache. ``before`` is the work that is being committed meanwhile, if any: this one was decided on top of it. ``commit`` tells when
     it was committed, by the monotonic clock.
     """
 
@@ -28,6 +29,7 @@ class Work:
     membership: Membership = field(default_factory=Membership)
     records: int = 0
     bytes: int = 0
+    batches: Batches = field(default_factory=Batches)
     metadata: dict[tuple[str, int], str] = field(default_factory=dict)
     commit: "asyncio.Future[float] | None" = None
 

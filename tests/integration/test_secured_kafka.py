@@ -23,7 +23,7 @@ from cryptography.x509.oid import NameOID
 from deploy.local.kafka import KafkaCluster
 from deploy.local.paths import cache_dir
 from deploy.local.process import free_ports
-from streams.protocol.record_batch import NO_HEADERS
+from streams.protocol.record_batch import NO_HEADERS, Batches
 from streams.writer.transaction import TransactionalWriter
 
 _JAAS = "org.apache.kafka.common.security"
@@ -134,8 +134,9 @@ def _write(kafka: dict[str, str], topic: str, value: bytes) -> None:
     writer = TransactionalWriter(kafka, f"id-{uuid.uuid4().hex}", 10_000)
     try:
         writer.connect()
-        writer.begin()
-        writer.produce([(topic, value, b"key", 0, NO_HEADERS)])
+        batches = Batches()
+        batches.add([(topic, value, b"key", 0, NO_HEADERS)])
+        writer.begin(batches)
         writer.commit()
     finally:
         writer.close()

@@ -3,12 +3,16 @@
 import uuid
 from collections.abc import Iterator
 from random import Random
+from typing import Any
 
 import pytest
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 from confluent_kafka.cimpl import NewTopic
+from kio.schema.end_txn.v5.response import EndTxnResponse
 
 from streams.protocol import messages
+from streams.protocol.cluster import failure
+from streams.protocol.connection import Connection
 from streams.protocol.producer import TransactionalProducer
 from streams.protocol.record_batch import NO_HEADERS, headers_of
 from streams.protocol.security import Security
@@ -74,6 +78,42 @@ def test_a_late_commit_cannot_touch_the_next_transaction(stage: Stage) -> None:
     stage.write(b"and more")
     producer.commit_transaction()
     assert stage.committed(2) == [b"next", b"and more"]
+
+
+@pytest.mark.parametrize("times", [1, 1000])
+def test_a_commit_whose_answer_is_lost_is_asked_for_again(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch, times: int
+) -> None:
+    """Given the answer is lost once, then the commit succeeds all the same; lost until the time is over, the error is fatal, and
+    the next producer of this id finds what was committed.
+    """
+    call, lost = Connection.call, list[Any]()
+
+    def losing(connection: Any, request: Any, timeout_s: float) -> Any:
+        answer = call(connection, request, timeout_s)
+        if isinstance(answer, EndTxnResponse) and len(lost) < times:
+            lost.append(answer)
+            raise failure(KafkaError._TRANSPORT, "lost", retriable=True)
+        return answer
+
+    monkeypatch.setattr(Connection, "call", losing)
+    stage.producer._timeout_ms = 1500
+    stage.producer.begin_transaction()
+    stage.write(b"once")
+    if times == 1:
+        stage.producer.commit_transaction()
+    else:
+        with pytest.raises(KafkaException, match="not known what became") as unknown:
+            stage.producer.commit_transaction()
+        assert unknown.value.args[0].fatal()
+        stage.producer.close()
+        stage.producer = TransactionalProducer(stage.bootstrap, Security(), stage.id, 10_000)
+        stage.producer.init_transactions(30)
+    monkeypatch.undo()
+    stage.producer.begin_transaction()
+    stage.write(b"next")
+    stage.producer.commit_transaction()
+    assert stage.committed(2) == [b"once", b"next"]
 
 
 def test_records_sent_twice_are_written_once(stage: Stage) -> None:

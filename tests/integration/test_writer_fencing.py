@@ -7,7 +7,7 @@ from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
 
-from streams.protocol.record_batch import NO_HEADERS
+from streams.protocol.record_batch import NO_HEADERS, Batches
 from streams.writer.transaction import TransactionalWriter
 from tests.support.services import KafkaService
 
@@ -22,14 +22,16 @@ def test_a_fenced_writer_is_made_anew_and_says_so(kafka: KafkaService) -> None:
     )
     assert not first.connect()
     assert not first.connect(), "it is connected already"
-    first.begin()
+    batches = Batches()
+    first.begin(batches)
     assert not second.connect(), "what it ended was another process's"
-    first.produce([(topic, b"lost", b"key", 0, NO_HEADERS)])
+    batches.add([(topic, b"lost", b"key", 0, NO_HEADERS)])
     with pytest.raises(KafkaException) as fenced:
         first.commit()
     first.abort(fenced.value)
     assert not first.usable
     assert first.connect()
-    first.begin()
-    first.produce([(topic, b"kept", b"key", 0, NO_HEADERS)])
+    batches = Batches()
+    first.begin(batches)
+    batches.add([(topic, b"kept", b"key", 0, NO_HEADERS)])
     first.commit()

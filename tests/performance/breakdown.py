@@ -21,7 +21,7 @@ _PLACES = {
     ("outcome.py", ""): "encode",
     ("account.py", ""): "decide",
     ("decide.py", ""): "decide",
-    ("transaction.py", "produce"): "produce",
+    ("record_batch.py", ""): "produce",
     ("engine.py", "_merge"): "commit",
     ("ownership.py", "take"): "fetch",
     ("ownership.py", "submit"): "fetch",

@@ -187,6 +187,10 @@ def test_librdkafka_s_settings_are_understood(tmp_path: Any) -> None:
         ({"security.protocol": "SASL_SSL", "sasl.mechanism": "OAUTHBEARER"}, "sasl.mechanism is OAUTHBEARER"),
         ({"security.protocol": "SASL_PLAINTEXT"}, "sasl.mechanism is GSSAPI"),
         ({"security.protocol": "TLS"}, "security.protocol is TLS"),
+        (
+            {"security.protocol": "SSL", "ssl.keystore.location": "k.p12"},
+            "ssl.keystore.location is not for a worker",
+        ),
     ):
         with pytest.raises(UnsupportedSecurity, match=named):
             Security.of(settings)

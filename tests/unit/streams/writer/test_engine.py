@@ -13,46 +13,55 @@ from streams.writer.engine import Engine
 from streams.writer.work import Work
 
 
-def _engine(waiting: int, pace_s: float = 0.0) -> tuple[Any, list[int]]:
-    """Return an engine with so many commands waiting, as far as going on asks for it, and what it produced."""
+def _engine(waiting: int, pace_s: float = 0.0) -> tuple[Any, list[int], list[int]]:
+    """Return an engine with so many commands waiting, as far as going on asks for it; how many it has decided after each
+    chunk, and at which sizes it had them written.
+    """
     engine: Any = object.__new__(Engine)
-    produced: list[int] = []
+    decided: list[int] = []
+    flushed: list[int] = []
     left = [waiting]
 
     def decide(work: Work) -> None:
         taken = min(512, left[0])
         left[0] -= taken
         work.records += taken
+        work.batches.size += taken * 1000
+        decided.append(work.records)
 
     engine._stopping, engine._pace_s = False, pace_s
-    engine._writer = SimpleNamespace(waiting=0)
     engine.ownership = SimpleNamespace(awaited=lambda _: False)
-    engine._decide, engine._produce = decide, lambda work: produced.append(work.records)
-    return engine, produced
+    engine._decide, engine._writer = decide, SimpleNamespace(flush=None)
+    engine._commit_thread = SimpleNamespace(submit=lambda _: flushed.append(decided[-1]))
+    return engine, decided, flushed
 
 
 def test_a_backlog_goes_into_the_open_transaction_until_less_than_a_chunk_is_left() -> None:
-    """Given 1,100 commands waiting, when the transaction is open, then they are produced chunk by chunk."""
-    engine, produced = _engine(1100)
+    """Given 1,100 commands waiting, when the transaction is open, then they are decided chunk by chunk, and written meanwhile."""
+    engine, decided, flushed = _engine(1100)
     asyncio.run(engine._go_on(Work()))
-    assert produced == [512, 1024, 1100]
+    assert decided == [512, 1024, 1100]
+    assert flushed == [], "a chunk has 0.5 MB: the last 1.1 go with the commit"
+    engine, decided, flushed = _engine(3000)
+    asyncio.run(engine._go_on(Work()))
+    assert flushed[0] == 1536
 
 
 def test_slow_rules_are_not_asked_while_the_transaction_is_open() -> None:
     """Given rules that take a millisecond each, then a chunk would take too long: the transaction is committed."""
-    engine, produced = _engine(1100, pace_s=0.001)
+    engine, decided, _ = _engine(1100, pace_s=0.001)
     asyncio.run(engine._go_on(Work()))
-    assert produced == []
+    assert decided == []
 
 
 def test_a_shard_that_is_given_up_ends_the_transaction() -> None:
     """Given somebody waits for a shard of the work, or the worker stops, then nothing more is taken."""
-    engine, produced = _engine(1100)
+    engine, decided, _ = _engine(1100)
     engine.ownership = SimpleNamespace(awaited=lambda _: True)
     asyncio.run(engine._go_on(Work()))
     engine.ownership, engine._stopping = SimpleNamespace(awaited=lambda _: False), True
     asyncio.run(engine._go_on(Work()))
-    assert produced == []
+    assert decided == []
 
 
 class _Writer:
@@ -63,7 +72,7 @@ class _Writer:
         self._failure, self._given = failure, threading.Event()
         self.usable = True
 
-    def begin(self) -> None:
+    def begin(self, _batches: Any) -> None:
         self.told.append("begin")
 
     def send_offsets(self, *_: Any) -> None:
@@ -72,7 +81,7 @@ class _Writer:
         if self._failure is not None:
             raise self._failure
 
-    def produce(self, _records: list[Any]) -> None:
+    def add(self, _records: list[Any]) -> None:
         assert self._given.wait(60), "the offsets come first"
         self.told.append("records")
 
@@ -88,6 +97,7 @@ def _sending(writer: _Writer) -> tuple[Any, Any]:
     engine._snapshots = engine._checkpoints = SimpleNamespace(stage=lambda *_, **__: None)
     engine.ownership = SimpleNamespace(buffered=(511, 0), more=asyncio.Event())
     work: Any = Work()
+    work.batches = SimpleNamespace(add=writer.add, size=0)
     work.membership, work.parts = SimpleNamespace(valid=True), {("account", 0): SimpleNamespace(out=[])}
     return engine, work
 

@@ -16,7 +16,7 @@ class _Producer:
         self.waiting = 0
         self._failures = [*failures]
 
-    def begin_transaction(self) -> None:
+    def begin_transaction(self, _batches: Any) -> None:
         self.told.append("begin")
 
     def flush(self) -> None:
