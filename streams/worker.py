@@ -127,7 +127,8 @@ def create_worker(
 ) -> Worker:
     """Wire a worker; nothing connects before its app starts. Blocking: registers the schemas of what it writes.
 
-    Raises ``BadKey`` when checkpoints cannot be signed.
+    Raises ``BadKey`` when checkpoints cannot be signed, ``UnsupportedSecurity`` for settings of TLS or SASL that a worker's
+    own connections do not know.
     """
     settings.data_dir.mkdir(parents=True, exist_ok=True)
     topics = Topics(settings.prefix)
