@@ -12,7 +12,7 @@ from streams.protocol.messages import Partition
 from streams.protocol.security import Security
 
 # One broker that says nothing must not keep us from asking another.
-_CALL_S_MAX = 3.0
+CALL_S_MAX = 3.0
 _PORT = 9092
 
 
@@ -74,7 +74,7 @@ class Cluster:
         try:
             if address is None:
                 raise failure(KafkaError._TRANSPORT, f"broker {node} is not there any more", retriable=True)
-            made = Connection(*address, self._security, self._client_id, min(timeout_s, _CALL_S_MAX))
+            made = Connection(*address, self._security, self._client_id, min(timeout_s, CALL_S_MAX))
         except KafkaException:
             self.lost(node)
             raise
@@ -91,7 +91,7 @@ class Cluster:
             if not connection.fresh:
                 continue
             try:
-                return connection.call(request, min(deadline - time.monotonic(), _CALL_S_MAX))
+                return connection.call(request, min(deadline - time.monotonic(), CALL_S_MAX))
             except KafkaException as error:
                 said = error
                 self._connections.pop(node).close()
@@ -99,9 +99,9 @@ class Cluster:
             if said is not None and time.monotonic() > deadline:
                 break
             try:
-                one = Connection(host, port, self._security, self._client_id, min(timeout_s, _CALL_S_MAX))
+                one = Connection(host, port, self._security, self._client_id, min(timeout_s, CALL_S_MAX))
                 try:
-                    return one.call(request, min(timeout_s, _CALL_S_MAX))
+                    return one.call(request, min(timeout_s, CALL_S_MAX))
                 finally:
                     one.close()
             except KafkaException as error:

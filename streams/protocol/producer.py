@@ -13,13 +13,12 @@ from confluent_kafka import KafkaError, KafkaException, TopicPartition
 from kio.schema.errors import ErrorCode
 
 from streams.protocol import messages
-from streams.protocol.cluster import Cluster, failure
+from streams.protocol.cluster import CALL_S_MAX, Cluster, failure
 from streams.protocol.messages import GROUP, TRANSACTION, Partition
-from streams.protocol.record_batch import Batches, Produced, RecordBatch
+from streams.protocol.record_batch import Batches, RecordBatch
 from streams.protocol.security import Security
 
 _BATCH_BYTES_MAX: Final = 5 << 20
-_CALL_S_MAX: Final = 3.0
 _PAUSE_S: Final = 0.001
 _PAUSE_S_MAX: Final = 0.05
 
@@ -42,7 +41,7 @@ Group = tuple[str, int, str, str | None]
 
 
 class TransactionalProducer:
-    """Blocking, for one thread at a time; only what :meth:`produce` does may be done by another meanwhile.
+    """Blocking, for one thread at a time; another may add to the batches meanwhile.
 
     Errors are ``KafkaException``. One that is not ``fatal()`` leaves the transaction to be aborted; after a fatal one,
     such as a commit without an answer until the transaction's time is over, the producer must be closed, and the next one
@@ -79,20 +78,16 @@ class TransactionalProducer:
         self._repeat(step, time.monotonic() + timeout_s)
         self._sequences.clear()
 
-    def begin_transaction(self, batches: Batches | None = None) -> None:
-        """Begin; brokers hear of it by what is written. ``batches`` hold what is to be written first; whoever has them may
-        go on adding.
+    def begin_transaction(self, batches: Batches) -> None:
+        """Begin; brokers hear of it by what is written. ``batches`` hold what is to be written, and may be added to until the
+        end; :meth:`flush` and :meth:`commit_transaction` take it out.
         """
-        self._batches = batches or Batches()
+        self._batches = batches
         self._enrolled = False
         self._until = time.monotonic() + self._timeout_ms / 1000
 
-    def produce(self, records: list[Produced]) -> None:
-        """Take records, and empty the list; they are written by :meth:`flush` or :meth:`commit_transaction`."""
-        self._batches.add(records)
-
     def flush(self) -> None:
-        """Write what was produced so far, and return when all replicas in sync have it."""
+        """Write what is in the batches so far, and return when all replicas in sync have it."""
         for batches in self._batches.take():
             self._write(batches)
 
@@ -122,9 +117,9 @@ class TransactionalProducer:
         self._end(committed=True)
 
     def abort_transaction(self) -> None:
-        """Abort; what was produced and not written yet is dropped."""
+        """Abort; what is not written yet is dropped."""
         self._batches = Batches()
-        self._until = max(self._until, time.monotonic() + _CALL_S_MAX)
+        self._until = max(self._until, time.monotonic() + CALL_S_MAX)
         self._end(committed=False)
 
     # ---------------------------------------------------------------- requests
@@ -159,7 +154,7 @@ class TransactionalProducer:
     ) -> KafkaException | None:
         """Write to one broker; what it has is taken out of ``rest``. Return why some of it is to be written again."""
         self._enrolled = True
-        timeout_s = min(left_s, _CALL_S_MAX)
+        timeout_s = min(left_s, CALL_S_MAX)
         try:
             answer = self._call(node, messages.produce(self._transactional, mine, timeout_s), timeout_s)
         except KafkaException as error:
@@ -202,7 +197,7 @@ class TransactionalProducer:
         self, node: int, request: tuple[object, type[messages.Answer]], timeout_s: float
     ) -> messages.Answer:
         try:
-            return self._cluster.connection(node, timeout_s).call(request, min(timeout_s, _CALL_S_MAX))
+            return self._cluster.connection(node, timeout_s).call(request, min(timeout_s, CALL_S_MAX))
         except KafkaException:
             self._cluster.lost(node)
             raise

@@ -61,8 +61,8 @@ class Encoder:
         self._aggregate = name
         self._name = envelopes.text(name)
         self._writer = writer.encode()
-        self._written_by = header("writer") + envelopes.sized(self._writer)
-        self._writer_text = envelopes.text(writer)
+        self._writer_text = sized(self._writer)
+        self._written_by = header("writer") + self._writer_text
         source = f"/{cluster}/{name}".encode()
         self._kinds: dict[type, tuple[EncodeEvent, bytes]] = {
             kind: (

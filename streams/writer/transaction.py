@@ -55,7 +55,9 @@ class Membership(bytes):
 
 
 class TransactionalWriter:
-    """Blocking; used by one thread at a time, but another may add to the batches meanwhile. After any failure the caller must abort, then ask the broker what is true."""
+    """Blocking; used by one thread at a time, but another may add to the batches meanwhile. After any failure the caller
+    must abort, then ask the broker what is true.
+    """
 
     def __init__(
         self,
@@ -106,7 +108,7 @@ class TransactionalWriter:
         missing = self._task_topics is not None and self._task_topics.missing
         return self._producer is not None and not missing
 
-    def begin(self, batches: Batches | None = None) -> None:
+    def begin(self, batches: Batches) -> None:
         """Open a transaction for what ``batches`` hold, and what is added to them until :meth:`commit`."""
         assert self._producer is not None, "connect() comes first"
         self._failure = None

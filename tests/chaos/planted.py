@@ -8,6 +8,7 @@ from typing import Any
 
 from confluent_kafka import KafkaException
 
+from streams.protocol.record_batch import Batches
 from streams.recovery.fold import Fold
 from streams.recovery.offsets import Committed
 from streams.worker import Worker
@@ -26,7 +27,7 @@ def offsets_beside(worker: Worker) -> None:
     def commit_then_send() -> None:
         commit()
         time.sleep(0.02)
-        writer.begin()
+        writer.begin(Batches())
         send_offsets(*later)
         commit()
 

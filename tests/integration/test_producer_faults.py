@@ -13,7 +13,7 @@ def test_a_transaction_survives_the_death_of_a_leader(kafka3: LocalKafka) -> Non
     written: list[bytes] = []
     try:
         for number in range(3):
-            stage.producer.begin_transaction()
+            stage.begin()
             for half in ("a", "b"):
                 values = [b"%d%s%d" % (number, half.encode(), partition) for partition in range(3)]
                 for partition, value in enumerate(values):

@@ -30,10 +30,10 @@ def stage(kafka: KafkaService) -> Iterator[Stage]:
 
 def test_what_is_committed_is_read_as_it_was_written(stage: Stage) -> None:
     """Given records for three partitions, one a tombstone, one in two batches, then keys, values and headers come back."""
-    stage.producer.begin_transaction()
+    stage.begin()
     told = [("empty", b""), ("née", b"\0\xff" * 100)]
-    stage.producer.produce([(stage.topic, b"value", b"key", 0, headers_of(told))])
-    stage.producer.produce([(stage.topic, None, b"gone", 1, NO_HEADERS)])
+    stage.batches.add([(stage.topic, b"value", b"key", 0, headers_of(told))])
+    stage.batches.add([(stage.topic, None, b"gone", 1, NO_HEADERS)])
     large = [bytes([number]) * 700_000 for number in range(3)]
     stage.write(*large, partition=2)
     stage.producer.flush()
@@ -48,7 +48,7 @@ def test_what_is_committed_is_read_as_it_was_written(stage: Stage) -> None:
 def test_what_is_aborted_is_never_read(stage: Stage) -> None:
     """Given some transactions are aborted, one of them before anything was written, then readers see the others only."""
     for number in range(6):
-        stage.producer.begin_transaction()
+        stage.begin()
         stage.write(b"%d" % number)
         if number % 2:
             stage.producer.commit_transaction()
@@ -56,7 +56,7 @@ def test_what_is_aborted_is_never_read(stage: Stage) -> None:
             if number:
                 stage.producer.flush()
             stage.producer.abort_transaction()
-    stage.producer.begin_transaction()
+    stage.begin()
     stage.producer.commit_transaction()
     assert stage.committed(3) == [b"1", b"3", b"5"]
 
@@ -64,12 +64,12 @@ def test_what_is_aborted_is_never_read(stage: Stage) -> None:
 def test_a_late_commit_cannot_touch_the_next_transaction(stage: Stage) -> None:
     """Given a commit that was overtaken by an abort, when it arrives in the next transaction, then it is refused."""
     producer = stage.producer
-    producer.begin_transaction()
+    stage.begin()
     stage.write(b"aborted")
     producer.flush()
     late = messages.end_txn(producer._who, committed=True)
     producer.abort_transaction()
-    producer.begin_transaction()
+    stage.begin()
     stage.write(b"next")
     producer.flush()
     node = producer._cluster.coordinator(messages.TRANSACTION, stage.id, 5)
@@ -98,7 +98,7 @@ def test_a_commit_whose_answer_is_lost_is_asked_for_again(
 
     monkeypatch.setattr(Connection, "call", losing)
     stage.producer._timeout_ms = 1500
-    stage.producer.begin_transaction()
+    stage.begin()
     stage.write(b"once")
     if times == 1:
         stage.producer.commit_transaction()
@@ -110,7 +110,7 @@ def test_a_commit_whose_answer_is_lost_is_asked_for_again(
         stage.producer = TransactionalProducer(stage.bootstrap, Security(), stage.id, 10_000)
         stage.producer.init_transactions(30)
     monkeypatch.undo()
-    stage.producer.begin_transaction()
+    stage.begin()
     stage.write(b"next")
     stage.producer.commit_transaction()
     assert stage.committed(2) == [b"once", b"next"]
@@ -119,7 +119,7 @@ def test_a_commit_whose_answer_is_lost_is_asked_for_again(
 def test_records_sent_twice_are_written_once(stage: Stage) -> None:
     """Given the answer to a write was lost, when the same batch is sent again, then the broker knows it."""
     producer = stage.producer
-    producer.begin_transaction()
+    stage.begin()
     stage.write(b"once")
     producer.flush()
     producer._sequences.clear()
@@ -130,7 +130,7 @@ def test_records_sent_twice_are_written_once(stage: Stage) -> None:
 
 def test_who_is_fenced_hears_it_and_writes_nothing(stage: Stage) -> None:
     """Given a second producer of the same id, then the first one's transaction is gone and its errors are fatal."""
-    stage.producer.begin_transaction()
+    stage.begin()
     stage.write(b"lost")
     stage.producer.flush()
     second = TransactionalProducer(stage.bootstrap, Security(), stage.id, 10_000)
@@ -142,7 +142,7 @@ def test_who_is_fenced_hears_it_and_writes_nothing(stage: Stage) -> None:
     assert fenced.value.args[0].code() in (KafkaError._FENCED, KafkaError.INVALID_PRODUCER_EPOCH)
     stage.producer.close()
     stage.producer = second
-    second.begin_transaction()
+    stage.begin()
     stage.write(b"kept")
     second.commit_transaction()
     assert stage.committed(1) == [b"kept"]
@@ -150,7 +150,7 @@ def test_who_is_fenced_hears_it_and_writes_nothing(stage: Stage) -> None:
 
 def test_offsets_of_who_is_no_member_are_refused_and_the_producer_lives(stage: Stage) -> None:
     """Given a generation that is over, then the transaction can be aborted, and the next one is committed."""
-    stage.producer.begin_transaction()
+    stage.begin()
     stage.write(b"lost")
     with pytest.raises(KafkaException) as refused:
         stage.producer.send_offsets_to_transaction(
@@ -160,7 +160,7 @@ def test_offsets_of_who_is_no_member_are_refused_and_the_producer_lives(stage: S
     assert cause.code() in (KafkaError.UNKNOWN_MEMBER_ID, KafkaError.ILLEGAL_GENERATION)
     assert cause.txn_requires_abort()
     stage.producer.abort_transaction()
-    stage.producer.begin_transaction()
+    stage.begin()
     stage.write(b"kept")
     group = (f"g-{stage.topic}", -1, "", None)
     stage.producer.send_offsets_to_transaction([TopicPartition(stage.topic, 0, 7, "where|1")], group, 10)
@@ -177,13 +177,13 @@ def test_offsets_of_who_is_no_member_are_refused_and_the_producer_lives(stage: S
 def test_a_record_that_is_too_large_says_so(stage: Stage) -> None:
     """Given a record beyond what the topic takes, or beyond what is written at all, then the producer lives on."""
     for size in (1_100_000, 6_000_000):
-        stage.producer.begin_transaction()
+        stage.begin()
         stage.write(uuid.uuid4().bytes + Random(7).randbytes(size))
         with pytest.raises(KafkaException) as refused:
             stage.producer.commit_transaction()
         assert refused.value.args[0].code() == KafkaError.MSG_SIZE_TOO_LARGE
         stage.producer.abort_transaction()
-    stage.producer.begin_transaction()
+    stage.begin()
     stage.write(b"kept")
     stage.producer.commit_transaction()
     assert stage.committed(1) == [b"kept"]

@@ -3,14 +3,14 @@
 import time
 import uuid
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from confluent_kafka import Consumer, TopicPartition
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
 
 from streams.protocol.producer import TransactionalProducer
-from streams.protocol.record_batch import NO_HEADERS
+from streams.protocol.record_batch import NO_HEADERS, Batches
 from streams.protocol.security import Security
 
 
@@ -23,8 +23,14 @@ class Stage:
     id: str
     producer: TransactionalProducer
 
+    batches: Batches = field(default_factory=Batches)
+
+    def begin(self) -> None:
+        self.batches = Batches()
+        self.producer.begin_transaction(self.batches)
+
     def write(self, *values: bytes, partition: int = 0) -> None:
-        self.producer.produce([(self.topic, value, b"key", partition, NO_HEADERS) for value in values])
+        self.batches.add([(self.topic, value, b"key", partition, NO_HEADERS) for value in values])
 
     def committed(self, count: int) -> list[bytes]:
         """Return the first values that a read_committed reader finds, and what comes within a second after them."""

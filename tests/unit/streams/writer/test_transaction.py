@@ -5,6 +5,7 @@ from typing import Any, cast
 import pytest
 from confluent_kafka import Consumer, KafkaError, KafkaException
 
+from streams.protocol.record_batch import Batches
 from streams.writer.transaction import Membership, TransactionalWriter
 
 
@@ -67,14 +68,14 @@ def test_what_could_not_be_written_early_fails_the_commit() -> None:
     failure = KafkaException(KafkaError(KafkaError._TIMED_OUT))
     producer = _Producer(failure)
     writer = _writer(producer)
-    writer.begin()
+    writer.begin(Batches())
     writer.flush()
     writer.flush()
     with pytest.raises(KafkaException) as raised:
         writer.commit()
     assert raised.value is failure
     writer.abort(failure)
-    writer.begin()
+    writer.begin(Batches())
     writer.commit()
     assert producer.told == ["begin", "flush", "abort", "begin", "commit"]
 
@@ -83,7 +84,7 @@ def test_after_a_fatal_error_the_producer_is_dropped() -> None:
     """Given the answer to a commit did not come, then nothing is aborted: the next producer of this id finds out."""
     producer = _Producer()
     writer = _writer(producer)
-    writer.begin()
+    writer.begin(Batches())
     writer.abort(KafkaException(KafkaError(KafkaError._TRANSPORT, "no answer", fatal=True)))
     assert producer.told == ["begin", "close"]
     assert not writer.usable
