@@ -6,6 +6,7 @@ everything else the functions here return None, and the general way (fastavro) i
 
 import struct
 from collections.abc import Callable, Iterable, Mapping
+from itertools import groupby
 from typing import Any
 
 from schemas import numbers
@@ -175,6 +176,7 @@ def decoder(schema: Schema, begin: int, without: Without = EVERYTHING) -> Decode
         "odd": numbers.odd,
         "count": numbers.count,
         "no_branch": numbers.no_branch,
+        "passed_over": numbers.passed_over,
         "double": struct.Struct("<d").unpack_from,
         "float_": struct.Struct("<f").unpack_from,
     }
@@ -187,11 +189,11 @@ def _decode(source: _Source, schema: Schema, without: Without = EVERYTHING) -> s
     kind = _kind(schema)
     if kind == "record":
         fields, unread = [], without.get(schema["name"], ())
-        for field in schema["fields"]:
-            if field["name"] not in unread:
-                fields.append((field["name"], _decode(source, field["type"], without)))
+        for passed, row in groupby(schema["fields"], lambda field: field["name"] in unread):
+            if passed:
+                _pass_over(source, [field["type"] for field in row])
             else:
-                _pass_over(source, field["type"])
+                fields += [(field["name"], _decode(source, field["type"], without)) for field in row]
         return "{" + ", ".join(f"{name!r}: {value}" for name, value in fields) + "}"
     name = source.name()
     if kind in ("long", "int"):
@@ -229,21 +231,27 @@ def _decode(source: _Source, schema: Schema, without: Without = EVERYTHING) -> s
     return name
 
 
-def _pass_over(source: _Source, schema: Schema) -> None:
-    """Add the statements that move on behind a value at ``i``."""
+def _pass_over(source: _Source, row: list[Schema]) -> None:
+    """Add the statements that move on behind the values at ``i``."""
+    kinds = [_passed(schema) for schema in row]
+    for known, some in groupby(zip(kinds, row, strict=True), lambda one: one[0] is not None):
+        if known:
+            source.add(f"i = passed_over(d, i, {bytes(kind for kind, _ in some if kind is not None)!r})")
+        else:
+            for _, schema in some:
+                _decode(source, schema)
+
+
+def _passed(schema: Schema) -> int | None:
+    """Return the kind of a value as :func:`schemas.numbers.passed_over` knows it, if it does."""
     kind = _kind(schema)
     if kind in ("string", "bytes"):
-        source.add("n = d[i]", "i += 1", "if n & 129:", "    n, i = odd(d, i, n)", "i += n >> 1")
-    elif kind in ("long", "int"):
-        source.add("while d[i] > 127:", "    i += 1", "i += 1")
-    elif kind == "union":
-        source.add("n = d[i]", "i += 1", "if n == 2:")
-        source.indent += 1
-        _pass_over(source, schema[1])
-        source.indent -= 1
-        source.add("elif n:", "    no_branch(n)")
-    else:
-        _decode(source, schema)
+        return numbers.SIZED
+    if kind in ("long", "int"):
+        return numbers.NUMBER
+    if kind == "union" and (inner := _passed(schema[1])) is not None and not inner & numbers.OPTIONAL:
+        return numbers.OPTIONAL | inner
+    return None
 
 
 def _decode_optional(source: _Source, schema: Schema, name: str) -> None:

@@ -18,11 +18,14 @@ from schemas.topics import AUDIT, Topics
 from streams.agents import decide
 from streams.checkpoints import CheckpointEncoder, Signer
 from streams.domain.aggregate import Aggregate
+from streams.protocol.fetcher import Fetcher
+from streams.protocol.security import Security
 from streams.recovery.load import Loader
 from streams.recovery.offsets import Broker
 from streams.recovery.standby import Standbys
 from streams.settings import WorkerSettings
 from streams.transport.consumer import BatchConsumer
+from streams.transport.fetching import Fetching
 from streams.transport.transport import LibrdkafkaTransport, NoTables, QuietMonitor
 from streams.writer.checkpoints import Checkpoints
 from streams.writer.decide import Decider, Reactor
@@ -35,7 +38,6 @@ from streams.writer.snapshots import Snapshots
 from streams.writer.task_topics import TaskTopics
 from streams.writer.transaction import TransactionalWriter, transactional_id
 
-_FETCH_WAIT_MS = 100  # how long a broker holds back its answer when there is nothing
 _GATHERED_BYTES = 64 << 10  # less than a partition's answer may hold: a backlog is never waited for
 
 
@@ -95,14 +97,7 @@ def consumer_settings(settings: WorkerSettings) -> dict[str, Any]:
         "group.id": group_id(settings),
         "enable.auto.commit": False,
         "enable.auto.offset.store": False,
-        "enable.partition.eof": True,
-        "auto.offset.reset": "earliest",
-        "isolation.level": "read_committed",
         "max.poll.interval.ms": 60_000,
-        "fetch.min.bytes": _GATHERED_BYTES if settings.fetch_wait_ms else 1,
-        "fetch.wait.max.ms": settings.fetch_wait_ms or _FETCH_WAIT_MS,
-        "fetch.queue.backoff.ms": 5,
-        "queued.min.messages": 20_000,
         "enable.sparse.connections": "false",
         "socket.nagle.disable": "true",
         "log_level": 3,
@@ -187,13 +182,22 @@ def _app(
     app.transport = LibrdkafkaTransport([URL(url)], app)
     consumer = app.consumer
     assert isinstance(consumer, BatchConsumer)
-    consumer.configure(
-        engine, consumer_settings(settings), settings.buffer_records_max, settings.buffer_bytes_max
-    )
+    consumer.configure(engine, consumer_settings(settings), _fetching(settings, engine))
     app.on_before_shutdown.connect(cast(Any, _leave), weak=False)
     decide.register(app, engine.ownership, commands_topics)
     app.service(_engine_service(engine, standbys))
     return app
+
+
+def _fetching(settings: WorkerSettings, engine: Engine) -> Fetching:
+    fetcher = Fetcher(
+        settings.kafka["bootstrap.servers"],
+        Security.of(settings.kafka),
+        transactional_id(settings.cluster, settings.node),
+        _GATHERED_BYTES if settings.fetch_wait_ms else 1,
+    )
+    bounds = settings.buffer_records_max, settings.buffer_bytes_max
+    return Fetching(fetcher, engine.ownership, *bounds, settings.fetch_wait_ms / 1000)
 
 
 async def _leave(app: Any, *_: Any, **__: Any) -> None:

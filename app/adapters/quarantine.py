@@ -22,7 +22,8 @@ from schemas.partitioning import partition_of
 from schemas.topics import Topics
 from streams.failures import Poison
 from streams.projections.quarantine import ALIKE_HEADER, ATTEMPTS_HEADER, FAILURE_HEADER, failure, place_of
-from streams.shards.record import Made
+from streams.protocol.record import Record
+from streams.protocol.record_batch import headers_of
 from streams.translation import to_record
 from streams.writer.decoding import Decoder
 
@@ -66,9 +67,9 @@ class KafkaQuarantine:
         if row["size"] > len(row["sample"]):
             return None
         headers = [(name, text.encode()) for name, text in row["headers"].items()]
-        found = Made(row["source_topic"], 0, row["original_key"].encode(), row["sample"], headers)
+        found = row["source_topic"], 0, row["original_key"].encode(), row["sample"], headers
         try:
-            command = await asyncio.to_thread(self._decoders[row["aggregate"]].decode, found)
+            command = await asyncio.to_thread(self._decoders[row["aggregate"]].decode, _record(found))
         except (Poison, RegistryUnavailable):
             return None
         return {"type": command.kind, "data": to_record(command.message.body)}
@@ -115,20 +116,18 @@ class KafkaQuarantine:
             command = self._command(row, record, fresh, actor)
             if edit is not None:
                 command = self._edited(row["aggregate"], command, edit)
-            commands.append(
-                (command.topic_, command.partition_, command.key_, command.value_, [*command.headers_])
-            )
+            commands.append(command)
             note = [("redriven-by", actor.encode()), ("redrive-command-id", fresh.encode()), ("at", at)]
             # What somebody wrote in place of it is kept as long as what was there before.
             marked = note if edit is None else [*note, ("edited", b"true")]
-            notes.append(self._note(row, b"" if edit is None else command.value_, marked))
+            notes.append(self._note(row, b"" if edit is None else command[3], marked))
             sent.append(fresh)
         # The commands first: a note without its command would hide the record, a command without note does not.
         self._produce(commands)
         self._produce(notes)
         return sent
 
-    def _command(self, row: Row, record: Message, fresh: str, actor: str) -> Made:
+    def _command(self, row: Row, record: Message, fresh: str, actor: str) -> Outgoing:
         """Return the record as it came, with a new id, caused by the old one, and with what became of it so far."""
         headers = _headers(record)
         key = dict(headers)[names.ORIGINAL_KEY]
@@ -151,29 +150,30 @@ class KafkaQuarantine:
         if names.CORRELATION_ID not in dict(kept):  # without one, a command is the first of its own
             stated.append((names.CORRELATION_ID, _old_id(row).encode()))
         topic, partition = self._topics.commands(row["aggregate"]), partition_of(key, self._shards)
-        return Made(topic, partition, key, record.value() or b"", [*stated, *kept])
+        return topic, partition, key, record.value() or b"", [*stated, *kept]
 
-    def _edited(self, aggregate: str, command: Made, edit: Edit) -> Made:
+    def _edited(self, aggregate: str, command: Outgoing, edit: Edit) -> Outgoing:
         """Return the command with other data; raises ``invalid`` with what its owner would say to it."""
         decoder = self._decoders[aggregate]
-        kind = edit.type or dict(command.headers_).get(names.COMMAND_TYPE, b"").decode("utf-8", "replace")
+        topic, partition, key, _, headers = command
+        kind = edit.type or dict(headers).get(names.COMMAND_TYPE, b"").decode("utf-8", "replace")
         if not kind:
             try:
-                kind = decoder.decode(command).kind
+                kind = decoder.decode(_record(command)).kind
             except Poison as poison:
                 detail = f"its type cannot be told ({poison.detail})"
                 fault = {"pointer": "/type", "detail": detail, "fix": "say in `type` which command it is"}
                 raise problem("invalid", f"The record cannot be edited: {detail}.", [fault]) from None
-        others = [(name, value) for name, value in command.headers_ if name != names.COMMAND_TYPE]
-        edited = Made(
-            command.topic_,
-            command.partition_,
-            command.key_,
+        others = [(name, value) for name, value in headers if name != names.COMMAND_TYPE]
+        edited = (
+            topic,
+            partition,
+            key,
             orjson.dumps(edit.data),
             [*others, (names.COMMAND_TYPE, kind.encode())],
         )
         try:
-            decoder.decode(edited)
+            decoder.decode(_record(edited))
         except Poison as poison:
             pointer = "/type" if poison.cause == "unknown_type" else "/data"
             fault = {"pointer": pointer, "detail": poison.detail}
@@ -291,6 +291,11 @@ def _records(consumer: Consumer, topic: str, partition: int, offsets: Iterable[i
 
 def _spot(row: Row, topics: Topics) -> Place:
     return topics.quarantine(row["aggregate"]), row["log_partition"], row["log_offset"]
+
+
+def _record(command: Outgoing) -> Record:
+    topic, partition, key, value, headers = command
+    return Record(topic, partition, 0, 0, key, value, headers_of(headers))
 
 
 def _headers(record: Message) -> Headers:

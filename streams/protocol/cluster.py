@@ -88,7 +88,7 @@ class Cluster:
         deadline = time.monotonic() + timeout_s
         said: KafkaException | None = None
         for node, connection in list(self._connections.items()):
-            if not connection.fresh:
+            if connection.busy or not connection.fresh:
                 continue
             try:
                 return connection.call(request, min(deadline - time.monotonic(), CALL_S_MAX))

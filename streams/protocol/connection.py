@@ -59,6 +59,15 @@ class Connection:
         now = time.monotonic()
         return now - self._used < _IDLE_S_MAX and now < self._expires
 
+    @property
+    def busy(self) -> bool:
+        """Whether an answer is still to be received."""
+        return self._sent > self._received
+
+    def fileno(self) -> int:
+        """Return the socket's descriptor, to wait for an answer to begin."""
+        return self._socket.fileno()
+
     def close(self) -> None:
         """Close; nothing waits for answers any more."""
         self._socket.close()

@@ -13,10 +13,14 @@ from kio.schema.api_versions.v3.request import ApiVersionsRequest
 from kio.schema.api_versions.v3.response import ApiVersionsResponse
 from kio.schema.end_txn.v5.request import EndTxnRequest
 from kio.schema.end_txn.v5.response import EndTxnResponse
+from kio.schema.fetch.v12.request import FetchPartition, FetchRequest, FetchTopic
+from kio.schema.fetch.v12.response import FetchResponse
 from kio.schema.find_coordinator.v4.request import FindCoordinatorRequest
 from kio.schema.find_coordinator.v4.response import FindCoordinatorResponse
 from kio.schema.init_producer_id.v5.request import InitProducerIdRequest
 from kio.schema.init_producer_id.v5.response import InitProducerIdResponse
+from kio.schema.list_offsets.v7.request import ListOffsetsPartition, ListOffsetsRequest, ListOffsetsTopic
+from kio.schema.list_offsets.v7.response import ListOffsetsResponse
 from kio.schema.metadata.v12.request import MetadataRequest, MetadataRequestTopic
 from kio.schema.metadata.v12.response import MetadataResponse
 from kio.schema.produce.v12.request import PartitionProduceData, ProduceRequest, TopicProduceData
@@ -39,10 +43,15 @@ Producer = tuple[str, int, int]
 
 NEEDED = {
     one.__api_key__: one.__version__
-    for one in (ProduceRequest, TxnOffsetCommitRequest, EndTxnRequest, InitProducerIdRequest, MetadataRequest)
-}
+    for one in (
+        ProduceRequest, TxnOffsetCommitRequest, EndTxnRequest, InitProducerIdRequest, MetadataRequest, FetchRequest,
+        ListOffsetsRequest,
+    )
+}  # fmt: skip
 """The version of each API that a broker must know."""
 
+_EARLIEST = -2
+_COMMITTED_ONLY = 1
 GROUP, TRANSACTION = 0, 1
 """Kinds of coordinators."""
 
@@ -138,3 +147,33 @@ def end_txn(who: Producer, committed: bool) -> tuple[Any, type[EndTxnResponse]]:
     return EndTxnRequest(
         transactional_id=transactional, producer_id=producer_id, producer_epoch=epoch, committed=committed
     ), EndTxnResponse
+
+
+def fetch(
+    at: Mapping[Partition, int], wait_s: float, bytes_min: int, bytes_max: int, partition_bytes_max: int
+) -> tuple[Any, type[FetchResponse]]:
+    """Read what is committed from these offsets on. The answer comes once there are ``bytes_min``, or ``wait_s`` are over; of the
+    first partition that has anything it holds a whole batch, whatever its size.
+    """
+    topics: dict[str, list[Any]] = {}
+    for (topic, partition), offset in at.items():
+        topics.setdefault(topic, []).append(
+            FetchPartition(partition=partition, fetch_offset=offset, partition_max_bytes=partition_bytes_max)
+        )
+    return FetchRequest(
+        max_wait=timedelta(seconds=wait_s),
+        min_bytes=bytes_min,
+        max_bytes=bytes_max,
+        isolation_level=_COMMITTED_ONLY,
+        session_epoch=-1,  # no session: the request names every partition
+        topics=tuple(FetchTopic(topic=name, partitions=tuple(found)) for name, found in topics.items()),
+        forgotten_topics_data=(),
+    ), FetchResponse
+
+
+def earliest(topic: str, partition: int) -> tuple[Any, type[ListOffsetsResponse]]:
+    """Ask for the first offset that is left of a partition."""
+    asked = ListOffsetsPartition(partition_index=partition, timestamp=_EARLIEST)
+    return ListOffsetsRequest(
+        replica_id=-1, isolation_level=0, topics=(ListOffsetsTopic(name=topic, partitions=(asked,)),)
+    ), ListOffsetsResponse

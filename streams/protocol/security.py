@@ -1,4 +1,4 @@
-"""TLS and SASL of the writer's connections, by the same settings as librdkafka's."""
+"""TLS and SASL of a worker's own connections, by the same settings as librdkafka's."""
 
 import ssl
 from collections.abc import Callable, Mapping
@@ -16,7 +16,7 @@ _TLS = (
 
 
 class UnsupportedSecurity(ValueError):
-    """A setting asks for what the writer does not speak; the text names it and what it does speak."""
+    """A setting asks for what a worker does not speak; the text names it and what it does speak."""
 
 
 @dataclass(frozen=True, slots=True)

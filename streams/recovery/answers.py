@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from schemas.codec import Codec
-from streams.shards.record import Record
+from streams.protocol.record import Record
 from streams.shards.saved import Chunk, Remembered
 
 
@@ -33,7 +33,7 @@ class Recall:
         """Take records, in order."""
         chunk = self._chunk
         for record in records:
-            value = record.value() or b""
+            value = record.value or b""
             body = self._codec.decode(value)[1]
             self._at = max(self._at, body["sequence"])
             if chunk.first <= body["sequence"] <= chunk.last:

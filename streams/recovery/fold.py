@@ -11,6 +11,7 @@ from schemas.topics import Topics
 from streams.domain.aggregate import Aggregate
 from streams.domain.redaction import EventRedacted
 from streams.failures import BrokenLog
+from streams.protocol.record import Record
 from streams.recovery.answers import remember
 from streams.recovery.history import Histories, refold
 from streams.recovery.offsets import Committed, sequence_in
@@ -18,7 +19,6 @@ from streams.recovery.snapshots import MARK_KEY, StateCodec, Unusable, chunk_num
 from streams.shards.command_ids import COMMAND_ID_BYTES
 from streams.shards.entry import Entry
 from streams.shards.parked import fold as fold_parked
-from streams.shards.record import Record
 from streams.shards.saved import ANSWERS_KEPT, Chunk, Mark, Named
 from streams.shards.shard import Slice
 from streams.shards.trail import Tail, Vouched
@@ -99,7 +99,7 @@ class Fold:
         """Take records of the snapshots topic."""
         latest = self._latest
         for record in records:
-            key, value = record.key() or b"", record.value()
+            key, value = record.key or b"", record.value
             if self.opened:
                 self._note(key, value)
             elif value is None:
@@ -187,10 +187,10 @@ class Fold:
         decode, kinds, states, vouched = self._codec.decode, self._kinds, self.slice.states, self.tail.after
         evolve, initial, since = self.slice.aggregate.evolve, self.slice.aggregate.initial, self.mark.sequence
         for record in records:
-            name, body = decode(record.value() or b"")
+            name, body = decode(record.value or b"")
             kind, envelope = kinds.get(name), body.pop("envelope")
             sequence = envelope["sequence"]
-            key = (record.key() or b"").rsplit(b"/", 2)[0]
+            key = (record.key or b"").rsplit(b"/", 2)[0]
             entry = states.get(key)
             version = 1 if entry is None else entry.version + 1
             usual = version == envelope["version"] and self._event_sequence < sequence
@@ -216,8 +216,8 @@ class Fold:
         """Fold one event that is new since the last checkpoint, snapshotted, redacted, early, or a mistake."""
         states, since, tail, last = self.slice.states, self.mark.sequence, self.tail, self._event_sequence
         kind, version, sequence = self._kinds.get(name), envelope["version"], envelope["sequence"]
-        key = (record.key() or b"").rsplit(b"/", 2)[0]
-        headers = dict(record.headers() or ())
+        key = (record.key or b"").rsplit(b"/", 2)[0]
+        headers = record.headers()
         redacted = REDACTED in headers
         entry = states.get(key)
         known = 0 if entry is None else entry.version
@@ -259,7 +259,7 @@ class Fold:
     def _chain(self) -> None:
         """Note the chains of the aggregates whose last event's headers have not been read yet."""
         for entry, record in self._unchained.values():
-            entry.chain = dict(record.headers() or ()).get(CHAIN) or START
+            entry.chain = record.headers().get(CHAIN) or START
         self._unchained = {}
 
     def _catch_up(self, key: bytes) -> None:
@@ -285,7 +285,7 @@ class Fold:
         self._chain()
         for key in self.stale:
             entry = self.slice.states[key]
-            values = {version: record.value() or b"" for version, record in found.found[key].items()}
+            values = {version: record.value or b"" for version, record in found.found[key].items()}
             try:
                 state = refold(self.slice.aggregate, self._codec, values, entry.version)
             except KeyError as error:
@@ -299,33 +299,31 @@ class Fold:
         """Remember answers. One that was given again is the same answer, and takes no sequence."""
         decode, index, since, tail = self._codec.decode, self.slice.index, self.mark.sequence, self.tail
         for record in records:
-            value = record.value() or b""
+            value = record.value or b""
             body = decode(value)[1]
             sequence = body["sequence"]
             if sequence <= self._outcome_sequence:
-                if any(name == "replayed" for name, _ in record.headers() or ()):
+                if "replayed" in record.headers():
                     continue
-                raise BrokenLog(
-                    f"{record.topic()}/{record.partition()} at {record.offset()}: {sequence} repeats"
-                )
+                raise BrokenLog(f"{record.where}: {sequence} repeats")
             self._outcome_sequence = sequence
             if sequence > since:
                 self._written += 1
                 if sequence > tail.after:
                     tail.outcomes.append((sequence, value))
             remember(index, body, value)
-        told = dict(records[-1].headers() or ()) if records else {}  # offsets only rise
+        told = records[-1].headers() if records else {}  # offsets only rise
         self._source_offset = max(self._source_offset, int(told.get("source-offset") or -1))
 
     def quarantine(self, records: Sequence[Record]) -> None:
         """Note who is parked."""
         for record in records:
             fold_parked(self.slice.parked, record)
-            self.slice.quarantined = record.offset() + 1
+            self.slice.quarantined = record.offset + 1
 
     def _broken(self, record: Record, name: str, version: int, sequence: int, known: int) -> BrokenLog:
         return BrokenLog(
-            f"{record.topic()}/{record.partition()} at {record.offset()}: {name} has version {version} and sequence"
+            f"{record.where}: {name} has version {version} and sequence"
             f" {sequence} after version {known} and sequence {self._event_sequence}; `flexcore event verify` names the"
             " first bad record"
         )

@@ -8,7 +8,7 @@ from typing import Any
 
 from schemas.codec import Codec
 from streams.domain.aggregate import Aggregate
-from streams.shards.record import Record
+from streams.protocol.record import Record
 from streams.translation import from_record, vocabulary
 
 History = Mapping[int, Record]
@@ -24,7 +24,7 @@ class Histories:
     def events(self, records: Sequence[Record]) -> None:
         """Take records, in order."""
         for record in records:
-            key, version, _ = (record.key() or b"//").rsplit(b"/", 2)
+            key, version, _ = (record.key or b"//").rsplit(b"/", 2)
             if (history := self.found.get(key)) is not None:
                 history[int(version)] = record
 

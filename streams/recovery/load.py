@@ -13,15 +13,15 @@ import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, cast
 
-from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, TopicPartition
+from confluent_kafka import KafkaError, KafkaException
 
 from schemas.catalogue import Catalogue
 from schemas.codec import Codec
 from schemas.topics import AUDIT, Topics
 from streams.domain.aggregate import Aggregate
 from streams.failures import BrokenLog
+from streams.protocol.record import Record
 from streams.recovery.answers import Recall
 from streams.recovery.fold import Fold, Partition
 from streams.recovery.history import Histories, History
@@ -29,14 +29,13 @@ from streams.recovery.offsets import Broker, Committed, vouched_in
 from streams.recovery.snapshots import StateCodec, fold_hash
 from streams.recovery.standby import Followed
 from streams.shards.parked import Queue, Waiting
-from streams.shards.record import Record
 from streams.shards.saved import Remembered
 from streams.shards.shard import Slice
 from streams.shards.trail import Vouched
 
 _log = logging.getLogger(__name__)
-_BATCH_RECORDS = 10_000
-_POLL_S = 0.05
+_POLL_S = 0.05  # how soon it is heard that a load is not wanted any more
+_WAIT_S = 0.01
 _SILENCE_MAX_S = 10.0
 _RELEASED_RECORDS = 2_000  # of those that waited, at one go
 _RELEASED_BYTES = 8 << 20
@@ -234,9 +233,9 @@ class Loader:
 
         def pick(records: Sequence[Record]) -> None:
             for record in records:
-                name = (record.key() or b"").decode().partition("/")[0]
+                name = (record.key or b"").decode().partition("/")[0]
                 if metadata.get(name) == "":
-                    body = self._codec.decode(record.value() or b"")[1]
+                    body = self._codec.decode(record.value or b"")[1]
                     found[name] = Vouched(body["number"], body["to"], bytes.fromhex(body["root"]))
 
         if "" in metadata.values():
@@ -346,55 +345,30 @@ class Loader:
         loading.left += sum(ends[part] - start for part, start in at.items())
         if not at:
             return True
-        consumer = self._broker.reader()
-        consumer.assign([TopicPartition(*part, offset or OFFSET_BEGINNING) for part, offset in at.items()])
+        fetcher = self._broker.reader()
+        fetcher.at = dict(at)
         silent_since = time.monotonic()
         try:
-            while at and wanted():
-                if self._drain(consumer, sinks, ends, at, loading):
+            while fetcher.at and wanted():
+                moved = False
+                for part, records, after, _ in fetcher.read(_POLL_S, _WAIT_S):
+                    if records:
+                        sinks[part](records)
+                    moved = moved or after > at[part]
+                    loading.records += len(records)
+                    loading.left -= min(after, ends[part]) - min(at[part], ends[part])
+                    at[part] = after
+                    if after >= ends[part]:
+                        del fetcher.at[part]
+                if moved:
                     silent_since = time.monotonic()
                 elif time.monotonic() > silent_since + _SILENCE_MAX_S:
-                    silence = f"nothing came of {sorted(at)} for {_SILENCE_MAX_S:.0f} s"
+                    silence = (
+                        f"nothing came of {sorted(fetcher.at)} for {_SILENCE_MAX_S:.0f} s: {fetcher.problem}"
+                    )
                     raise KafkaException(KafkaError(KafkaError._TIMED_OUT, silence))
         except KafkaException:
             self._broker.renew()
             raise
-        except BaseException:
-            consumer.unassign()
-            raise
-        consumer.unassign()
-        return not at
-
-    @staticmethod
-    def _drain(
-        consumer: Consumer,
-        sinks: Mapping[Partition, Sink],
-        ends: Mapping[Partition, int],
-        at: dict[Partition, int],
-        loading: Loading,
-    ) -> bool:
-        """Take what has come; tell whether there was anything."""
-        found: dict[Any, list[Record]] = {}
-        reached: list[Partition] = []
-        first = consumer.poll(_POLL_S)
-        if first is None:
-            return False
-        for record in cast(list[Record], [first, *consumer.consume(_BATCH_RECORDS, 0)]):
-            if (error := record.error()) is None:
-                found.setdefault(record.topic(), []).append(record)
-            elif error.code() != KafkaError._PARTITION_EOF:
-                raise KafkaException(error)
-            elif record.offset() >= ends[record.topic(), record.partition()]:
-                reached.append((record.topic(), record.partition()))
-        for records in found.values():
-            part = (records[0].topic(), records[0].partition())
-            if part not in at:
-                continue
-            sinks[part](records)
-            after = records[-1].offset() + 1
-            loading.records += len(records)
-            loading.left -= max(min(after, ends[part]) - at[part], 0)
-            at[part] = after
-        for part in reached:
-            loading.left -= max(ends[part] - at.pop(part, ends[part]), 0)
-        return True
+        left, fetcher.at = fetcher.at, {}
+        return not left

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from confluent_kafka import (
     Consumer,
@@ -19,9 +19,10 @@ from confluent_kafka import (
 )
 from confluent_kafka.admin import AdminClient
 
-from schemas.clients import watched
 from schemas.offsets import OFFSET_BEGINNING, OFFSET_END, offsets
 from streams.failures import Hanging
+from streams.protocol.fetcher import Fetcher
+from streams.protocol.security import Security
 from streams.shards.trail import Vouched
 
 _log = logging.getLogger(__name__)
@@ -71,28 +72,33 @@ class Broker:
         transaction_timeout_s: float,
     ) -> None:
         self._kafka: dict[str, str | int] = {**kafka, "enable.sparse.connections": "false", "log_level": 3}
+        self._bootstrap, self._security = kafka["bootstrap.servers"], Security.of(kafka)
         self._group = group
         self._writer = writer
         self.fence_after_s = fence_after_s
         self.transaction_timeout_s = transaction_timeout_s
         self._admin = AdminClient(dict(self._kafka))
         self._local = threading.local()
-        self._consumers: list[Consumer] = []
+        self._connected: list[Consumer | Fetcher] = []
         self._fencing = threading.Lock()
 
     def close(self) -> None:
         """Close every connection; no call may be under way."""
-        for consumer in self._consumers:
-            consumer.close()
-        self._consumers.clear()
+        for one in self._connected:
+            one.close()
+        self._connected.clear()
 
-    def reader(self) -> Consumer:
-        """Return this thread's own read_committed consumer; it belongs to no group membership and commits nothing."""
-        return self._consumer("read_committed")
+    def reader(self) -> Fetcher:
+        """Return this thread's own reader of the log."""
+        existing: Fetcher | None = getattr(self._local, "fetcher", None)
+        if existing is None:
+            existing = self._local.fetcher = self.follower()
+            self._connected.append(existing)
+        return existing
 
-    def follower(self) -> Consumer:
-        """Return a read_committed consumer for one thread that polls it all the time; the caller closes it."""
-        return self._made(watched(self._reading("read_committed", 500)))
+    def follower(self) -> Fetcher:
+        """Return a reader of the log that the caller closes."""
+        return Fetcher(self._bootstrap, self._security, self._writer)
 
     def owners(self) -> dict[int, str]:
         """Return which member (its client id) owns each shard, as the group's coordinator sees it."""
@@ -226,41 +232,21 @@ class Broker:
             raise
 
     def renew(self) -> None:
-        """Forget this thread's consumers. They have got no answer, and might never get one (:mod:`schemas.clients`)."""
-        for consumer in vars(self._local).values():
-            self._consumers.remove(consumer)
-            consumer.close()
+        """Forget this thread's clients. They have got no answer, and might never get one (:mod:`schemas.clients`)."""
+        for one in vars(self._local).values():
+            self._connected.remove(one)
+            one.close()
         vars(self._local).clear()
 
     def _consumer(self, isolation: str) -> Consumer:
         existing: Consumer | None = getattr(self._local, isolation, None)
         if existing is None:
-            existing = self._made(self._reading(isolation, 10))
+            existing = Consumer({**self._kafka, "group.id": self._group, "isolation.level": isolation})
+            # Until it knows the brokers, it answers nothing.
+            existing.list_topics(timeout=_TIMEOUT_S)
             setattr(self._local, isolation, existing)
-            self._consumers.append(existing)
+            self._connected.append(existing)
         return existing
-
-    @staticmethod
-    def _made(settings: dict[str, Any]) -> Consumer:
-        consumer = Consumer(settings)
-        # A topic that a consumer has never heard of costs it a second before the first record comes (2.16).
-        consumer.list_topics(timeout=_TIMEOUT_S)
-        return consumer
-
-    def _reading(self, isolation: str, fetch_wait_ms: int) -> dict[str, str | int]:
-        return {
-            **self._kafka,
-            "group.id": self._group,
-            "isolation.level": isolation,
-            "enable.auto.commit": "false",
-            "enable.auto.offset.store": "false",
-            "enable.partition.eof": "true",
-            "auto.offset.reset": "earliest",
-            "fetch.wait.max.ms": fetch_wait_ms,
-            "queued.min.messages": 100_000,
-            "queued.max.messages.kbytes": 16_384,  # a load's memory, beside what it builds
-            "fetch.queue.backoff.ms": 5,  # when they are there; stock, it would then pause for a second
-        }
 
 
 class _Patience:

@@ -6,21 +6,21 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
-from typing import cast
 
-from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
+from confluent_kafka import KafkaException
 
 from streams.failures import BrokenLog
+from streams.protocol.fetcher import Fetcher
+from streams.protocol.record import Record
 from streams.recovery.fold import Fold, Partition
 from streams.recovery.offsets import Broker
 from streams.recovery.snapshots import Unusable
-from streams.shards.record import Record
 from streams.shards.shard import Slice
 
 _log = logging.getLogger(__name__)
 _LOOK_EVERY_S = 3.0
-_BATCH_RECORDS = 2_000
 _POLL_S = 0.2
+_WAIT_S = 0.5
 
 
 @dataclass(slots=True)
@@ -83,18 +83,18 @@ class Standbys:
 
     # ---------------------------------------------------------------- the thread
     def _run(self) -> None:
-        consumer = self._broker.follower()
+        fetcher = self._broker.follower()
         look_at = 0.0
         while not self._quit.is_set():
             try:
                 if time.monotonic() >= look_at:
                     self._look()
                     look_at = time.monotonic() + _LOOK_EVERY_S
-                self._follow(consumer)
+                self._follow(fetcher)
             except KafkaException as error:
                 _log.warning("standby: %s", error)
                 self._quit.wait(1.0)
-        consumer.close()
+        fetcher.close()
 
     def _look(self) -> None:
         """Decide what to follow, from who owns what now."""
@@ -118,34 +118,21 @@ class Standbys:
                 with self._lock:
                     self._followed[shard], self._changed = started, True
 
-    def _follow(self, consumer: Consumer) -> None:
+    def _follow(self, fetcher: Fetcher) -> None:
         with self._lock:
             if self._changed:
-                consumer.assign(
-                    [
-                        TopicPartition(*part, at)
-                        for one in self._followed.values()
-                        for part, at in one.at.items()
-                    ]
-                )
+                fetcher.at = {part: at for one in self._followed.values() for part, at in one.at.items()}
                 self._changed = False
-        first = consumer.poll(_POLL_S)
-        if first is None:
-            return
-        found: dict[Partition, list[Record]] = {}
-        for record in cast(list[Record], [first, *consumer.consume(_BATCH_RECORDS, 0)]):
-            if (error := record.error()) is None:
-                found.setdefault((record.topic(), record.partition()), []).append(record)
-            elif error.code() != KafkaError._PARTITION_EOF:
-                raise KafkaException(error)
+        found = fetcher.read(_POLL_S, _WAIT_S)
         with self._lock:
-            for (topic, shard), records in found.items():
-                self._feed(topic, shard, records)
+            for one in found:
+                if one.records:
+                    self._feed(*one.partition, one.records)
 
     def _feed(self, topic: str, shard: int, records: Sequence[Record]) -> None:
         followed = self._followed.get(shard)
         # A shard given away, or begun anew, since these were fetched.
-        if followed is None or records[0].offset() < followed.at[topic, shard]:
+        if followed is None or records[0].offset < followed.at[topic, shard]:
             return
         try:
             for fold in followed.folds.values():
@@ -155,4 +142,4 @@ class Standbys:
             del self._followed[shard]
             self._changed = True
             return
-        followed.at[topic, shard] = records[-1].offset() + 1
+        followed.at[topic, shard] = records[-1].offset + 1

@@ -5,11 +5,12 @@ afterwards, so the last one of an aggregate tells a new owner everything.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from schemas import topics as names
+from streams.protocol.record import Record
+from streams.protocol.record_batch import NO_HEADERS, headers_of
 from streams.shards.identity import derived, uuid_bytes
-from streams.shards.record import Made, Record
 
 ROLE = "parked"  # what the record is: FIRST, BEHIND or RELEASED
 FIRST, BEHIND, RELEASED = b"first", b"behind", b"released"
@@ -51,7 +52,7 @@ class Parked:
 
 def fold(parked: dict[bytes, Parked], record: Record) -> None:
     """Take a record of the quarantine topic into the parked aggregates of its slice."""
-    told = dict(record.headers() or ())
+    told = record.headers()
     if ROLE not in told:
         return
     key, before = told.get(names.ORIGINAL_KEY) or b"", parked.pop(told.get(names.ORIGINAL_KEY) or b"", None)
@@ -60,36 +61,42 @@ def fold(parked: dict[bytes, Parked], record: Record) -> None:
         int(told.get(_WAITING_NOW) or 0),
         told.get(_BY) or b"",
         # What is decided of those that waited is before this, so a chunk of them is never read in vain.
-        max(int(told.get(_AT) or 0), record.offset() if before is None else before.at),
+        max(int(told.get(_AT) or 0), record.offset if before is None else before.at),
     )
     if not now.over:
         parked[key] = now
 
 
-@dataclass(frozen=True, slots=True)
-class Waiting(Made):
+class Waiting(Record):
     """A command that waited, as a record to be decided now: under a new id that follows from its old one.
 
-    ``offset`` is that of the command decided last: deciding this one leaves the slice's offset where it is.
-    ``dropped``: it is only to be passed over. ``gone``: Kafka keeps none of those any more that should still wait.
+    ``offset`` is that of the command decided last: deciding this one leaves the slice's offset where it is; ``time_ms`` is
+    when it was let go: time does not go back within an aggregate. It stands in quarantine at ``log_offset``, under the key
+    ``place``. ``dropped``: it is only to be passed over. ``gone``: Kafka keeps none of those any more that should still wait.
     ``last``: what comes after it, if anything, has to be read first.
     """
 
-    offset_: int = 0
-    now: int = 0
-    place: bytes = b""
-    log_offset: int = -1
-    dropped: bool = False
-    gone: bool = False
-    last: bool = False
-
-    def offset(self) -> int:
-        """Return the offset of the command decided last."""
-        return self.offset_
-
-    def timestamp(self) -> tuple[int, int]:
-        """Return kind and time (ms) at which it was let go: time does not go back within an aggregate."""
-        return (1, self.now)
+    def __init__(
+        self,
+        record: Record,
+        place: bytes = b"",
+        log_offset: int = -1,
+        dropped: bool = False,
+        gone: bool = False,
+    ) -> None:
+        super().__init__(
+            record.topic,
+            record.partition,
+            record.offset,
+            record.time_ms,
+            record.key,
+            record.value,
+            record.told,
+        )
+        self.place = place
+        self.log_offset = log_offset
+        self.dropped = dropped
+        self.gone = self.last = gone
 
 
 @dataclass(slots=True)
@@ -108,10 +115,10 @@ class Queue:
     def take(self, records: Sequence[Record]) -> None:
         """Take records, in order."""
         for record in records:
-            told, place = dict(record.headers() or ()), record.key() or b""
+            told, place = record.headers(), record.key or b""
             role = told.get(ROLE)
             if role is not None and told.get(names.ORIGINAL_KEY) == self.key:
-                self._now = max(self._now, record.timestamp()[1])
+                self._now = max(self._now, record.time_ms)
                 if role != BEHIND:
                     self._found.pop(place, None)  # decided meanwhile
                 elif len(self._found) < self.records_max and self._bytes < self.bytes_max:
@@ -122,21 +129,15 @@ class Queue:
 
     def waiting(self, topic: str, partition: int, offset: int) -> list[Waiting]:
         """Return what is to be decided next, in order: never nothing."""
-        plain = Waiting(topic, partition, self.key, b"", (), offset, self._now)
         if not self._found:
-            return [replace(plain, gone=True, last=True)]
-        found = [
-            replace(
-                plain,
-                value_=record.value() or b"",
-                headers_=_again(place, record.headers() or [], self.parked.by),
-                place=place,
-                log_offset=record.offset(),
-                dropped=place in self._dropped,
-            )
-            for place, record in self._found.items()
-        ]
-        found[-1] = replace(found[-1], last=True)
+            none = Record(topic, partition, offset, self._now, self.key, b"", NO_HEADERS)
+            return [Waiting(none, gone=True)]
+        found = []
+        for place, record in self._found.items():
+            told = headers_of(_again(place, record.header_list(), self.parked.by))
+            again = Record(topic, partition, offset, self._now, self.key, record.value or b"", told)
+            found.append(Waiting(again, place, record.offset, place in self._dropped))
+        found[-1].last = True
         return found
 
 

@@ -3,7 +3,28 @@
 from collections import deque
 from collections.abc import Sequence
 
-from streams.shards.record import Record
+from streams.protocol.record import Record
+
+
+class Batch:
+    """Records of one partition in order, fetched in ``epoch``; ``reached`` is the end of the partition, if it was met. ``size``
+    are the bytes of their values. Read only.
+    """
+
+    def __init__(
+        self, topic: str, partition: int, epoch: int, records: list[Record], reached: int | None = None
+    ) -> None:
+        self.topic = topic
+        self.partition = partition
+        self.epoch = epoch
+        self.records = records
+        self.reached = reached
+        self.size = sum(map(len, records))
+
+    def followed_by(self, other: "Batch") -> "Batch":
+        """Return both as one; the epoch is that of the other."""
+        reached = self.reached if other.reached is None else other.reached
+        return Batch(self.topic, self.partition, other.epoch, self.records + other.records, reached)
 
 
 class Pending:

@@ -6,10 +6,10 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from streams.domain.aggregate import Aggregate
+from streams.protocol.record import Record
 from streams.shards.entry import Entry, Packed
 from streams.shards.parked import Parked
 from streams.shards.pending import Pending
-from streams.shards.record import Record
 from streams.shards.saved import Remembered, Saved
 from streams.shards.trail import Trail
 

@@ -26,10 +26,10 @@ from streams.domain.aggregate import (
 )
 from streams.domain.redaction import RedactEvent
 from streams.failures import Poison, fingerprint
+from streams.protocol.record import Record
 from streams.protocol.record_batch import headers_of
 from streams.shards.entry import Entry
 from streams.shards.identity import derived, uuid_bytes
-from streams.shards.record import Record
 from streams.shards.saved import Remembered
 from streams.writer.command import Command, of_timer
 from streams.writer.decoding import Decoder
@@ -156,7 +156,7 @@ class Decider:
         draft = Draft(staged, self._command_ids_max)
         self._failed(draft, record, key, command, cause, error)
         draft.write(self._encoder, self._effects)
-        draft.part.next, draft.part.commands = record.offset() + 1, 1
+        draft.part.next, draft.part.commands = record.offset + 1, 1
         staged.absorb(draft.part)
 
     # ---------------------------------------------------------------- 1. read
@@ -165,7 +165,7 @@ class Decider:
         shards, shard = self._shards, staged.slice.shard
         read: list[_Read] = []
         for record in records:
-            key = record.key() or b""
+            key = record.key or b""
             if key and known(key) is None and partition_of(key, shards) != shard:
                 read.append((record, key, None, None, None))
                 continue
@@ -174,7 +174,7 @@ class Decider:
             except Poison as poison:
                 read.append((record, key, None, None, poison))
                 continue
-            read.append((record, key, command, cause_of(command, key, record.offset()), None))
+            read.append((record, key, command, cause_of(command, key, record.offset), None))
         return read
 
     # ---------------------------------------------------------------- 2. decide
@@ -194,7 +194,7 @@ class Decider:
                         return number
                     remembered = saved.answer(index_key, cause.command_uuid)
                 if remembered is not None:
-                    self._repeat(draft, command, cause, remembered, record.offset())
+                    self._repeat(draft, command, cause, remembered, record.offset)
                     if part.parked:
                         self._parking.repeated(part, record, key, command.command_id)
                 elif part.parked and self._waits(draft, record, key, command, cause):
@@ -202,7 +202,7 @@ class Decider:
                 elif not self._rule(draft, record, key, command, cause, condemned):
                     staged.unread = key
                     return number
-            part.next = record.offset() + 1
+            part.next = record.offset + 1
             if part.parked and part.releasing:
                 return number + 1
         return len(read)
@@ -219,7 +219,7 @@ class Decider:
         """Ask the rules about one command; False: the aggregate's events are to be read back first."""
         part, index_key = draft.part, key + command.command_id
         try:
-            if record.offset() in condemned:
+            if record.offset in condemned:
                 raise ValueError("this command alone makes its transaction fail: what it writes is too large")
             entry = part.entry(key) or Entry(0, self._aggregate.initial, START)
             decision = self._judge(draft, command, key, entry)
@@ -365,22 +365,21 @@ class Decider:
 
     def _set_aside(self, part: Staged, record: Record, key: bytes, poison: Poison | None) -> None:
         """Quarantine a record that is no command, or send one on to the partition of its key, with all it carries."""
-        headers: list[tuple[str, bytes]] = [(name, raw or b"") for name, raw in record.headers() or ()]
+        headers: list[tuple[str, bytes]] = [(name, raw or b"") for name, raw in record.header_list()]
         carried = {name for name, _ in headers}
         if poison is None and "forwarded" in carried:
-            where = f"forwarded to partition {record.partition()}, where its key does not belong"
+            where = f"forwarded to partition {record.partition}, where its key does not belong"
             poison = Poison("misrouted", where)
         if poison is not None:
             if self._parking.waits(part, record, key, f"{poison.cause}: {poison.detail}") is None:
                 self._parking.set_aside(part, record, key, poison.cause, poison.detail, "")
             return
         if names.COMMAND_ID not in carried:
-            text = f"{record.topic()}/{record.partition()}/{record.offset()}"
-            headers.append((names.COMMAND_ID, derived(uuid_bytes("flexcore"), text).encode()))
+            headers.append((names.COMMAND_ID, derived(uuid_bytes("flexcore"), record.where).encode()))
         headers.append(("forwarded", b"1"))
         part.forwarded += 1
         partition = partition_of(key, self._shards)
-        part.out.append((record.topic(), record.value() or b"", key, partition, headers_of(headers)))
+        part.out.append((record.topic, record.value or b"", key, partition, headers_of(headers)))
 
 
 def _after(entry: Entry, state: Any, events: tuple[Any, ...]) -> Entry:

@@ -11,8 +11,8 @@ from schemas.codec import Codec
 from schemas.errors import Undecodable, UnknownSchema
 from streams.domain.aggregate import Aggregate, Message
 from streams.failures import Poison
+from streams.protocol.record import Record
 from streams.shards.identity import derived, uuid_bytes
-from streams.shards.record import Record
 from streams.translation import Untranslatable, from_record, fullname
 from streams.writer.command import Command, body_hash
 
@@ -41,14 +41,14 @@ class Decoder:
 
     def decode(self, record: Record) -> Command:
         """Return the command. Raises :class:`Poison` with the cause when there is none to be had."""
-        key, value = record.key(), record.value()
+        key, value = record.key, record.value
         if not key or b"/" not in key:
             raise Poison("no_key", "the key must be `tenant/aggregate-id`")
         if not value:
             raise Poison("undecodable", "the value is empty")
         if len(value) > self._bytes_max:
             raise Poison("too_large", f"{len(value)} bytes, and a command has at most {self._bytes_max}")
-        headers: dict[str, bytes | None] = dict(record.headers() or ())
+        headers: dict[str, bytes | None] = record.headers()
         id_bytes = headers.get(_COMMAND_ID) or self._id_of(record)
         correlation_bytes = headers.get(_CORRELATION_ID) or id_bytes
         actor_bytes = headers.get(_ACTOR) or b"anonymous"
@@ -68,9 +68,7 @@ class Decoder:
             body = from_record(kind, fields)
         except Untranslatable as error:
             raise Poison("undecodable", str(error)) from error
-        message = Message(
-            body, tenant, aggregate_id, command_id, record.timestamp()[1], actor, correlation_id
-        )
+        message = Message(body, tenant, aggregate_id, command_id, record.time_ms, actor, correlation_id)
         return Command(
             message,
             body_hash(kind.__name__, fields),
@@ -85,7 +83,7 @@ class Decoder:
     @staticmethod
     def _id_of(record: Record) -> bytes:
         """Return the id of a command that brought none."""
-        return derived(_STREAM_NAMESPACE, f"{record.topic()}/{record.partition()}/{record.offset()}").encode()
+        return derived(_STREAM_NAMESPACE, record.where).encode()
 
     def _body(self, value: bytes, stated: bytes | None) -> tuple[type, dict[str, Any]]:
         if value[0] == 0:

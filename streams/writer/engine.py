@@ -18,9 +18,9 @@ from schemas.errors import RegistryUnavailable
 from schemas.topics import Topics
 from streams.failures import TopicRefused
 from streams.metrics import Counters
+from streams.protocol.record import Record
 from streams.recovery.load import Loader
 from streams.settings import WorkerSettings
-from streams.shards.record import Record
 from streams.writer.breaker import Breakers
 from streams.writer.checkpoints import Checkpoints
 from streams.writer.decide import Decider

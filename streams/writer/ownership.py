@@ -6,7 +6,6 @@ import threading
 from collections import Counter
 from collections.abc import Awaitable, Callable, Collection, Coroutine, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
 from confluent_kafka import KafkaException
@@ -14,26 +13,16 @@ from confluent_kafka import KafkaException
 from schemas.topics import Topics
 from streams.failures import BrokenLog, Hanging
 from streams.metrics import Counters
+from streams.protocol.record import Record
 from streams.recovery.load import Loader, Loading
 from streams.recovery.offsets import written_by
 from streams.shards.parked import Waiting
-from streams.shards.record import Record
+from streams.shards.pending import Batch
 from streams.shards.shard import Shard, Slice
 from streams.writer.transaction import Membership
 from streams.writer.work import Chunk, Work, next_timer, take
 
 _log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class Batch:
-    """Records of one partition in order, fetched in ``epoch``; ``reached`` is the end of the partition, if it was met."""
-
-    topic: str
-    partition: int
-    epoch: int
-    records: list[Record]
-    reached: int | None = None
 
 
 class Read(NamedTuple):
@@ -49,7 +38,7 @@ class Read(NamedTuple):
 
 
 class Flow(Protocol):
-    """The hold on the consumer. Both calls return at once and take effect in the poll thread, in order."""
+    """The hold on the consumer. Both calls return at once and take effect soon, in order."""
 
     def flow(self, shard: int, offsets: Mapping[str, int], epoch: int) -> None:
         """Fetch the shard's topics from these offsets; everything fetched from now on carries ``epoch``."""

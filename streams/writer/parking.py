@@ -8,8 +8,8 @@ one after the other, before anything else of their slice. One that fails then is
 from dataclasses import replace
 
 from schemas import topics as names
+from streams.protocol.record import Record
 from streams.shards.parked import BEHIND, FIRST, RELEASED, Headers, Parked, Waiting
-from streams.shards.record import Record
 from streams.writer.quarantine import Quarantine, place_of, time_of
 from streams.writer.staged import Staged
 
@@ -40,8 +40,8 @@ class Parking:
                 return None
             part.passed += 1
             return ""
-        told = dict(record.headers() or ())
-        if (dropped := told.get(names.DROP_OF)) is not None and not record.value():
+        told = record.headers()
+        if (dropped := told.get(names.DROP_OF)) is not None and not record.value:
             if parked is not None and dropped == parked.first:
                 self._release(part, record, key, _let_go(parked, told.get(names.ACTOR)), dropped, [])
             part.passed += 1
@@ -93,7 +93,7 @@ class Parking:
             ]
             self._release(part, record, key, _after(parked, record), record.place, deed)
         else:
-            actor = dict(record.headers() or ()).get(names.ACTOR)
+            actor = record.headers().get(names.ACTOR)
             self._release(part, record, key, _let_go(parked, actor), parked.first, [])
 
     def _release(

@@ -3,8 +3,8 @@
 from datetime import UTC, datetime
 
 from schemas import topics as names
+from streams.protocol.record import Record
 from streams.protocol.record_batch import Headers, Produced, headers_of
-from streams.shards.record import Record
 
 _HEADER_BYTES_MAX = 4096
 
@@ -31,7 +31,7 @@ class Quarantine:
         """
         place = place or place_of(record)
         topic, partition, offset = place.rsplit(b"/", 2)
-        original = [(names.as_original(name), raw or b"") for name, raw in record.headers() or ()]
+        original = [(names.as_original(name), raw or b"") for name, raw in record.header_list()]
         told = [
             ("cause", cause.encode()),
             ("detail", detail.encode()[:_HEADER_BYTES_MAX]),
@@ -39,14 +39,14 @@ class Quarantine:
             ("source-topic", topic),
             ("source-partition", partition),
             ("source-offset", offset),
-            (names.ORIGINAL_KEY, record.key() or b""),
-            ("command-id", dict(record.headers() or ()).get("command-id") or b""),
+            (names.ORIGINAL_KEY, record.key or b""),
+            ("command-id", record.headers().get("command-id") or b""),
             ("at", time_of(record)),
             ("node", self._node),
             *(parked or ()),
             *original,
         ]
-        return (self._topic, record.value() or b"", place, record.partition(), headers_of(told))
+        return (self._topic, record.value or b"", place, record.partition, headers_of(told))
 
     def release(self, record: Record, place: bytes, parked: Headers, deed: Headers) -> Produced:
         """Return the note that the record from ``place`` no longer waits, or holds up others; and what was done."""
@@ -54,17 +54,17 @@ class Quarantine:
             self._topic,
             b"",
             place,
-            record.partition(),
-            headers_of([(names.ORIGINAL_KEY, record.key() or b""), *parked, *deed]),
+            record.partition,
+            headers_of([(names.ORIGINAL_KEY, record.key or b""), *parked, *deed]),
         )
 
 
 def place_of(record: Record) -> bytes:
     """Return where a record came from: its id in quarantine."""
-    return f"{record.topic()}/{record.partition()}/{record.offset()}".encode()
+    return record.where.encode()
 
 
 def time_of(record: Record) -> bytes:
     """Return when a record was written (RFC 3339)."""
-    at = datetime.fromtimestamp(record.timestamp()[1] / 1000, UTC)
+    at = datetime.fromtimestamp(record.time_ms / 1000, UTC)
     return at.isoformat(timespec="milliseconds").encode()

@@ -45,14 +45,12 @@ class Redactor:
         command: RedactEvent = message.body
         name, aggregate_id = self._aggregate.name, message.aggregate_id
         wanted = b"%d" % command.sequence
-        found = next(
-            (one for one in history.values() if dict(one.headers() or ())["sequence"] == wanted), None
-        )
+        found = next((one for one in history.values() if one.headers()["sequence"] == wanted), None)
         if found is None:
             return Rejected(
                 "not_found", f"{name} {aggregate_id} has no event with sequence {command.sequence}"
             )
-        full, body = self._codec.decode(found.value() or b"")
+        full, body = self._codec.decode(found.value or b"")
         if (wrong := self._wrong(command, full)) is not None:
             return wrong
         if not self._aggregate.settled(state):
@@ -68,17 +66,17 @@ class Redactor:
         reply = orjson.dumps({**place, "type": kind, "fields": values}).decode()
         if command.dry_run or not values:
             return Redaction(None, None, state, reply)
-        value = self._codec.changed(found.value() or b"", values)
+        value = self._codec.changed(found.value or b"", values)
         event = EventRedacted(
             envelope["sequence"], envelope["version"], envelope["event_id"], kind,
             tuple(values), command.reason, sha256(value).hexdigest(), message.now,
         )  # fmt: skip
-        headers = dict(found.headers() or ())
-        headers.setdefault(VALUE_HASH, sha256(found.value() or b"").digest())
+        headers = found.headers()
+        headers.setdefault(VALUE_HASH, sha256(found.value or b"").digest())
         headers[REDACTED] = f"{message.actor}: {command.reason}".encode()
         told = [(header, raw or b"") for header, raw in headers.items()]
-        record = (self._topic, value, found.key() or b"", shard, headers_of(told))
-        bodies = {number: one.value() or b"" for number, one in history.items()} | {event.version: value}
+        record = (self._topic, value, found.key or b"", shard, headers_of(told))
+        bodies = {number: one.value or b"" for number, one in history.items()} | {event.version: value}
         return Redaction(record, event, refold(self._aggregate, self._codec, bodies, version), reply)
 
     def _wrong(self, command: RedactEvent, full: str) -> Rejected | None:

@@ -5,8 +5,8 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from typing import Final
 
+from streams.protocol.record import Record
 from streams.protocol.record_batch import Batches
-from streams.shards.record import Record
 from streams.shards.shard import Shard, Slice
 from streams.writer.staged import Staged
 from streams.writer.transaction import Membership

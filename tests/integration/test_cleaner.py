@@ -33,7 +33,7 @@ from streams.writer.quarantine import Quarantine
 from streams.writer.redaction import Redactor
 from streams.writer.staged import Staged
 from tests.performance.account import SCHEMAS, Deposited
-from tests.support.records import ACCOUNT, FakeRecord, deposit, redact, told
+from tests.support.records import ACCOUNT, deposit, record_of, redact, told
 from tests.support.services import KafkaService
 from tests.support.topic_settings import set_config
 from tests.support.truth import Seen, read
@@ -100,7 +100,7 @@ class Written:
     def _decided(self, records: list[Any]) -> list[Staged]:
         parts = [Staged.on(piece, None) for piece in self.slices]
         for record in records:
-            self.decider.stage(parts[partition_of(record.key_, SHARDS)], [record])
+            self.decider.stage(parts[partition_of(record.key, SHARDS)], [record])
         for part in parts:
             self.checkpoints.stage(part, NOW_MS, closing=False)
         return parts
@@ -140,7 +140,7 @@ class Written:
     @staticmethod
     def _note(histories: dict[bytes, dict[int, Any]], key: bytes, value: bytes, headers: list[Any]) -> None:
         whose, version, _ = key.rsplit(b"/", 2)
-        histories.setdefault(whose, {})[int(version)] = FakeRecord(value, key, 0, headers)
+        histories.setdefault(whose, {})[int(version)] = record_of(value, key, 0, headers)
 
     def _merge(self, parts: list[Staged]) -> None:
         for part in parts:

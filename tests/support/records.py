@@ -2,7 +2,7 @@
 
 import json
 import uuid
-from dataclasses import dataclass, field
+from collections.abc import Iterable
 from io import BytesIO
 from typing import Any
 
@@ -14,6 +14,8 @@ from schemas.registry import MemoryRegistry
 from schemas.topics import Topics
 from streams.domain.aggregate import Aggregate
 from streams.domain.redaction import redactable
+from streams.protocol.record import Record
+from streams.protocol.record_batch import headers_of
 from streams.shards.shard import Slice
 from streams.writer.decide import Decider, Reactor
 from streams.writer.decoding import Decoder
@@ -28,62 +30,36 @@ CATALOGUE = Catalogue.load().merged(Catalogue.load(SCHEMAS))
 """Read once: it takes longer than most tests."""
 
 
-@dataclass
-class FakeRecord:
-    """What the hot path asks of a record."""
-
-    value_: bytes | None
-    key_: bytes | None = b"default/a"
-    offset_: int = 0
-    headers_: list[tuple[str, bytes | None]] = field(default_factory=list)
-    at: int = 1_700_000_000_000
-
-    def topic(self) -> str:
-        return "account.commands"
-
-    def partition(self) -> int:
-        return 0
-
-    def offset(self) -> int:
-        return self.offset_
-
-    def key(self) -> bytes | None:
-        return self.key_
-
-    def value(self) -> bytes | None:
-        return self.value_
-
-    def headers(self) -> list[tuple[str, bytes | None]]:
-        return self.headers_
-
-    def timestamp(self) -> tuple[int, int]:
-        return (1, self.at)
-
-    def error(self) -> None:
-        return None
-
-    def __len__(self) -> int:
-        return len(self.value_ or b"")
+def record_of(
+    value: bytes | None,
+    key: bytes | None = b"default/a",
+    offset: int = 0,
+    headers: Iterable[tuple[str, bytes]] = (),
+    topic: str = "account.commands",
+    at: int = 1_700_000_000_000,
+) -> Record:
+    """Return a record as it is fetched."""
+    return Record(topic, 0, offset, at, key, value, headers_of(headers))
 
 
 def deposit(
     amount: int, offset: int = 0, command_id: str | None = None, key: bytes = b"default/a", **headers: bytes
-) -> FakeRecord:
+) -> Record:
     """Return a deposit as JSON."""
-    said: list[tuple[str, bytes | None]] = [
+    said = [
         ("command-id", (command_id or str(uuid.uuid4())).encode()), ("command-type", b"Deposit")
     ]  # fmt: skip
     said += [(name.replace("_", "-"), value) for name, value in headers.items()]
-    return FakeRecord(b'{"amount": %d}' % amount, key, offset, said)
+    return record_of(b'{"amount": %d}' % amount, key, offset, said)
 
 
-def redact(sequence: int, *fields: str, key: bytes = b"default/a", **more: Any) -> FakeRecord:
+def redact(sequence: int, *fields: str, key: bytes = b"default/a", **more: Any) -> Record:
     """Return ada's wish to redact an event; ``more`` are fields of the command."""
     body = {"sequence": sequence, "fields": fields, "reason": "asked for", **more}
-    headers: list[tuple[str, bytes | None]] = [
+    headers = [
         ("command-id", str(uuid.uuid4()).encode()), ("command-type", b"RedactEvent"), ("actor", b"ada")
     ]  # fmt: skip
-    return FakeRecord(json.dumps(body).encode(), key, 0, headers)
+    return record_of(json.dumps(body).encode(), key, 0, headers)
 
 
 class Bench:

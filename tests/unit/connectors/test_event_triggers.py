@@ -16,8 +16,8 @@ from streams.domain.pipeline import PipelineApplied, PipelineDeleted
 from streams.expressions import LANGUAGE
 from streams.translation import to_record
 from tests.contract.schema_releases import catalogue, sample
+from tests.support.messages import FakeMessage
 from tests.support.pipeline_files import command, pipeline, text_and_hash
-from tests.support.records import FakeRecord
 
 Pairs = list[tuple[str, bytes | str | None]]
 BINARY: Pairs = [
@@ -30,7 +30,7 @@ PLACED = {"specversion": "1.0", "id": "o-1", "source": "/shop", "type": "placed"
 BIG = "${{ event.data.total > 100 }}"
 
 
-class Events(FakeRecord):
+class Events(FakeMessage):
     """A record of a topic of users' events."""
 
     def topic(self) -> str:
@@ -65,7 +65,7 @@ def told(made: TriggerFollower, name: str, event: Any) -> None:
     record = {**sample(schema, ""), **to_record(event)}
     record["envelope"] |= {"tenant": "default", "aggregate_id": name}
     value = made._listeners._codec.encoder(f"pipeline.events-flexcore.pipeline.{kind}", schema)(record)
-    made._listeners.take(cast(Any, FakeRecord(value, b"k", 1, [("ce_type", kind.encode())])))
+    made._listeners.take(cast(Any, FakeMessage(value, b"k", 1, [("ce_type", kind.encode())])))
 
 
 def starts(

@@ -14,7 +14,7 @@ from schemas.registry import MemoryRegistry
 from streams.domain.alert.events import IncidentOpened
 from streams.translation import to_record
 from tests.contract.schema_releases import catalogue, sample
-from tests.support.records import FakeRecord
+from tests.support.messages import FakeMessage
 
 NAME = "flexcore.alert.IncidentOpened"
 
@@ -58,7 +58,7 @@ def notifier(monkeypatch: pytest.MonkeyPatch) -> Notifier:
 @pytest.mark.parametrize("trouble", ["no member any more", "an error instead of a record"])
 def test_after_a_failure_it_polls_on(notifier: Notifier, trouble: str) -> None:
     """Else it would never be a member again, or see the same error for ever: alerts would be quiet."""
-    records = [FakeRecord(b"1", offset_=1), FakeRecord(b"2", offset_=2)]
+    records = [FakeMessage(b"1", offset_=1), FakeMessage(b"2", offset_=2)]
     if trouble == "no member any more":
         group = Group([*records], refusals=1)
     else:
@@ -78,7 +78,7 @@ def test_a_redacted_incident_is_not_told_again() -> None:
     schema = catalogue().schema(NAME)
     event = to_record(IncidentOpened("failed-1-1", "failed", "[redacted]", "r1", "hook", 1))
     value = codec.encoder(f"alert.events-{NAME}", schema)({**sample(schema, ""), **event})
-    redacted: Any = FakeRecord(value, b"k", 1, [(REDACTED, b"ada: asked for")], 0)
+    redacted: Any = FakeMessage(value, b"k", 1, [(REDACTED, b"ada: asked for")], 0)
     notifier._handle(redacted, cast(Any, None))
     assert told == []
 

@@ -95,8 +95,8 @@ def whole_log(seed: int = 7, transactions: int = 12, redact: Sequence[int] = ())
     log.commit(deposit(5, 0, str(uuid.UUID(int=1)), b"default/a0"))
     for place in redact:
         record = log.topics["account.events"][place]
-        sequence = log.bench.codec.decode(record.value() or b"")[1]["envelope"]["sequence"]
-        log.redact((record.key() or b"").rsplit(b"/", 2)[0], sequence, "balance")
+        sequence = log.bench.codec.decode(record.value or b"")[1]["envelope"]["sequence"]
+        log.redact((record.key or b"").rsplit(b"/", 2)[0], sequence, "balance")
     whole = Whole(log.bench.codec, [], [], [], log.bench.slice.sequence)
     for topic, found in (
         ("audit", whole.audit),
@@ -104,8 +104,6 @@ def whole_log(seed: int = 7, transactions: int = 12, redact: Sequence[int] = ())
         ("account.outcomes", whole.outcomes),
     ):
         for record in log.topics[topic]:
-            headers = {name: value or b"" for name, value in record.headers()}
-            found.append(
-                whole.read(topic, record.offset(), record.key() or b"", record.value() or b"", headers)
-            )
+            headers = {name: value or b"" for name, value in record.headers().items()}
+            found.append(whole.read(topic, record.offset, record.key or b"", record.value or b"", headers))
     return whole

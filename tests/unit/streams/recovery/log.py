@@ -9,6 +9,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from schemas.codec import Codec
 from schemas.topics import Topics
 from streams.checkpoints import CheckpointEncoder, Signer
+from streams.protocol.record import Record
 from streams.recovery.answers import Recall
 from streams.recovery.fold import Fold, Partition
 from streams.recovery.history import Histories
@@ -21,20 +22,10 @@ from streams.shards.shard import Slice
 from streams.writer.checkpoints import Checkpoints
 from streams.writer.snapshots import Snapshots
 from streams.writer.staged import Staged
-from tests.support.records import Bench, FakeRecord, redact, told
+from tests.support.records import Bench, record_of, redact, told
 
 TAIL = ("account.events", "account.outcomes")
 NOW_MS = 1_700_000_000_000
-
-
-@dataclass
-class LogRecord(FakeRecord):
-    """A record of the log; ``topic`` counts."""
-
-    topic_: str = ""
-
-    def topic(self) -> str:
-        return self.topic_
 
 
 @dataclass
@@ -44,7 +35,7 @@ class Log:
     bench: Bench = field(default_factory=lambda: Bench(command_ids_max=1_000_000))
     tail_records: int = 1 << 40  # sweeps begin when the test says so
     fold: str = "log"
-    topics: dict[str, list[LogRecord]] = field(default_factory=dict)
+    topics: dict[str, list[Record]] = field(default_factory=dict)
     ends: dict[str, int] = field(default_factory=dict)
     next: int = 0
 
@@ -71,22 +62,22 @@ class Log:
             self.ends.get("account.outcomes", 0),
         )
 
-    def commit(self, *records: FakeRecord | Waiting, now_ms: int = NOW_MS, closing: bool = False) -> Staged:
+    def commit(self, *records: Record, now_ms: int = NOW_MS, closing: bool = False) -> Staged:
         """Decide the records in one transaction, and commit it."""
         piece = self.bench.slice
-        for record in records:
-            if isinstance(record, FakeRecord):
-                record.offset_, self.next = self.next, self.next + 1
+        for one in records:
+            if not isinstance(one, Waiting):
+                one.offset, self.next = self.next, self.next + 1
         staged = Staged.on(piece, None)
         decided = self.bench.decider.stage(staged, list(records))
-        if rest := [record for record in records[decided:] if isinstance(record, FakeRecord)]:
-            self.next = rest[0].offset()  # the rest waits until something is read back
+        if rest := [one for one in records[decided:] if not isinstance(one, Waiting)]:
+            self.next = rest[0].offset  # the rest waits until something is read back
         self.snapshots.stage(staged, now_ms)
         self.checkpoints.stage(staged, now_ms, closing=closing)
         for topic, value, key, _, headers in staged.out:
             offset = self.ends.get(topic, 0)
             self.topics.setdefault(topic, []).append(
-                LogRecord(value, key, offset, told(headers), now_ms, topic)
+                record_of(value, key, offset, told(headers), topic, now_ms)
             )
             self.ends[topic] = offset + 1
         for topic in {produced[0] for produced in staged.out}:
@@ -129,7 +120,7 @@ class Log:
         chunk = self.bench.slice.saved.chunks[number]
         picked = Recall(chunk, self.reader)
         for record in self.topics["account.outcomes"]:
-            if record.offset() >= chunk.outcomes and picked.missing:
+            if record.offset >= chunk.outcomes and picked.missing:
                 picked.outcomes([record])
         return picked.found
 
@@ -152,9 +143,7 @@ class Follower:
     def read(self, topic: str) -> None:
         """Read a topic to its end."""
         start = self.at.get(topic, 0)
-        self.fold.take(
-            topic, [record for record in self.log.topics.get(topic, []) if record.offset_ >= start]
-        )
+        self.fold.take(topic, [record for record in self.log.topics.get(topic, []) if record.offset >= start])
         self.at[topic] = self.log.ends.get(topic, 0)
 
     def finish(self) -> Slice:

@@ -27,27 +27,27 @@ def _deposits(log: Log, chance: random.Random) -> None:
 def _redact(log: Log, chance: random.Random) -> None:
     """Redact an event, which may be redacted already."""
     record = chance.choice(log.topics[EVENTS])
-    name, body = log.bench.codec.decode(record.value() or b"")
+    name, body = log.bench.codec.decode(record.value or b"")
     if name.endswith("Deposited"):
-        key = (record.key() or b"").rsplit(b"/", 2)[0]
+        key = (record.key or b"").rsplit(b"/", 2)[0]
         log.redact(key, body["envelope"]["sequence"], chance.choice(["balance", "sent_at"]), "balance")
 
 
 def _clean(log: Log, topic: str, chance: random.Random) -> None:
     """Remove, before some offset, the records that a later one has the key of, as the cleaner does."""
     records = log.topics.get(topic, [])
-    later = {record.key_: record.offset_ for record in records}
+    later = {record.key: record.offset for record in records}
     end = chance.randrange(log.ends.get(topic, 0) + 1)
-    log.topics[topic] = [one for one in records if one.offset_ >= end or later[one.key_] == one.offset_]
+    log.topics[topic] = [one for one in records if one.offset >= end or later[one.key] == one.offset]
 
 
 def _known(log: Log) -> dict[bytes, int]:
     """Return the balances that a reader knows who takes the newest body of every event."""
     newest: dict[bytes, tuple[int, int]] = {}
     for record in log.topics[EVENTS]:
-        name, body = log.bench.codec.decode(record.value() or b"")
+        name, body = log.bench.codec.decode(record.value or b"")
         if name.endswith("Deposited"):
-            key, version = (record.key() or b"").rsplit(b"/", 2)[0], body["envelope"]["version"]
+            key, version = (record.key or b"").rsplit(b"/", 2)[0], body["envelope"]["version"]
             if version >= newest.get(key, (0, 0))[0]:
                 newest[key] = (version, body["balance"])
     return {key: balance for key, (_, balance) in newest.items()}
@@ -58,9 +58,9 @@ def _faults(log: Log) -> list[Any]:
     verifier.arrange()
     for topic, take in (("account.outcomes", verifier.outcome), (EVENTS, verifier.event)):
         for one in log.topics[topic]:
-            value, headers = one.value_ or b"", {name: raw or b"" for name, raw in one.headers_}
+            value, headers = one.value or b"", {name: raw or b"" for name, raw in one.headers().items()}
             name, body = log.bench.codec.decode(value)
-            take("account", Proven(topic, 0, one.offset_, one.key_ or b"", value, headers, name, body))
+            take("account", Proven(topic, 0, one.offset, one.key or b"", value, headers, name, body))
     verifier.judge(verifier.ceilings())
     return verifier.findings.faults
 
@@ -101,14 +101,14 @@ def test_a_snapshot_without_the_value_is_written_with_the_redaction() -> None:
     log.cut()
     log.commit()
     log.redact(b"default/a", 4, "balance")
-    *_, first, last = [record for record in log.topics[SNAPSHOTS] if record.key_ == b"default/a"]
-    read = [log.codec.read_state(record.value_ or b"") for record in (first, last)]
+    *_, first, last = [record for record in log.topics[SNAPSHOTS] if record.key == b"default/a"]
+    read = [log.codec.read_state(record.value or b"") for record in (first, last)]
     assert [(one[0], one[1].balance) for one in read if one is not None] == [(2, 9), (3, 0)]
 
     fresh = Log()
     fresh.commit(deposit(7))
     fresh.redact(b"default/a", 2, "balance")
-    assert [record.key_ for record in fresh.topics[SNAPSHOTS]] == [MARK_KEY, b"default/a"]
+    assert [record.key for record in fresh.topics[SNAPSHOTS]] == [MARK_KEY, b"default/a"]
 
 
 def test_a_redaction_says_what_it_did_and_may_only_ask() -> None:
@@ -123,8 +123,8 @@ def test_a_redaction_says_what_it_did_and_may_only_ask() -> None:
     assert '"type":"Deposited","fields":{"balance":0}' in told["reply"]
     assert dry.events == 0
     first, redacted, said = log.topics[EVENTS]
-    assert (redacted.key_, dict(redacted.headers_)[REDACTED]) == (first.key_, b"ada: asked for")
-    event = log.bench.codec.decode(said.value_ or b"")[1]
+    assert (redacted.key, redacted.headers()[REDACTED]) == (first.key, b"ada: asked for")
+    event = log.bench.codec.decode(said.value or b"")[1]
     assert (event["version"], event["fields"], event["reason"]) == (1, ["balance"], "asked for")
     assert event["envelope"]["actor"] == "ada"
     assert log.redact(b"default/a", 2, "balance").events == 0

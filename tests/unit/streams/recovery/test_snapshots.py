@@ -210,8 +210,8 @@ def test_a_damaged_snapshot_costs_time_and_nothing_else() -> None:
     _work(log, chance, 40)
     _swept(log, chance)
     records = log.topics["account.snapshots"]
-    damaged = next(record for record in records if b"/" in (record.key_ or b""))
-    damaged.value_ = (damaged.value_ or b"")[:-1]
+    damaged = next(record for record in records if b"/" in (record.key or b""))
+    damaged.value = (damaged.value or b"")[:-1]
 
     assert _told(log.load()) == _told(log.bench.slice)
 
@@ -237,7 +237,7 @@ def test_old_chunks_of_the_index_are_dropped() -> None:
     for number in range(30):
         log.commit(deposit(1, 0, str(uuid.UUID(int=number))), now_ms=NOW_MS + 8 * _DAY_MS)
 
-    assert None in [record.value_ for record in log.topics["account.snapshots"]]
+    assert None in [record.value for record in log.topics["account.snapshots"]]
     assert {chunk.at for chunk in log.load().saved.chunks.values()} == {NOW_MS + 8 * _DAY_MS}
 
 

@@ -1,68 +1,41 @@
-"""A full buffer: nothing more is taken, and fetching is paused only when it stays full."""
+"""A full buffer: nothing more is read until there is room."""
 
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from streams.transport import consumer as transport
-from streams.transport.consumer import BatchConsumer
+from streams.protocol.fetcher import Fetched
+from streams.transport.fetching import Fetching
+from tests.support.records import record_of
 
 
-class _Client:
-    """A consumer of librdkafka as far as it is paused and resumed."""
-
-    def __init__(self) -> None:
-        self.told: list[str] = []
-
-    def pause(self, _parts: list[Any]) -> None:
-        self.told.append("paused")
-
-    def resume(self, _parts: list[Any]) -> None:
-        self.told.append("resumed")
-
-
-def _consumer(client: _Client) -> tuple[Any, Any]:
-    """Return a consumer with room for 100 records and 1000 bytes, and how much of it waits to be decided."""
-    consumer: Any = object.__new__(BatchConsumer)
-    waiting = SimpleNamespace(buffered=(0, 0))
-    consumer.configure(
-        SimpleNamespace(ownership=SimpleNamespace(bind=lambda _: None)),
-        {},
-        buffer_records_max=100,
-        buffer_bytes_max=1000,
-    )
-    consumer.engine = SimpleNamespace(ownership=waiting)
-    return consumer, waiting
+def _fetching() -> tuple[Any, Any]:
+    """Return a thread with room for 100 records and 1000 bytes, and how much of it waits to be decided."""
+    ownership: Any = SimpleNamespace(buffered=(0, 0), awaits_end=lambda *_: False)
+    fetching: Any = Fetching(Any, ownership, 100, 1000)  # type: ignore[arg-type]  # nothing is read
+    fetching._arrived = lambda: None
+    return fetching, ownership
 
 
 @pytest.mark.parametrize("full", [(100, 0), (1, 1000)])
-def test_a_buffer_that_is_full_for_a_moment_pauses_nothing(full: tuple[int, int]) -> None:
-    """Given as many records, or bytes, as may wait, then there is no room, and nothing that was fetched is thrown away."""
-    client = _Client()
-    consumer, waiting = _consumer(client)
-    assert consumer._has_room(client)
-    waiting.buffered = full
-    assert not consumer._has_room(client)
-    assert not consumer._has_room(client)
-    waiting.buffered = (99, 0)
-    assert consumer._has_room(client)
-    assert client.told == []
+def test_as_many_records_or_bytes_as_may_wait_leave_no_room(full: tuple[int, int]) -> None:
+    """Given so much is to be decided, then there is no room; once one is decided, there is."""
+    fetching, ownership = _fetching()
+    assert fetching._has_room()
+    ownership.buffered = full
+    assert not fetching._has_room()
+    ownership.buffered = (99, 999)
+    assert fetching._has_room()
 
 
-def test_a_buffer_that_stays_full_pauses_the_fetching_until_half_of_it_is_decided(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """Given a worker that decides nothing, when patience is over, then it is paused once, and resumed at half."""
-    monkeypatch.setattr(transport, "_PATIENCE_S", -1.0)
-    client = _Client()
-    consumer, waiting = _consumer(client)
-    waiting.buffered = (100, 0)
-    assert [consumer._has_room(client) for _ in range(3)] == [False, False, False]
-    assert client.told == ["paused"]
-    waiting.buffered = (60, 0)
-    assert consumer._has_room(client)
-    assert client.told == ["paused"]
-    waiting.buffered = (49, 0)
-    assert consumer._has_room(client)
-    assert client.told == ["paused", "resumed"]
+def test_what_is_not_taken_yet_counts() -> None:
+    """Given records that the event loop has not taken, then they fill the buffer as those that are to be decided do."""
+    fetching, ownership = _fetching()
+    ownership.buffered = (60, 0)
+    fetching._deliver([Fetched(("t", 0), [record_of(b"", offset=number) for number in range(40)], 40, False)])
+    assert not fetching._has_room()
+    fetching.take()
+    assert fetching._has_room()
+    fetching._deliver([Fetched(("t", 0), [record_of(bytes(1000))], 41, False)])
+    assert not fetching._has_room()

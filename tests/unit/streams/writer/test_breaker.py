@@ -10,7 +10,7 @@ from streams.shards.shard import Shard, Slice
 from streams.writer.breaker import PAUSE_MAX_MS, TRIAL, WINDOW, Breakers
 from streams.writer.work import Work, next_timer, take
 from tests.performance.account import AGGREGATE
-from tests.support.records import Bench, FakeRecord, deposit
+from tests.support.records import Bench, deposit, record_of
 
 
 def _tripped(at_ms: int = 1_000_000) -> Breakers:
@@ -126,7 +126,7 @@ def test_only_what_rules_have_looked_at_is_counted() -> None:
     staged = bench.decide(
         deposit(1, 0, "x"),
         deposit(1, 1, "x"),
-        FakeRecord(b"garbage", offset_=2),
+        record_of(b"garbage", offset=2),
         deposit(-1, 3),
         deposit(13, 4),
     )

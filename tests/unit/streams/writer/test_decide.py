@@ -7,7 +7,7 @@ from schemas.partitioning import partition_of
 from streams.domain.aggregate import Message, Send, TaskOffer
 from streams.writer.staged import Staged
 from tests.performance.account import AGGREGATE, Deposit, Deposited
-from tests.support.records import Bench, FakeRecord, deposit, told
+from tests.support.records import Bench, deposit, record_of, told
 
 
 def _outcomes(bench: Bench, *records: Any) -> list[dict[str, Any]]:
@@ -198,13 +198,13 @@ def test_a_command_of_another_shard_is_forwarded_once() -> None:
 
 def test_what_cannot_be_read_says_why() -> None:
     """Every cause of poison, and a detail for the person who has to mend it."""
-    kind: list[tuple[str, bytes | None]] = [("command-type", b"Deposit")]
+    kind = [("command-type", b"Deposit")]
     wrong = {
-        "no_key": FakeRecord(b"{}", None, headers_=kind),
-        "undecodable": FakeRecord(None, headers_=kind),
-        "too_large": FakeRecord(b"{" + b" " * (1 << 20), headers_=kind),
-        "unknown_type": FakeRecord(b"{}", headers_=[("command-type", b"Nope")]),
-        "unknown_schema": FakeRecord(b"\0\0\0\xff\xff\2", headers_=kind),
+        "no_key": record_of(b"{}", None, headers=kind),
+        "undecodable": record_of(None, headers=kind),
+        "too_large": record_of(b"{" + b" " * (1 << 20), headers=kind),
+        "unknown_type": record_of(b"{}", headers=[("command-type", b"Nope")]),
+        "unknown_schema": record_of(b"\0\0\0\xff\xff\2", headers=kind),
     }
     for cause, record in wrong.items():
         headers = dict(told(Bench().decide(record).out[0][4]))
@@ -214,14 +214,14 @@ def test_what_cannot_be_read_says_why() -> None:
 
 def test_json_is_held_to_the_schema() -> None:
     """A missing, unknown or mistyped field is named."""
-    kind: list[tuple[str, bytes | None]] = [("command-type", b"Deposit")]
+    kind = [("command-type", b"Deposit")]
     for value, named in (
         (b"{}", b"amount"),
         (b'{"amount": "1"}', b"amount"),
         (b'{"amount": 1, "x": 2}', b"x"),
         (b"{", b"JSON"),
     ):
-        headers = dict(told(Bench().decide(FakeRecord(value, headers_=kind)).out[0][4]))
+        headers = dict(told(Bench().decide(record_of(value, headers=kind)).out[0][4]))
         assert headers["cause"] == b"undecodable"
         assert named in headers["detail"]
 
@@ -233,6 +233,6 @@ def test_avro_and_json_of_one_command_are_one_command() -> None:
         "account.commands-flexcore.account.Deposit", bench.catalogue.schema("flexcore.account.Deposit")
     )
     avro = deposit(5, 1, "same")
-    avro.value_ = encode({"amount": 5, "sent_at": 0})
+    avro.value = encode({"amount": 5, "sent_at": 0})
     first, second = _outcomes(bench, deposit(5, 0, "same"), avro)
     assert first == second

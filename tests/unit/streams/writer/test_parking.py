@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from streams.domain.aggregate import Message
 from tests.performance.account import AGGREGATE, Deposit
-from tests.support.records import Bench, FakeRecord, deposit
+from tests.support.records import Bench, deposit, record_of
 from tests.unit.streams.writer.parking_world import World
 
 
@@ -67,7 +67,7 @@ def test_a_command_that_waited_is_a_new_one_caused_by_the_old() -> None:
     world.redrive(world.rows()[0])
     world.work()
     last = world.log.topics["account.events"][-1]
-    headers = dict(last.headers())
+    headers = last.headers()
     assert headers["command-id"] == world.rows()[1]["redrive_command_id"].encode()
     assert headers["causation-id"] == headers["correlation-id"] == b"11111111-1111-4111-8111-111111111111"
     assert headers["actor"] == b"ada"
@@ -186,14 +186,14 @@ def test_garbage_parks_too_and_what_is_garbage_itself_waits_its_turn() -> None:
 def test_a_record_of_nobody_parks_nobody() -> None:
     """Without a key there is no aggregate to wait."""
     bench = Bench(replace(AGGREGATE, parks=True))
-    staged = bench.decide(FakeRecord(b"x", b""), deposit(1, 1))
+    staged = bench.decide(record_of(b"x", b""), deposit(1, 1))
     assert (bench.slice.parked, staged.quarantined, staged.events) == ({}, 1, 1)
 
 
 def test_aggregates_that_do_not_park_go_on() -> None:
     """The default: later commands are decided, as an aggregate's rules are ready for it."""
     bench = Bench()
-    staged = bench.decide(FakeRecord(b"\xff"), deposit(1, 1))
+    staged = bench.decide(record_of(b"\xff"), deposit(1, 1))
     assert (bench.slice.parked, staged.events) == ({}, 1)
 
 
