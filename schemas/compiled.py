@@ -5,11 +5,11 @@ everything else the functions here return None, and the general way (fastavro) i
 """
 
 import struct
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from itertools import groupby
 from typing import Any
 
-from schemas import numbers
+from schemas import numbers, rows
 from schemas.parsing import Schema, named_types
 
 Encode = Callable[[dict[str, Any]], bytes]
@@ -172,11 +172,9 @@ def decoder(schema: Schema, begin: int, without: Without = EVERYTHING) -> Decode
         f"return {result}",
     )
     names = {
-        "rest": numbers.rest,
-        "odd": numbers.odd,
         "count": numbers.count,
         "no_branch": numbers.no_branch,
-        "passed_over": numbers.passed_over,
+        "read_row": rows.read_row,
         "double": struct.Struct("<d").unpack_from,
         "float_": struct.Struct("<f").unpack_from,
     }
@@ -188,38 +186,19 @@ def _decode(source: _Source, schema: Schema, without: Without = EVERYTHING) -> s
     """Add the statements that read a value at ``i`` and move on; return the expression of the value."""
     kind = _kind(schema)
     if kind == "record":
-        fields, unread = [], without.get(schema["name"], ())
-        for passed, row in groupby(schema["fields"], lambda field: field["name"] in unread):
-            if passed:
-                _pass_over(source, [field["type"] for field in row])
-            else:
-                fields += [(field["name"], _decode(source, field["type"], without)) for field in row]
+        unread = without.get(schema["name"], ())
+        fields = []
+        for simple, row in groupby(schema["fields"], lambda field: _simple(field["type"]) is not None):
+            if simple:
+                fields += _decode_row(source, list(row), unread)
+                continue
+            for field in row:
+                value = _decode(source, field["type"], without)
+                fields += [] if field["name"] in unread else [(field["name"], value)]
         return "{" + ", ".join(f"{name!r}: {value}" for name, value in fields) + "}"
     name = source.name()
-    if kind in ("long", "int"):
-        # Two bytes are read in place: a call costs as much as all the rest.
-        source.add(
-            "n = d[i]",
-            "i += 1",
-            "if n > 127:",
-            "    m = d[i]",
-            "    if m > 127:",
-            "        n, i = rest(d, i, n)",
-            "    else:",
-            "        n, i = n & 127 | m << 7, i + 1",
-            f"{name} = n >> 1 ^ -(n & 1)",
-        )
-    elif kind in ("string", "bytes"):
-        source.add("n = d[i]", "i += 1", "if n & 129:", "    n, i = odd(d, i, n)", "j = i + (n >> 1)")
-        source.add(f"{name} = d[i:j]{'.decode()' if kind == 'string' else ''}", "i = j")
-    elif kind == "boolean":
-        source.add(
-            "n = d[i]",
-            "i += 1",
-            "if n > 1:",
-            "    raise ValueError(f'{n} is no boolean')",
-            f"{name} = n == 1",
-        )
+    if (known := _simple(schema)) is not None:
+        source.add(f"{name}, i = read_row(d, i, {bytes([known])!r})")
     elif kind in ("double", "float"):
         unpack, size = ("double", 8) if kind == "double" else ("float_", 4)
         source.add(f"if i + {size} > len(d):", "    raise IndexError('the record is cut off')")
@@ -231,27 +210,32 @@ def _decode(source: _Source, schema: Schema, without: Without = EVERYTHING) -> s
     return name
 
 
-def _pass_over(source: _Source, row: list[Schema]) -> None:
-    """Add the statements that move on behind the values at ``i``."""
-    kinds = [_passed(schema) for schema in row]
-    for known, some in groupby(zip(kinds, row, strict=True), lambda one: one[0] is not None):
-        if known:
-            source.add(f"i = passed_over(d, i, {bytes(kind for kind, _ in some if kind is not None)!r})")
-        else:
-            for _, schema in some:
-                _decode(source, schema)
+def _decode_row(source: _Source, row: Any, unread: Collection[str]) -> list[tuple[str, str]]:
+    """Add the statement that reads fields of simple types; return the names and expressions of those that are read."""
+    kinds = bytes(
+        (_simple(field["type"]) or 0) | (rows.LEFT_OUT if field["name"] in unread else 0) for field in row
+    )
+    read = [(field["name"], source.name()) for field in row if field["name"] not in unread]
+    source.add(f"{''.join(f'{value}, ' for _, value in read)}i, = read_row(d, i, {kinds!r})")
+    return read
 
 
-def _passed(schema: Schema) -> int | None:
-    """Return the kind of a value as :func:`schemas.numbers.passed_over` knows it, if it does."""
+def _simple(schema: Schema) -> int | None:
+    """Return the kind of a value as :mod:`schemas.rows` knows it, if it does."""
     kind = _kind(schema)
-    if kind in ("string", "bytes"):
-        return numbers.SIZED
-    if kind in ("long", "int"):
-        return numbers.NUMBER
-    if kind == "union" and (inner := _passed(schema[1])) is not None and not inner & numbers.OPTIONAL:
-        return numbers.OPTIONAL | inner
-    return None
+    if kind == "union":
+        inner = _simple(schema[1])
+        return None if inner is None or inner & rows.OPTIONAL else inner | rows.OPTIONAL
+    return _SIMPLE.get(kind)
+
+
+_SIMPLE = {
+    "bytes": rows.BYTES,
+    "long": rows.NUMBER,
+    "int": rows.NUMBER,
+    "boolean": rows.BOOLEAN,
+    "string": rows.TEXT,
+}
 
 
 def _decode_optional(source: _Source, schema: Schema, name: str) -> None:

@@ -96,34 +96,6 @@ def odd(data: bytes, at: int, first: int) -> tuple[int, int]:
     return number, end
 
 
-SIZED: Final = 0  # a string or bytes
-NUMBER: Final = 1  # a long or int
-OPTIONAL: Final = 2  # with one of the two above: only if the branch before it is not null
-
-
-def passed_over(data: bytes, at: int, kinds: bytes) -> int:
-    """Return where the values of these kinds end that begin at ``at``: one call for a whole row of fields."""
-    for kind in kinds:
-        if kind & OPTIONAL:
-            branch = data[at]
-            at += 1
-            if branch == 0:
-                continue
-            if branch != 2:  # the second branch, zigzag
-                no_branch(branch)
-        if kind & NUMBER:
-            while data[at] >= _CONTINUED:
-                at += 1
-            at += 1
-        else:
-            size = data[at]
-            at += 1
-            if size & 129:
-                size, at = odd(data, at, size)
-            at += size >> 1
-    return at
-
-
 def count(data: bytes, at: int) -> tuple[int, int]:
     """Return how many items the next block holds, and where they begin; a negative count is followed by a size."""
     number, at = rest(data, at + 1, data[at]) if data[at] >= _CONTINUED else (data[at], at + 1)

@@ -1,7 +1,8 @@
 """Between domain dataclasses and schema records: the single place that knows both, in both directions."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import MISSING, dataclass, fields
+from types import MemberDescriptorType
 from typing import Any
 
 from schemas.catalogue import Catalogue
@@ -52,6 +53,33 @@ def subjects(aggregates: Iterable[Aggregate], catalogue: Catalogue) -> list[tupl
     return found
 
 
+_makers: dict[type, Callable[[Mapping[str, Any]], Any]] = {}
+
+
+def _maker(kind: Any) -> Callable[[Mapping[str, Any]], Any]:
+    """Return what makes a dataclass from a record with all its fields, and raises ``KeyError`` for one that lacks some.
+
+    A frozen dataclass that only keeps its fields in slots is given them directly: its own constructor takes twice as long.
+    """
+    found = fields(kind)
+    slots = {field.name: getattr(kind, field.name, None) for field in found if field.init}
+    plain = found and kind.__dataclass_params__.init and not hasattr(kind, "__post_init__")
+    if (
+        not plain
+        or len(slots) < len(found)
+        or any(type(one) is not MemberDescriptorType for one in slots.values())
+    ):
+        names = tuple(slots)
+        return lambda record: kind(**{name: record[name] for name in names})
+    lines = "".join(f"    set_{name}(made, record[{name!r}])\n" for name in slots)
+    scope: dict[str, Any] = {f"set_{name}": slot.__set__ for name, slot in slots.items() if slot is not None}
+    scope |= {"new": object.__new__, "kind": kind}
+    text = f"def make(record):\n    made = new(kind)\n{lines}    return made\n"
+    exec(compile(text, "<dataclass>", "exec"), scope)  # noqa: S102  # the text holds only the names of fields
+    made: Callable[[Mapping[str, Any]], Any] = scope["make"]
+    return made
+
+
 def from_record(kind: type, record: Mapping[str, Any]) -> Any:
     """Return the dataclass for a decoded record of any version of its schema.
 
@@ -59,9 +87,12 @@ def from_record(kind: type, record: Mapping[str, Any]) -> Any:
 
     Raises :class:`Untranslatable` naming a required field that is missing.
     """
+    make = _makers.get(kind)
+    if make is None:
+        make = _makers[kind] = _maker(kind)
     try:
-        return kind(**record)
-    except TypeError:
+        return make(record)
+    except KeyError:
         known: dict[str, Any] = {}
         for field in fields(kind):
             if field.name in record:

@@ -47,26 +47,34 @@ class Record:
 
     def headers(self) -> dict[str, bytes | None]:
         """Return the headers by name; of several with one name the last."""
-        return dict(self.header_list())
+        data, found = self.told, dict[str, bytes | None]()
+        count, at = _number(data, 0)
+        for _ in range(count >> 1):
+            name, value, at = _header(data, at)
+            found[name] = value
+        return found
 
     def header_list(self) -> Headers:
         """Return the headers in order. A name that is no UTF-8 is told as well as it can be."""
-        data = self.told
+        data, found = self.told, Headers()
         count, at = _number(data, 0)
-        found: Headers = []
         for _ in range(count >> 1):
-            size, at = _number(data, at)
-            end = at + (size >> 1)
-            raw = data[at:end]
-            name = _NAMES.get(raw) or _named(raw)
-            size, at = _number(data, end)
-            if size & 1:  # -1: null
-                found.append((name, None))
-            else:
-                end = at + (size >> 1)
-                found.append((name, data[at:end]))
-                at = end
+            name, value, at = _header(data, at)
+            found.append((name, value))
         return found
+
+
+def _header(data: bytes, at: int) -> tuple[str, bytes | None, int]:
+    """Return a name, a value, and where they end."""
+    size, at = _number(data, at)
+    end = at + (size >> 1)
+    raw = data[at:end]
+    name = _NAMES.get(raw) or _named(raw)
+    size, at = _number(data, end)
+    if size & 1:  # -1: null
+        return name, None, at
+    end = at + (size >> 1)
+    return name, data[at:end], end
 
 
 def _named(raw: bytes) -> str:

@@ -35,13 +35,6 @@ def _chunk(states: StateCodec | None, number: int, value: bytes) -> Named:
     return found or Named(Chunk(number, 0, 0, 0, 0))
 
 
-def _event(kind: type, body: dict[str, Any]) -> Any:
-    try:
-        return kind(**body)
-    except TypeError:
-        return from_record(kind, body)
-
-
 class Fold:
     """Rebuilds one slice. Call :meth:`snapshots`, then :meth:`open`, then :meth:`events` and :meth:`outcomes` (and
     :meth:`snapshots` again, to follow a log that somebody is writing), then :meth:`finish`.
@@ -198,7 +191,7 @@ class Fold:
                 self._fold_by_header(record, name, body, envelope)
                 continue
             # Nearly all of a long log: a checkpoint vouches for it, so of an aggregate only the last chain is looked at.
-            state = evolve(initial if entry is None else entry.state, _event(kind, body))
+            state = evolve(initial if entry is None else entry.state, from_record(kind, body))
             entry = states[key] = Entry(version, state, START)
             self._unchained[key] = (entry, record)
             self._event_sequence = sequence
@@ -232,12 +225,12 @@ class Fold:
             return
         if version == known + 1:
             before = self.slice.aggregate.initial if entry is None else entry.state
-            states[key] = Entry(version, self.slice.aggregate.evolve(before, _event(kind, body)), chain)
+            states[key] = Entry(version, self.slice.aggregate.evolve(before, from_record(kind, body)), chain)
             self._folded(kind, key)
         elif version > known:
             waiting = self._ahead.setdefault(key, {})
             repeated = version in waiting  # its first body, or an earlier redaction of it, is there still
-            waiting[version] = (_event(kind, body), chain)
+            waiting[version] = (from_record(kind, body), chain)
             if repeated:
                 self._passed_over += sequence > since
                 return
