@@ -61,7 +61,8 @@ def _drain(results: dict[str, Any]) -> Iterator[str]:
     yield from _table("Drain: median (minimum to maximum)", head, rows)
     if found := results.get("breakdown"):
         yield ""
-        yield f"Our CPU µs per command by part, {found['commands_per_transaction']:,} commands a transaction: "
+        size = f"{found['commands_per_transaction']:,} commands a transaction"
+        yield f"Our CPU µs per command by part, from source, {size}: "
         yield ", ".join(f"{part} {value}" for part, value in found["parts_us"].items()) + "."
 
 
