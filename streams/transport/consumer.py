@@ -81,16 +81,19 @@ class BatchConsumer(FaustConsumer):
                 topics, on_assign=self._on_assign, on_revoke=self._on_revoke, on_lost=self._on_revoke
             )
             while not self._quit.is_set():
-                said = client.poll(_POLL_UNTOLD_S if self.incremental else _POLL_S)
-                if said is not None and said.error() is not None:
-                    _log.warning("group: %s", said.error())
-                if self.incremental:
-                    self.engine.ownership.refresh(Membership(client.consumer_group_metadata()))
+                self._poll_once(client)
         except Exception as error:  # noqa: BLE001  # a thread must not die unheard: the app crashes with its reason
             _log.exception("the poll thread ended")
             self._failed_thread(error)
         finally:
             client.close()  # leaves the group, and runs _on_revoke
+
+    def _poll_once(self, client: Client) -> None:
+        said = client.poll(_POLL_UNTOLD_S if self.incremental else _POLL_S)
+        if said is not None and said.error() is not None:
+            _log.warning("group: %s", said.error())
+        if self.incremental:
+            self.engine.ownership.refresh(Membership(client.consumer_group_metadata()))
 
     def _on_assign(self, client: Client, parts: list[TopicPartition]) -> None:
         for part in parts:

@@ -98,12 +98,17 @@ def late_membership(worker: Worker) -> None:
     writer: Any = worker.engine._writer
     consumer: Any = worker.app.consumer
     ownership: Any = worker.engine.ownership
-    send_offsets, run_calls, release = writer.send_offsets, consumer._run_calls, ownership.release
+    send_offsets, release = writer.send_offsets, ownership.release
+    on_assign, poll_once = consumer._on_assign, consumer._poll_once
     latest: list[Any] = []
 
     def noting(client: Any) -> None:  # only the poll thread may speak to the client
         latest[:] = [Membership(client.consumer_group_metadata())]
-        run_calls(client)
+        poll_once(client)
+
+    def assigned(client: Any, parts: Any) -> None:
+        on_assign(client, parts)
+        latest[:] = [Membership(client.consumer_group_metadata())]
 
     def hasty(numbers: Any) -> None:
         busy = ownership._busy
@@ -112,7 +117,7 @@ def late_membership(worker: Worker) -> None:
         release(numbers)
         ownership._busy = busy
 
-    consumer._run_calls, ownership.release = noting, hasty
+    consumer._on_assign, consumer._poll_once, ownership.release = assigned, noting, hasty
     writer.send_offsets = lambda offsets, _: send_offsets(offsets, latest[0])
 
 
