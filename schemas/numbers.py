@@ -88,6 +88,12 @@ def rest(data: bytes, at: int, first: int) -> tuple[int, int]:
             raise ValueError("a number does not fit into 64 bits")
 
 
+def unsigned(data: bytes, at: int) -> tuple[int, int]:
+    """Return the unsigned number at ``at``, and where it ends; of a zigzag one the sign is in the last bit."""
+    first = data[at]
+    return (first, at + 1) if first < _CONTINUED else rest(data, at + 1, first)
+
+
 def odd(data: bytes, at: int, first: int) -> tuple[int, int]:
     """The same for a length: refuses a negative one (zigzag: odd)."""
     number, end = rest(data, at, first) if first >= _CONTINUED else (first, at)
@@ -98,10 +104,10 @@ def odd(data: bytes, at: int, first: int) -> tuple[int, int]:
 
 def count(data: bytes, at: int) -> tuple[int, int]:
     """Return how many items the next block holds, and where they begin; a negative count is followed by a size."""
-    number, at = rest(data, at + 1, data[at]) if data[at] >= _CONTINUED else (data[at], at + 1)
+    number, at = unsigned(data, at)
     if not number & 1:
         return number >> 1, at
-    _size, at = rest(data, at + 1, data[at]) if data[at] >= _CONTINUED else (data[at], at + 1)
+    _size, at = unsigned(data, at)
     return (number + 1) >> 1, at
 
 

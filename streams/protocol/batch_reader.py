@@ -8,7 +8,7 @@ from typing import Final
 
 from crc32c import crc32c
 
-from schemas.numbers import rest
+from schemas.numbers import unsigned
 from streams.protocol.compression import decompress
 from streams.protocol.record import Record
 
@@ -24,7 +24,6 @@ _LOG_TIME: Final = 1 << 3
 _TRANSACTIONAL: Final = 1 << 4
 _CONTROL: Final = 1 << 5
 _ABORT: Final = b"\0\0\0\0"  # version and type of a marker
-_CONTINUED: Final = 0x80
 
 
 def read_batches(
@@ -77,21 +76,21 @@ def _read(data: bytes, head: tuple[int, ...], topic: str, partition: int, start:
     found: list[Record] = []
     at = 0
     for _ in range(count):
-        size, at = _number(data, at)
+        size, at = unsigned(data, at)
         end = at + (size >> 1)
-        moved, at = _number(data, at + 1)  # a record's own attributes are not used
-        delta, at = _number(data, at)
+        moved, at = unsigned(data, at + 1)  # a record's own attributes are not used
+        delta, at = unsigned(data, at)
         offset = base + (delta >> 1)
         if offset < start:
             at = end
             continue
         time_ms = last_ms if log_time else first_ms + ((moved >> 1) ^ -(moved & 1))
-        size, at = _number(data, at)
+        size, at = unsigned(data, at)
         key: bytes | None = None
         if not size & 1:  # odd: -1, null
             key = data[at : at + (size >> 1)]
             at += size >> 1
-        size, at = _number(data, at)
+        size, at = unsigned(data, at)
         value: bytes | None = None
         if not size & 1:
             value = data[at : at + (size >> 1)]
@@ -101,9 +100,3 @@ def _read(data: bytes, head: tuple[int, ...], topic: str, partition: int, start:
         found.append(Record(topic, partition, offset, time_ms, key, value, data[at:end]))
         at = end
     return found
-
-
-def _number(data: bytes, at: int) -> tuple[int, int]:
-    """Return a number, its sign in the last bit, and where it ends."""
-    first = data[at]
-    return (first, at + 1) if first < _CONTINUED else rest(data, at + 1, first)

@@ -2,11 +2,10 @@
 
 from typing import Final
 
-from schemas.numbers import rest
+from schemas.numbers import unsigned
 
 Headers = list[tuple[str, bytes | None]]
 
-_CONTINUED: Final = 0x80
 _NAMES: Final = dict[bytes, str]()  # headers have few names, and each record has all of them again
 _NAMES_MAX: Final = 1000
 
@@ -48,7 +47,7 @@ class Record:
     def headers(self) -> dict[str, bytes | None]:
         """Return the headers by name; of several with one name the last."""
         data, found = self.told, dict[str, bytes | None]()
-        count, at = _number(data, 0)
+        count, at = unsigned(data, 0)
         for _ in range(count >> 1):
             name, value, at = _header(data, at)
             found[name] = value
@@ -57,7 +56,7 @@ class Record:
     def header_list(self) -> Headers:
         """Return the headers in order. A name that is no UTF-8 is told as well as it can be."""
         data, found = self.told, Headers()
-        count, at = _number(data, 0)
+        count, at = unsigned(data, 0)
         for _ in range(count >> 1):
             name, value, at = _header(data, at)
             found.append((name, value))
@@ -66,11 +65,11 @@ class Record:
 
 def _header(data: bytes, at: int) -> tuple[str, bytes | None, int]:
     """Return a name, a value, and where they end."""
-    size, at = _number(data, at)
+    size, at = unsigned(data, at)
     end = at + (size >> 1)
     raw = data[at:end]
     name = _NAMES.get(raw) or _named(raw)
-    size, at = _number(data, end)
+    size, at = unsigned(data, end)
     if size & 1:  # -1: null
         return name, None, at
     end = at + (size >> 1)
@@ -82,9 +81,3 @@ def _named(raw: bytes) -> str:
     if len(_NAMES) < _NAMES_MAX:
         _NAMES[raw] = name
     return name
-
-
-def _number(data: bytes, at: int) -> tuple[int, int]:
-    """Return a number, its sign in the last bit, and where it ends."""
-    first = data[at]
-    return (first, at + 1) if first < _CONTINUED else rest(data, at + 1, first)
