@@ -19,6 +19,7 @@ from streams.protocol.record import Record
 from streams.protocol.security import Security
 
 _ANSWER_BYTES_MAX: Final = 8 << 20
+_PARTITION_BYTES_MAX: Final = 1 << 20
 _PAUSE_S: Final = 0.05  # before what was refused is asked for again
 _ANSWER_S_MAX: Final = 10.0  # for an answer to come, once it has begun
 
@@ -55,13 +56,13 @@ class Fetcher:
         security: Security,
         client_id: str,
         bytes_min: int = 1,
-        partition_bytes_max: int = 1 << 20,
     ) -> None:
         """``bootstrap`` is librdkafka's ``bootstrap.servers``; nothing connects before there is something to read."""
         self.at: dict[Partition, int] = {}
         self.problem: KafkaException | None = None
         self._cluster = Cluster(bootstrap, security, client_id)
-        self._bytes = bytes_min, _ANSWER_BYTES_MAX, partition_bytes_max
+        self._bytes = bytes_min, _ANSWER_BYTES_MAX, _PARTITION_BYTES_MAX
+        self._broken: KafkaException | None = None
         self._asked: dict[int, _Asked] = {}
         self._ask_at = 0.0
 
@@ -75,7 +76,7 @@ class Fetcher:
         while there is nothing.
 
         Raises ``KafkaException`` for what does not mend itself, such as a topic that may not be read, and for records that are
-        damaged.
+        damaged; but first returns what else has come, since ``at`` has moved with it.
         """
         self._ask(wait_s)
         waiting = select.poll()
@@ -91,6 +92,10 @@ class Fetcher:
                 node, failure(KafkaError._TIMED_OUT, f"broker {node} does not answer", retriable=True)
             )
         self._ask(wait_s)
+        # What holds no records is told again.
+        if self._broken is not None and not any(one.records for one in found):
+            broken, self._broken = self._broken, None
+            raise broken
         return found
 
     def _ask(self, wait_s: float) -> None:
@@ -163,7 +168,8 @@ class Fetcher:
                 records, after = read_batches(data.records, topic, partition, at, aborted)
             except (ValueError, IndexError) as error:
                 text = f"{topic} {partition} from {at} on: {error}"
-                raise failure(KafkaError.INVALID_MSG, text) from error
+                self._failed(None, failure(KafkaError.INVALID_MSG, text))
+                return None
             # To the end: of the first partition that has anything the answer holds a batch of any size.
             del self.at[part]
             self.at[part] = after
@@ -187,9 +193,9 @@ class Fetcher:
         self._failed(None, failure(int(error), text, retriable=error.retriable))
 
     def _failed(self, node: int | None, error: KafkaException) -> None:
-        """Look anew for who leads what, in a while. Raises the error if it will not mend itself."""
+        """Look anew for who leads what, in a while; an error that will not mend itself is raised by :meth:`read`."""
         if not error.args[0].retriable():
-            raise error
+            self._broken = error
         self.problem = error
         self._ask_at = time.monotonic() + _PAUSE_S
         self._cluster.lost(node)

@@ -3,12 +3,14 @@
 import time
 import uuid
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from confluent_kafka import KafkaException, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
 
+from streams.protocol.batch_reader import read_batches
 from streams.protocol.fetcher import Fetched, Fetcher
 from streams.protocol.record import Record
 from streams.protocol.security import Security
@@ -150,3 +152,31 @@ def test_a_topic_that_is_not_there_is_waited_for(fetcher: Fetcher, stage: Stage)
         assert time.monotonic() < deadline, fetcher.problem
         found = fetcher.read(0.2, 0.1)
     assert found == [Fetched((late, 0), [], 0, True)]
+
+
+def test_damage_in_one_partition_loses_nothing_of_another(
+    fetcher: Fetcher, stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Given one answer holds records and damage, then the records come first, then the error, and the place stays."""
+    stage.begin()
+    stage.write(b"fine")
+    stage.write(b"damaged", partition=1)
+    stage.producer.commit_transaction()
+    read = read_batches
+
+    def damaged(data: bytes, topic: str, partition: int, *rest: Any) -> Any:
+        if partition == 1:
+            raise ValueError("the checksum is wrong")
+        return read(data, topic, partition, *rest)
+
+    monkeypatch.setattr("streams.protocol.fetcher.read_batches", damaged)
+    fetcher.at = {(stage.topic, 1): 0, (stage.topic, 0): 0}
+    found: list[bytes | None] = []
+
+    def read_on() -> None:
+        for _ in range(50):
+            found.extend(record.value for one in fetcher.read(0.2, 0.1) for record in one.records)
+
+    with pytest.raises(KafkaException, match="checksum"):
+        read_on()
+    assert (found, fetcher.at[stage.topic, 1]) == ([b"fine"], 0)
