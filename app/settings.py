@@ -180,7 +180,7 @@ SETTINGS: tuple[Setting, ...] = (
         "COMMAND_IDS_MAX",
         "20000000",
         _whole(1, 1_000_000_000),
-        "ids of the last 7.5 days' commands that a shard of an aggregate knows, 20 bytes of memory each; more commands are refused",
+        "ids of the last 7.5 days' commands that a shard of an aggregate knows, 14 bytes of disk each; more commands are refused",
     ),
     Setting(
         "STANDBYS", "0", _whole(0, 1_000), "how many other nodes follow each shard, to take it over at once"

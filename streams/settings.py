@@ -19,8 +19,8 @@ class WorkerSettings:
     requests a second, and a command that comes alone waits as long.
 
     ``command_ids_max`` bounds the command ids of the last 7.5 days that are remembered for one aggregate on one shard;
-    beyond it commands are rejected ``overloaded``. Each costs 20 bytes of memory, so the default is at most 400 MB a
-    shard of an aggregate, and lets it take 30 commands/s all the time, or 1,000/s for five and a half hours.
+    beyond it commands are rejected ``overloaded``. Each costs 14 bytes of the data directory's disk, so the default is at
+    most 280 MB a shard of an aggregate, and lets it take 30 commands/s all the time, or 1,000/s for five and a half hours.
     """
 
     kafka: Mapping[str, str]

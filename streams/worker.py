@@ -24,6 +24,7 @@ from streams.recovery.load import Loader
 from streams.recovery.offsets import Broker
 from streams.recovery.standby import Standbys
 from streams.settings import WorkerSettings
+from streams.shards.command_ids import Spill
 from streams.transport.consumer import BatchConsumer
 from streams.transport.fetching import Fetching
 from streams.transport.transport import LibrdkafkaTransport, NoTables, QuietMonitor
@@ -147,7 +148,7 @@ def create_worker(
     broker = Broker(settings.kafka, group_id(settings), writer_id, settings.fence_after_s, timeout_ms / 1000)
     task_topics = TaskTopics(settings, effects.task_topics)
     writer = TransactionalWriter(settings.kafka, writer_id, timeout_ms, task_topics)
-    loader = Loader(broker, aggregates, catalogue, codec, topics)
+    loader = Loader(broker, aggregates, catalogue, codec, topics, Spill(settings.data_dir))
     stable_ends = partial(broker.ends, committed=True)
     snapshots = Snapshots(topics, loader.states, stable_ends, settings.snapshot_tail_records)
     key_file = settings.data_dir / "audit-key.pem"

@@ -16,10 +16,10 @@ from streams.recovery.answers import remember
 from streams.recovery.history import Histories, refold
 from streams.recovery.offsets import Committed, sequence_in
 from streams.recovery.snapshots import MARK_KEY, StateCodec, Unusable, chunk_number
-from streams.shards.command_ids import COMMAND_ID_BYTES
+from streams.shards.command_ids import CommandIds, Spill
 from streams.shards.entry import Entry
 from streams.shards.parked import fold as fold_parked
-from streams.shards.saved import ANSWERS_KEPT, Chunk, Mark, Named
+from streams.shards.saved import ANSWERS_KEPT, Chunk, Mark, Named, Saved
 from streams.shards.shard import Slice
 from streams.shards.trail import Tail, Vouched
 from streams.translation import from_record, fullname
@@ -44,9 +44,16 @@ class Fold:
     """
 
     def __init__(
-        self, aggregate: Aggregate, shard: int, codec: Codec, topics: Topics, states: StateCodec | None
+        self,
+        aggregate: Aggregate,
+        shard: int,
+        codec: Codec,
+        topics: Topics,
+        states: StateCodec | None,
+        spill: Spill | None = None,
     ) -> None:
-        self.slice = Slice(aggregate, shard)
+        self._spill = spill
+        self.slice = self._empty(aggregate, shard)
         self.events_at = (topics.events(aggregate.name), shard)
         self.outcomes_at = (topics.outcomes(aggregate.name), shard)
         self.snapshots_at = (topics.snapshots(aggregate.name), shard)
@@ -68,6 +75,9 @@ class Fold:
         self._event_sequence = 0
         self._outcome_sequence = 0
         self._source_offset = -1
+
+    def _empty(self, aggregate: Aggregate, shard: int) -> Slice:
+        return Slice(aggregate, shard, saved=Saved(older=CommandIds(self._spill)))
 
     def take(self, topic: str, records: Sequence[Record]) -> None:
         """Take records of a topic, if it is one of this fold's, and hold none of them: who follows a log does so for long."""
@@ -117,7 +127,8 @@ class Fold:
             self._use(mark, found)
         except Unusable as error:
             _log.warning("%s/%d: %s", *self.snapshots_at, error)
-            self.slice, self.mark, self._covered = Slice(self.slice.aggregate, self.slice.shard), Mark(), {}
+            self.slice = self._empty(self.slice.aggregate, self.slice.shard)
+            self.mark, self._covered = Mark(), {}
         self._snapshotted = dict(self._covered)
         if found and self.slice.saved.mark is None:
             _log.info("%s/%d cannot be used: folding from the first event", *self.snapshots_at)
@@ -135,7 +146,6 @@ class Fold:
                     self._covered[key] = entry.version
             elif (number := chunk_number(key)) is not None:
                 chunks[number] = value
-        piece.saved.older.reserve(sum(map(len, chunks.values())) // COMMAND_ID_BYTES)
         for number, value in sorted(chunks.items()):
             piece.saved.remember(_chunk(states, number, value))
         if mark is not None:

@@ -28,6 +28,7 @@ from streams.recovery.history import Histories, History
 from streams.recovery.offsets import Broker, Committed, vouched_in
 from streams.recovery.snapshots import StateCodec, fold_hash
 from streams.recovery.standby import Followed
+from streams.shards.command_ids import Spill
 from streams.shards.parked import Queue, Waiting
 from streams.shards.saved import Remembered
 from streams.shards.shard import Slice
@@ -101,8 +102,11 @@ class Loader:
         catalogue: Catalogue,
         codec: Codec,
         topics: Topics,
+        spill: Spill | None = None,
     ) -> None:
+        """``spill`` takes the command ids that are many."""
         self._broker = broker
+        self._spill = spill
         self._aggregates = {aggregate.name: aggregate for aggregate in aggregates}
         self._catalogue = catalogue
         self._codec = codec
@@ -210,7 +214,7 @@ class Loader:
                     raise
                 # Snapshots are never required: the log itself has the last word.
                 _log.error("%s; folding again without snapshots", error)
-                again = Fold(self._aggregates[name], shard, self._codec, self._topics, None)
+                again = Fold(self._aggregates[name], shard, self._codec, self._topics, None, self._spill)
                 again.tail.forget(vouched[name].to)
                 if not self._read_all([again], {}, ends, wanted, loading) or not self._refold(
                     again, ends, wanted, loading
@@ -243,7 +247,9 @@ class Loader:
         return found
 
     def _fold(self, name: str, shard: int) -> Fold:
-        return Fold(self._aggregates[name], shard, self._codec, self._topics, self.states()[name])
+        return Fold(
+            self._aggregates[name], shard, self._codec, self._topics, self.states()[name], self._spill
+        )
 
     def follow(self, shard: int) -> Followed | None:
         """Return the folds of a shard that somebody else owns, with their snapshots read. Blocking."""

@@ -1,155 +1,251 @@
-"""Command ids by the ten million: which chunks of the index name an id, in some 19 bytes of memory an id.
+"""Command ids by the hundred million: which chunks of the index name an id, in 12 bytes an id, most of them on disk.
 
-Ids are kept as their 64-bit hashes, in buckets of packed entries (hash, number of the chunk). There are as many buckets as
-the ids need: a full table splits one bucket after the other (linear hashing), so growing never stops the owner for long.
-Most ids that are asked for are new. A filter, one bit set for each id, answers for nine in ten of them without a look
-into a bucket (decisions.md has the figures).
+Ids are kept as their 64-bit hashes, each with the number of its chunk, in *levels*: sorted runs, each sixteen times as
+long as the one before at most. New ids are merged into the first level, a level that is full into the next one: a log-structured
+merge tree (O'Neil et al. 1996), so a look-up searches a few runs and nothing is ever moved far at one go. Runs that are
+long are merged by a thread, into files; the kernel keeps of them what is looked at, and may drop it.
 """
 
-from itertools import repeat
+import logging
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass
+from mmap import ACCESS_READ, mmap
+from pathlib import Path
 from struct import Struct
-from typing import Final, cast
+from tempfile import TemporaryFile
+from threading import Lock, Thread
+from typing import IO, Any, Final
 
-_pack: Final = Struct("<qI").pack  # one entry: the hash of the id, the number of its chunk
-_hash_bytes: Final = Struct("<q").pack
-_number_at: Final = Struct("<I").unpack_from
-_entries: Final = Struct("12s").iter_unpack
-_low_halves: Final = Struct("<I8x").iter_unpack
-_ids: Final = Struct("16s").iter_unpack
+import numpy as np
+from numpy.typing import NDArray
+
+_log = logging.getLogger(__name__)
 COMMAND_ID_BYTES: Final = 16
-_ENTRY_BYTES: Final = 12
-_HASH_BYTES: Final = 8
-_PER_BUCKET: Final = 64
-_FLAGS_PER_BUCKET: Final = 256  # bytes; a power of two
-_LOW: Final = 0x3FFFFFFF  # what of a hash says where it goes: one digit of Python's integers, so it is reckoned with fast
-_BIT_SHIFT: Final = 27
-_BITS: Final = bytes(1 << bit for bit in range(8))
+_LEVEL_IDS: Final = 1 << 15  # of the first level; half a millisecond to merge
+_FACTOR: Final = 16
+_IN_MEMORY: Final = 2  # levels: half a million ids, merged in a few milliseconds
+_PART_IDS: Final = 1 << 18  # merged at one go into a file: memory that is needed meanwhile
+_ALL: Final = (1 << 64) - 1
+_ONE, _THREE, _SEVEN = np.uint8(1), np.uint64(3), np.uint64(7)
+_Ids = tuple[NDArray[np.uint64], NDArray[np.uint32]]
+_ids: Final = Struct(f"{COMMAND_ID_BYTES}s").iter_unpack
+
+
+@dataclass(frozen=True, slots=True)
+class _Run:
+    """Hashes in their order, and the number of each one's chunk; numbers of equal hashes rise. Never changed.
+
+    ``bits`` is a filter: the one that the first bits of a hash name, ``64 - shift`` of them, is set for each. There are eight to
+    sixteen for each hash, so it answers for nine in ten that are not there.
+    """
+
+    hashes: NDArray[np.uint64]
+    numbers: NDArray[np.uint32]
+    bits: NDArray[np.uint8]
+    shift: np.uint64
+
+    @classmethod
+    def of(cls, hashes: NDArray[np.uint64], numbers: NDArray[np.uint32]) -> "_Run":
+        """Return a run with its filter."""
+        bits, shift = _room(len(hashes))
+        _flag(bits, shift, hashes)
+        return cls(hashes, numbers, bits, shift)
+
+    def __len__(self) -> int:
+        return len(self.hashes)
+
+    def known(self, hashes: NDArray[np.uint64]) -> list[int]:
+        """Return the places of those of some hashes that are here."""
+        slots = hashes >> self.shift
+        at = ((self.bits[slots >> _THREE] >> (slots & _SEVEN).astype(np.uint8)) & _ONE).nonzero()[0]
+        if at.size:
+            some = hashes[at]
+            at = at[self.hashes.take(self.hashes.searchsorted(some), mode="clip") == some]
+        found: list[int] = at.tolist()
+        return found
+
+    def of_hash(self, wanted: int) -> list[int]:
+        """Return the numbers of a hash."""
+        key = np.uint64(wanted)
+        first, last = self.hashes.searchsorted(key), self.hashes.searchsorted(key, "right")
+        found: list[int] = self.numbers[first:last].tolist()
+        return found
+
+    def merged(self, newer: "_Run", oldest: int) -> "_Run":
+        """Return both as one, without chunks before ``oldest``."""
+        return _Run.of(*_merged((self.hashes, self.numbers), (newer.hashes, newer.numbers), oldest))
+
+    def parts(self, newer: "_Run", oldest: int) -> "Iterator[_Ids]":
+        """Yield what :meth:`merged` has, a part of it at a time."""
+        here = there = 0
+        while here < len(self) or there < len(newer):
+            here_end, there_end = len(self), len(newer)
+            if here + _PART_IDS < len(self):
+                last = self.hashes[here + _PART_IDS]
+                here_end, there_end = (int(one.hashes.searchsorted(last)) for one in (self, newer))
+            mine, other = slice(here, here_end), slice(there, there_end)
+            ours, theirs = (
+                (self.hashes[mine], self.numbers[mine]),
+                (newer.hashes[other], newer.numbers[other]),
+            )
+            yield _merged(ours, theirs, oldest)
+            here, there = here_end, there_end
+
+
+def _merged(older: _Ids, newer: _Ids, oldest: int) -> _Ids:
+    at = older[0].searchsorted(newer[0], side="right")
+    hashes, numbers = np.insert(older[0], at, newer[0]), np.insert(older[1], at, newer[1])
+    kept = numbers >= oldest
+    return (hashes, numbers) if kept.all() else (hashes[kept], numbers[kept])
+
+
+def _room(count: int) -> tuple[NDArray[np.uint8], np.uint64]:
+    """Return an empty filter for so many hashes, and its shift."""
+    size = (8 * max(count, 1) - 1).bit_length()
+    return np.zeros(1 << size - 3, np.uint8), np.uint64(64 - size)
+
+
+def _flag(bits: NDArray[np.uint8], shift: np.uint64, hashes: NDArray[np.uint64]) -> None:
+    """Set the bits of hashes, which are in their order."""
+    if not len(hashes):
+        return
+    slots = hashes >> shift
+    first = slots[0] & ~_SEVEN
+    flags = np.zeros(int(slots[-1] - first) + 1, np.bool_)
+    flags[slots - first] = True
+    packed, at = np.packbits(flags, bitorder="little"), int(first >> _THREE)
+    bits[at : at + len(packed)] |= packed
+
+
+_NONE: Final = _Run.of(np.empty(0, np.uint64), np.empty(0, np.uint32))
+
+
+class Spill:
+    """Merges long runs into files of a folder, in threads, one at a time. Any thread.
+
+    The files have no names: when a run is dropped, or the process ends, however, they are gone.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._turn = Lock()
+
+    def merge(self, older: _Run, newer: _Run, oldest: int) -> "Future[_Run]":
+        """Begin to merge two runs; returns at once. Without room on the disk the result is in memory."""
+        found: Future[_Run] = Future()
+
+        def work() -> None:
+            with self._turn:
+                try:
+                    found.set_result(self._in_files(older, newer, oldest))
+                except OSError as error:
+                    _log.warning("%d command ids stay in memory: %s", len(older) + len(newer), error)
+                    found.set_result(older.merged(newer, oldest))
+
+        # Nobody waits for it at the end of the process.
+        Thread(target=work, name="command-ids", daemon=True).start()
+        return found
+
+    def _in_files(self, older: _Run, newer: _Run, oldest: int) -> _Run:
+        bits, shift = _room(len(older) + len(newer))
+        with self._file() as hashes, self._file() as numbers, self._file() as flags:
+            for part in older.parts(newer, oldest):
+                hashes.write(part[0].data)
+                numbers.write(part[1].data)
+                _flag(bits, shift, part[0])
+            if not hashes.tell():
+                return _NONE
+            flags.write(bits.data)
+            return _Run(
+                _mapped(hashes, np.uint64), _mapped(numbers, np.uint32), _mapped(flags, np.uint8), shift
+            )
+
+    def _file(self) -> IO[bytes]:
+        return TemporaryFile(dir=self._folder)
 
 
 class CommandIds:
     """Which chunks an id may be in. It forgets none it was given; it takes another id for one of its own with a
-    probability of one in 10^11 at 20 million ids. Single-threaded; nothing blocks.
+    probability of one in 10^11 at 100 million ids. Single-threaded; nothing blocks.
 
-    Its hashes are this process's own, so that nobody outside can choose ids that meet in one bucket.
+    Its hashes are this process's own, so that nobody outside can choose ids that meet.
     """
 
-    def __init__(self) -> None:
-        self._buckets = [bytearray()]
-        self._mask = 0  # buckets before the table began to split again, less one
-        self._split = 0  # how many of these are split since; their lower and upper halves are told apart by one bit more
-        self._flags = bytearray(_FLAGS_PER_BUCKET)
-        self._flags_mask = _FLAGS_PER_BUCKET - 1
+    def __init__(self, spill: Spill | None = None) -> None:
+        """``spill`` takes what is long; None: everything stays in memory, and is merged at once."""
+        self._spill = spill
+        self._levels = [_NONE]
+        self._moving = _NONE  # on its way into a level, by a thread
+        self._merging: tuple[int, Future[_Run]] | None = None  # into which
         self._count = 0
-        self._dead = 0  # entries of forgotten chunks that are still there
         self._oldest = 0
 
     def __len__(self) -> int:
         """How many ids there are, of chunks that are not forgotten; one that a chunk names twice counts twice."""
         return self._count
 
-    def __contains__(self, command_id: bytes) -> bool:
-        """Tell whether an id was added; it may be one of a forgotten chunk. Once per command."""
-        low = hash(command_id) & _LOW
-        if not self._flags[low & self._flags_mask] & _BITS[low >> _BIT_SHIFT]:
-            return False
-        at = low & self._mask
-        if at < self._split:
-            at = low & (2 * self._mask + 1)
-        return _hash_bytes(hash(command_id)) in self._buckets[at]
+    def among(self, command_ids: Sequence[bytes]) -> Collection[bytes]:
+        """Return those of some ids that were added; there may be ids of forgotten chunks. A few µs for each level, so it
+        is to be asked for many at a time.
+        """
+        if not self._count:
+            return ()
+        hashes = _hashes(command_ids, len(command_ids))
+        return {command_ids[at] for run in self._runs() for at in run.known(hashes)}
 
     def chunks(self, command_id: bytes) -> list[int]:
         """Return the numbers of the chunks that an id is in, as they were added; some may be forgotten already."""
-        wanted, found = _hash_bytes(hash(command_id)), list[int]()
-        bucket = self._buckets[self._bucket(hash(command_id) & _LOW)]
-        at = bucket.find(wanted)
-        while at >= 0:
-            if at % _ENTRY_BYTES == 0:
-                found.append(_number_at(bucket, at + _HASH_BYTES)[0])
-            at = bucket.find(wanted, at + 1)
-        return found
-
-    def reserve(self, count: int) -> None:
-        """Make room for ``count`` ids in all while there are none yet: they are added twice as fast then."""
-        if self._buckets == [bytearray()]:
-            while 2 * _PER_BUCKET * len(self._buckets) <= count:
-                self._buckets += [bytearray() for _ in self._buckets]
-                self._double()
+        wanted = hash(command_id) & _ALL
+        return sorted(number for run in self._runs() for number in run.of_hash(wanted))
 
     def add(self, number: int, ids: bytes) -> None:
-        """Note that the chunk ``number`` names ``ids``, 16 bytes each. Numbers rise. About 2 µs an id."""
-        hashes = {hash(command_id) for (command_id,) in _ids(ids)}
-        self._count += len(ids) // COMMAND_ID_BYTES
-        if self._dead:
-            self._trim(hashes)
-        while self._count + self._dead > _PER_BUCKET * len(self._buckets):
-            self._split_next()
-        buckets, mask, split = self._buckets, self._mask, self._split
-        flags, flags_mask, wide = self._flags, self._flags_mask, 2 * mask + 1
-        lows = [value & _LOW for value in hashes]
-        for low, entry in zip(lows, map(_pack, hashes, repeat(number)), strict=True):
-            at = low & mask
-            if at < split:
-                at = low & wide
-            buckets[at] += entry
-        for low in lows:  # a loop of its own: each then works on less memory at a time
-            flags[low & flags_mask] |= _BITS[low >> _BIT_SHIFT]
+        """Note that the chunk ``number`` names ``ids``, 16 bytes each. Numbers rise."""
+        count = len(ids) // COMMAND_ID_BYTES
+        self._count += count
+        self._take_merged()
+        hashes = np.unique(_hashes((command_id for (command_id,) in _ids(ids)), count))
+        self._merge(0, _Run.of(hashes, np.full(len(hashes), number, np.uint32)))
 
     def forget(self, count: int, oldest: int) -> None:
-        """Forget ``count`` ids of chunks; none with a number below ``oldest`` is left. Their memory is used for new ids."""
+        """Forget ``count`` ids of chunks; none with a number below ``oldest`` is left. They go when runs are merged."""
         self._count -= count
-        self._dead += count
         self._oldest = oldest
         if not self._count:
-            self.clear()
+            CommandIds.__init__(self, self._spill)
 
-    def clear(self) -> None:
-        """Forget everything, and give the memory back."""
-        CommandIds.__init__(self)
+    def _runs(self) -> Iterator[_Run]:
+        return (run for run in (*self._levels, self._moving) if len(run))
 
-    def _bucket(self, low: int) -> int:
-        at = low & self._mask
-        return low & (2 * self._mask + 1) if at < self._split else at
+    def _merge(self, level: int, run: _Run) -> None:
+        """Merge a run into a level, and what is full into the next one."""
+        if level == len(self._levels):
+            self._levels.append(_NONE)
+        if level >= _IN_MEMORY and self._spill is not None:
+            self._moving = run
+            self._merging = level, self._spill.merge(self._levels[level], run, self._oldest)
+        else:
+            self._put(level, self._levels[level].merged(run, self._oldest))
 
-    def _double(self) -> None:
-        """Begin to split again from the first bucket on. The filter says the same as before, at twice the length."""
-        self._mask = 2 * self._mask + 1
-        self._split = 0
-        self._flags *= 2
-        self._flags_mask = len(self._flags) - 1
+    def _put(self, level: int, run: _Run) -> None:
+        # While a thread merges, what would be next for it may become longer than its level.
+        if len(run) > _LEVEL_IDS * _FACTOR**level and (level + 1 < _IN_MEMORY or self._merging is None):
+            self._levels[level] = _NONE
+            self._merge(level + 1, run)
+        else:
+            self._levels[level] = run
 
-    def _split_next(self) -> None:
-        """Share a bucket's entries with a new one."""
-        at, upper = self._split, self._mask + 1
-        old, keep, go = self._buckets[at], bytearray(), bytearray()
-        for (entry,), (low,) in zip(_entries(old), _low_halves(old), strict=True):
-            if low & upper:
-                go += cast(bytes, entry)
-            else:
-                keep += cast(bytes, entry)
-        self._buckets[at] = keep
-        self._buckets.append(go)
-        self._split += 1
-        self._flag(at, upper, old)
-        if self._split == upper:
-            self._double()
+    def _take_merged(self) -> None:
+        if self._merging is not None and self._merging[1].done():
+            level, found = self._merging
+            self._moving, self._merging = _NONE, None
+            self._put(level, found.result())
 
-    def _flag(self, at: int, step: int, entries: bytearray) -> None:
-        """Write the filter's bytes of the buckets at ``at``, ``at + step``, …: those of ``entries`` and no others."""
-        flags, flags_mask = self._flags, self._flags_mask
-        flags[at::step] = bytes(len(flags) // step)
-        for (low,) in _low_halves(entries):
-            flags[low & flags_mask] |= _BITS[(low & _LOW) >> _BIT_SHIFT]
 
-    def _trim(self, hashes: set[int]) -> None:
-        """Of the buckets that get ids now, clean those whose first quarter is of forgotten chunks: entries are in order."""
-        for at in {self._bucket(value & _LOW) for value in hashes}:
-            bucket, first = self._buckets[at], 0
-            quarter = len(bucket) // _ENTRY_BYTES // 4 * _ENTRY_BYTES
-            if _number_at(bucket, quarter + _HASH_BYTES)[0] >= self._oldest if bucket else True:
-                continue
-            while first < len(bucket) and _number_at(bucket, first + _HASH_BYTES)[0] < self._oldest:
-                first += _ENTRY_BYTES
-            del bucket[:first]
-            self._dead -= first // _ENTRY_BYTES
-            divided = at < self._split or at > self._mask
-            self._flag(at, (2 if divided else 1) * (self._mask + 1), bucket)
+def _hashes(command_ids: Iterable[bytes], count: int) -> NDArray[np.uint64]:
+    return np.fromiter(map(hash, command_ids), np.int64, count).view(np.uint64)
+
+
+def _mapped(file: IO[bytes], kind: type[Any]) -> NDArray[Any]:
+    file.flush()
+    return np.frombuffer(mmap(file.fileno(), 0, access=ACCESS_READ), kind)

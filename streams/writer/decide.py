@@ -182,13 +182,14 @@ class Decider:
         """Decide in order, on the draft's overlay; return how many."""
         part = draft.part
         saved = part.slice.saved
+        old = saved.older.among([cause.command_uuid for _, _, _, cause, _ in read if cause is not None])
         for number, (record, key, command, cause, poison) in enumerate(read):
             if command is None or cause is None:
                 self._set_aside(part, record, key, poison)
             else:
                 index_key = key + command.command_id
                 remembered = part.remembered(index_key)
-                if remembered is None and cause.command_uuid in saved.older:
+                if remembered is None and cause.command_uuid in old:
                     if missing := saved.missing(cause.command_uuid):
                         staged.missing = missing
                         return number

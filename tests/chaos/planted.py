@@ -11,6 +11,7 @@ from confluent_kafka import KafkaException
 from streams.protocol.record_batch import Batches
 from streams.recovery.fold import Fold
 from streams.recovery.offsets import Committed
+from streams.shards.command_ids import CommandIds
 from streams.worker import Worker
 from streams.writer.transaction import Membership
 
@@ -85,7 +86,7 @@ def no_index(_worker: Worker) -> None:
     def forget(fold: Fold, *args: Any) -> Any:
         piece = finish(fold, *args)
         piece.index.clear()
-        piece.saved.older.clear()
+        piece.saved.older = CommandIds()
         return piece
 
     setattr(Fold, "finish", forget)  # noqa: B010 - mypy would rightly not have it

@@ -107,12 +107,20 @@ def _others(results: dict[str, Any]) -> Iterator[str]:
     head = ["way", "records read", "seconds", "events of the log per second", "per second and core"]
     yield from _table("Our take-over of all shards, one after the other", head, rows)
     rows = [
-        f"| {name} | {found['commands']:,} | {found['memory_mb']:,} | {found['mb_per_hour']:+,} |"
+        f"| {name} | {found['commands']:,} | {found['memory_mb']:,} | {found['files_mb']:,} | {found['mb_per_hour']:+,} |"
         f" {found['mb_per_million']:+,} | {found['backlog_growth']:+,.0f} |"
         for name, found in results.get("soak", {}).items()
     ]
-    head = ["rate", "commands", "resident MB at the end", "MB per hour", "MB per million commands", "backlog"]
-    yield from _table("Soak: how memory and backlog grew in the second half", head, rows)
+    head = [
+        "rate",
+        "commands",
+        "MB of its own at the end",
+        "MB of files",
+        "MB per hour",
+        "MB per million commands",
+        "backlog",
+    ]
+    yield from _table("Soak: how memory of its own and backlog grew in the second half", head, rows)
     yield from _runs(results.get("runs", {}))
     growth = results.get("growth", {})
     rows = [

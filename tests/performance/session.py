@@ -172,10 +172,12 @@ class Session:
         told = soak(work, self._rate)
         last, into = told.samples[-1], self._into("soak", f"{self._rate:,.0f}/s for {self._minutes:g} min")
         into["commands"], into["memory_mb"] = work.commands, round(last.memory_mb)
+        into["files_mb"] = round(last.files_mb)
         for name in ("mb_per_hour", "mb_per_million", "backlog_growth"):
             into[name] = round(getattr(told, name), 1)
         into["samples"] = [
-            [round(each.at), round(each.memory_mb), each.decided, each.backlog] for each in told.samples
+            [round(each.at), round(each.memory_mb), round(each.files_mb), each.decided, each.backlog]
+            for each in told.samples
         ]
         grew = f"grew by {told.backlog_growth:,.0f}" if "grew" in told.found.told() else "did not grow"
         line = f"{told.rate:,.0f}/s, memory {last.memory_mb:,.0f} MB, {told.mb_per_hour:+,.0f} MB/h, {told.mb_per_million:+,.1f} MB a million"

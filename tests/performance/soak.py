@@ -31,17 +31,20 @@ _PATIENCE_S = 300
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """At ``at`` (s) the worker had ``memory_mb`` resident, ``decided`` commands behind it and ``backlog`` before it."""
+    """At ``at`` (s) the worker had ``memory_mb`` of its own and ``files_mb`` of files that the kernel may drop, ``decided``
+    commands behind it and ``backlog`` before it.
+    """
 
     at: float
     memory_mb: float
+    files_mb: float
     decided: int
     backlog: int
 
 
 @dataclass(frozen=True, slots=True)
 class Soaked:
-    """Of the second half: commands/s decided, by how much memory grew (least squares), and the backlog in all of it."""
+    """Of the second half: commands/s decided, by how much memory of its own grew (least squares), and the backlog in all of it."""
 
     rate: float
     mb_per_hour: float
@@ -63,8 +66,9 @@ def soak(work: Work, rate: float) -> Soaked:
     def look() -> Sample:
         decided = sum(max(part.offset, 0) for part in group.committed(parts, 30))
         ends = sum(group.get_watermark_offsets(part, 30)[1] for part in parts)
-        memory_mb = process.memory_info().rss / 1e6
-        return Sample(time.monotonic() - start, memory_mb, decided, ends - decided)
+        memory = process.memory_info()
+        own_mb, files_mb = (memory.rss - memory.shared) / 1e6, memory.shared / 1e6
+        return Sample(time.monotonic() - start, own_mb, files_mb, decided, ends - decided)
 
     try:
         while feeding.poll() is None and running.alive():

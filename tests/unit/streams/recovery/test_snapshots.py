@@ -52,8 +52,8 @@ def _told(piece: Slice) -> tuple[Any, ...]:
 
 def _answered(piece: Slice, everything: Slice) -> bool:
     """Whether every command id that has an answer is known."""
-    older = piece.saved.older
-    return all(key in piece.index or uuid_bytes(key[-36:].decode()) in older for key in everything.index)
+    asked = {uuid_bytes(key[-36:].decode()) for key in everything.index if key not in piece.index}
+    return asked == set(piece.saved.older.among(list(asked)))
 
 
 def _swept(log: Log, chance: random.Random) -> None:

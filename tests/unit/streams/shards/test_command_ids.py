@@ -1,29 +1,54 @@
 """Many command ids in little memory say what a dict of them would say."""
 
+import logging
 import random
+import tempfile
+import threading
+from pathlib import Path
+from typing import Any
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from streams.shards.command_ids import CommandIds
+from streams.shards import command_ids
+from streams.shards.command_ids import CommandIds, Spill
 
 
 def _new(chance: random.Random, count: int) -> list[bytes]:
     return [chance.randbytes(16) for _ in range(count)]
 
 
+@pytest.fixture(autouse=True)
+def _short_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A few thousand ids make as many levels as hundreds of millions do."""
+    monkeypatch.setattr(command_ids, "_LEVEL_IDS", 128)
+    monkeypatch.setattr(command_ids, "_FACTOR", 4)
+    monkeypatch.setattr(command_ids, "_PART_IDS", 100)
+
+
+def _merged(ids: CommandIds) -> None:
+    """Wait for what is being merged, and for what that begins."""
+    while ids._merging is not None:
+        ids._merging[1].result(10)
+        ids._take_merged()
+
+
 @settings(max_examples=40, deadline=None)
 @given(
     st.integers(0, 2**32),
+    st.booleans(),
     st.lists(
-        st.tuples(st.sampled_from(["add", "again", "forget", "reload"]), st.integers(0, 700)), max_size=24
+        st.tuples(st.sampled_from(["add", "again", "forget", "reload", "wait"]), st.integers(0, 700)),
+        max_size=24,
     ),
 )
 def test_what_was_added_and_not_forgotten_is_found_and_nothing_else(
-    seed: int, steps: list[tuple[str, int]]
+    seed: int, on_disk: bool, steps: list[tuple[str, int]]
 ) -> None:
-    """Whatever comes in which order, growth and take-overs in between; an id may be in several chunks."""
-    chance, ids = random.Random(seed), CommandIds()
+    """Whatever comes in which order, merges and take-overs in between; an id may be in several chunks."""
+    spill = Spill(Path(tempfile.gettempdir())) if on_disk else None
+    chance, ids = random.Random(seed), CommandIds(spill)
     chunks: dict[int, list[bytes]] = {}
     everything: list[bytes] = []
     for number, (step, size) in enumerate(steps):
@@ -32,10 +57,11 @@ def test_what_was_added_and_not_forgotten_is_found_and_nothing_else(
                 count = len(chunks.pop(old))
                 ids.forget(count, next(iter(chunks), old + 1))
         elif step == "reload":
-            ids = CommandIds()
-            ids.reserve(sum(map(len, chunks.values())))
+            ids = CommandIds(spill)
             for old, named in chunks.items():
                 ids.add(old, b"".join(named))
+        elif step == "wait":
+            _merged(ids)
         else:
             again = everything if step == "again" else []
             named = [*_new(chance, size), *chance.sample(again, min(len(again), size))]
@@ -48,34 +74,84 @@ def test_what_was_added_and_not_forgotten_is_found_and_nothing_else(
         for one in set(named):
             model.setdefault(one, []).append(number)
     assert len(ids) == sum(map(len, chunks.values()))
-    assert all(one in ids for one in model)
+    assert model.keys() <= set(ids.among(everything))
     for one in everything:
         assert [number for number in ids.chunks(one) if number in chunks] == model.get(one, [])
-    assert [one for one in _new(chance, 200) if one in ids] == []
+    assert list(ids.among(_new(chance, 200))) == []
 
 
-def test_memory_and_filter_stay_as_they_are_while_ids_come_and_go() -> None:
-    """What is forgotten makes room for what comes, and most new ids are told by the filter alone."""
-    chance, ids = random.Random(1), CommandIds()
-    for number in range(300):
-        ids.add(number, b"".join(_new(chance, 500)))
-        if number >= 40:
-            ids.forget(500, number - 39)
-    flagged = sum(flags.bit_count() for flags in ids._flags) / (8 * len(ids._flags))
+def test_ids_that_are_many_are_in_files_without_names(tmp_path: Path) -> None:
+    """All but the newest are on the disk, in what a crash cannot leave behind; their memory does not grow."""
+    chance, ids = random.Random(1), CommandIds(Spill(tmp_path))
+    named = _new(chance, 60_000)
+    for number in range(600):
+        ids.add(number, b"".join(named[100 * number : 100 * number + 100]))
+        _merged(ids)
+    levels = ids._levels
 
-    assert len(ids) == 40 * 500
-    assert sum(map(len, ids._buckets)) < 1.5 * 12 * len(ids)
-    assert len(ids._buckets) < 1.5 * len(ids) / 64
-    assert flagged < 0.2
+    assert sum(map(len, levels[:2])) < 1000
+    assert sum(map(len, levels)) == 60_000
+    assert all(run.hashes.base is not None for run in levels[2:] if len(run)), "read from a file"
+    assert list(tmp_path.iterdir()) == []
+    assert set(ids.among(named)) == set(named)
+
+
+def test_what_is_forgotten_leaves_the_disk(tmp_path: Path) -> None:
+    """While ids come and go, what is there stays a small multiple of what counts."""
+    chance, ids = random.Random(1), CommandIds(Spill(tmp_path))
+    for number in range(1000):
+        ids.add(number, b"".join(_new(chance, 100)))
+        _merged(ids)
+        if number >= 100:
+            ids.forget(100, number - 99)
+
+    assert len(ids) == 100 * 100
+    assert sum(map(len, ids._levels)) < 3 * len(ids)
+    ids.forget(len(ids), 1000)
+    assert sum(map(len, ids._levels)) == 0
+
+
+def test_ids_are_found_while_they_are_being_merged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A merge that takes long stops nobody and hides nothing."""
+    go_on, merge = threading.Event(), Spill._in_files
+
+    def slow(spill: Spill, older: Any, newer: Any, oldest: int) -> Any:
+        go_on.wait(10)
+        return merge(spill, older, newer, oldest)
+
+    monkeypatch.setattr(Spill, "_in_files", slow)
+    chance, ids = random.Random(1), CommandIds(Spill(tmp_path))
+    named = _new(chance, 20_000)
+    for number in range(200):
+        ids.add(number, b"".join(named[100 * number : 100 * number + 100]))
+    during = set(ids.among(named))
+    go_on.set()
+    _merged(ids)
+
+    assert during == set(ids.among(named)) == set(named)
+    assert [ids.chunks(one) for one in named[::999]] == [[at // 100] for at in range(0, 20_000, 999)]
+
+
+def test_a_full_disk_leaves_ids_in_memory(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Nothing is forgotten for want of room, and it is said."""
+    chance, ids = random.Random(1), CommandIds(Spill(tmp_path / "is-not-there"))
+    named = _new(chance, 5_000)
+    with caplog.at_level(logging.WARNING):
+        for number in range(50):
+            ids.add(number, b"".join(named[100 * number : 100 * number + 100]))
+            _merged(ids)
+
+    assert set(ids.among(named)) == set(named)
+    assert "command ids stay in memory" in caplog.text
 
 
 def test_one_id_named_again_and_again_costs_what_its_chunks_cost() -> None:
-    """A sender that gives every command the same id fills one bucket, and not with every command."""
+    """A sender that gives every command the same id adds one entry a chunk, and not one a command."""
     ids = CommandIds()
     for number in range(5):
         ids.add(number, bytes(16) * 1000)
 
     assert ids.chunks(bytes(16)) == [0, 1, 2, 3, 4]
-    assert sum(map(len, ids._buckets)) == 5 * 12
+    assert sum(map(len, ids._levels)) == 5
     ids.forget(len(ids), 5)
-    assert bytes(16) not in ids
+    assert not ids.among([bytes(16)])
