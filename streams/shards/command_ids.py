@@ -1,6 +1,6 @@
 """Command ids by the hundred million: which chunks of the index name an id, in 12 bytes an id, most of them on disk.
 
-Ids are kept as their 64-bit hashes, each with the number of its chunk, in *levels*: sorted runs, each sixteen times as
+Ids are kept as their 64-bit hashes, each with the number of its chunk, in *levels*: sorted runs, each eight times as
 long as the one before at most. New ids are merged into the first level, a level that is full into the next one: a log-structured
 merge tree (O'Neil et al. 1996), so a look-up searches a few runs and nothing is ever moved far at one go. Runs that are
 long are merged by a thread, into files; the kernel keeps of them what is looked at, and may drop it.
@@ -22,10 +22,10 @@ from numpy.typing import NDArray
 
 _log = logging.getLogger(__name__)
 COMMAND_ID_BYTES: Final = 16
-_LEVEL_IDS: Final = 1 << 15  # of the first level; half a millisecond to merge
-_FACTOR: Final = 16
-_IN_MEMORY: Final = 2  # levels: half a million ids, merged in a few milliseconds
-_PART_IDS: Final = 1 << 18  # merged at one go into a file: memory that is needed meanwhile
+_LEVEL_IDS: Final = 1 << 14  # of the first level
+_FACTOR: Final = 8
+_IN_MEMORY: Final = 2  # levels: 130,000 ids, merged in a few milliseconds
+_PART_IDS: Final = 1 << 16  # merged at one go into a file: memory that is needed meanwhile
 _ALL: Final = (1 << 64) - 1
 _ONE, _THREE, _SEVEN = np.uint8(1), np.uint64(3), np.uint64(7)
 _Ids = tuple[NDArray[np.uint64], NDArray[np.uint32]]
