@@ -226,7 +226,8 @@ class KafkaCluster:
             *([f"-XX:AOTCache={known}"] if known else []),
             *self._compiler,
             f"-Xmx{self._heap}",
-            "-XX:+UseG1GC" if self._size == 1 else "-XX:+UseSerialGC",
+            # Two threads that collect wait for each other, for up to 100 ms where other processes need the cores.
+            "-XX:+UseSerialGC",
             "-XX:+ExitOnOutOfMemoryError",
             f"-Dlog4j2.configurationFile={self._folder / 'log4j2.xml'}",
             "-cp",
