@@ -1,6 +1,6 @@
 """The worker's write path: commands in, one Kafka transaction at a time. This page is the way of a command.
 
-:meth:`Engine.run` repeats: decide what comes in, on an overlay, while the transaction before is being committed; when
+:meth:`Engine.run` repeats: decide what comes in, if it is much, on an overlay while the transaction before is being committed; when
 that one is through, merge it, go on deciding and producing while there is a backlog, send offsets, produce the rest, and
 commit; offsets and commits have a thread. Whatever fails, the overlays are dropped and the broker is asked what is true.
 """
@@ -34,6 +34,7 @@ _log = logging.getLogger(__name__)
 _TOO_LARGE = {KafkaError.MSG_SIZE_TOO_LARGE, KafkaError.RECORD_LIST_TOO_LARGE, KafkaError.INVALID_MSG}
 _CHUNK_RECORDS = 512
 _PASS_RECORDS = 128  # what one pass leaves for the next then stays in the processor's second cache
+_EARLY_RECORDS = 64
 _FLUSH_BYTES = 1 << 20
 _OPEN_S = 0.3  # how long a transaction goes on under a backlog: others wait for it
 _SIGN_OFF_S = 2.0
@@ -115,7 +116,9 @@ class Engine:
             more.clear()
             if (flight := self._flight) is not None and flight.commit is not None and flight.commit.done():
                 self._merge(flight, work)
-            decided = news and not self._stopping and self._decide(work, 2)
+            # A chunk costs as much as ten commands, so while a transaction commits it is worth it for many only.
+            due = self._flight is None or self.ownership.buffered[0] >= _EARLY_RECORDS
+            decided = news and due and not self._stopping and self._decide(work, 2)
             if self._flight is not None:
                 wait_s = None
             else:
