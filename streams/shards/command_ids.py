@@ -77,13 +77,13 @@ class _Run:
         return _Run.of(*_merged((self.hashes, self.numbers), (newer.hashes, newer.numbers), oldest))
 
     def parts(self, newer: "_Run", oldest: int) -> "Iterator[_Ids]":
-        """Yield what :meth:`merged` has, a part of it at a time."""
+        """Yield what :meth:`merged` has, a part of it at a time; equal hashes are in one part."""
         here = there = 0
         while here < len(self) or there < len(newer):
             here_end, there_end = len(self), len(newer)
             if here + _PART_IDS < len(self):
                 last = self.hashes[here + _PART_IDS]
-                here_end, there_end = (int(one.hashes.searchsorted(last)) for one in (self, newer))
+                here_end, there_end = (int(one.hashes.searchsorted(last, "right")) for one in (self, newer))
             mine, other = slice(here, here_end), slice(there, there_end)
             ours, theirs = (
                 (self.hashes[mine], self.numbers[mine]),

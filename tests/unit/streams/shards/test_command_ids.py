@@ -155,3 +155,14 @@ def test_one_id_named_again_and_again_costs_what_its_chunks_cost() -> None:
     assert sum(map(len, ids._levels)) == 5
     ids.forget(len(ids), 5)
     assert not ids.among([bytes(16)])
+
+
+def test_an_id_in_more_chunks_than_are_merged_at_one_go_is_merged(tmp_path: Path) -> None:
+    """Many aggregates may be sent commands under one id; the parts of a merge never end within it."""
+    chance, ids = random.Random(1), CommandIds(Spill(tmp_path))
+    for number in range(1500):
+        ids.add(number, b"".join([bytes(16), *_new(chance, 3)]))
+        _merged(ids)
+
+    assert ids.chunks(bytes(16)) == list(range(1500))
+    assert len(ids._levels) > 2
