@@ -187,7 +187,6 @@ def test_rules_that_fail_do_not_put_everything_into_quarantine(
 
     statuses = eventually(answers)
     assert "account goes on" in worker.log.read_text()
-    assert (
-        0 < statuses["failed"] < 200
-    )  # 49 before there are enough to judge by, then a pass of 128, then one a trial
+    # Before there are enough to judge by; the pass that is decided then; the trials.
+    assert 0 < statuses["failed"] <= 49 + 128 + 10
     assert statuses["accepted"] == len(sent) - statuses["failed"]
