@@ -8,13 +8,12 @@ long are merged by a thread, into files; the kernel keeps of them what is looked
 
 import logging
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from concurrent.futures import Future
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from mmap import ACCESS_READ, mmap
 from pathlib import Path
 from struct import Struct
 from tempfile import TemporaryFile
-from threading import Lock, Thread
 from typing import IO, Any, Final
 
 import numpy as np
@@ -122,30 +121,25 @@ _NONE: Final = _Run.of(np.empty(0, np.uint64), np.empty(0, np.uint32))
 
 
 class Spill:
-    """Merges long runs into files of a folder, in threads, one at a time. Any thread.
+    """Merges long runs into files of a folder, in a thread, one after the other. Any thread.
 
     The files have no names: when a run is dropped, or the process ends, however, they are gone.
     """
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._turn = Lock()
+        self._thread = ThreadPoolExecutor(1, "command-ids")
 
     def merge(self, older: _Run, newer: _Run, oldest: int) -> "Future[_Run]":
         """Begin to merge two runs; returns at once. Without room on the disk the result is in memory."""
-        found: Future[_Run] = Future()
+        return self._thread.submit(self._merged, older, newer, oldest)
 
-        def work() -> None:
-            with self._turn:
-                try:
-                    found.set_result(self._in_files(older, newer, oldest))
-                except OSError as error:
-                    _log.warning("%d command ids stay in memory: %s", len(older) + len(newer), error)
-                    found.set_result(older.merged(newer, oldest))
-
-        # Nobody waits for it at the end of the process.
-        Thread(target=work, name="command-ids", daemon=True).start()
-        return found
+    def _merged(self, older: _Run, newer: _Run, oldest: int) -> _Run:
+        try:
+            return self._in_files(older, newer, oldest)
+        except OSError as error:
+            _log.warning("%d command ids stay in memory: %s", len(older) + len(newer), error)
+            return older.merged(newer, oldest)
 
     def _in_files(self, older: _Run, newer: _Run, oldest: int) -> _Run:
         bits, shift = _room(len(older) + len(newer))
