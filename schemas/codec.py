@@ -9,6 +9,7 @@ from typing import Any, Final
 from fastavro import schemaless_reader, schemaless_writer
 from fastavro.read import SchemaResolutionError
 from fastavro.validation import ValidationError, validate
+from librt.strings import BytesWriter
 
 from schemas import compiled
 from schemas.catalogue import Catalogue
@@ -87,9 +88,9 @@ class Codec:
             encoder = self._encoders[key] = _encoder(header(schema_id), parsed)
         return encoder
 
-    def event_encoder(self, subject: str, schema: Schema) -> compiled.EncodeEvent:
-        """Return the function that encodes an event from its envelope's bytes and an object with the other fields as
-        attributes.
+    def event_encoder(self, subject: str, schema: Schema) -> tuple[bytes, compiled.EncodeEvent]:
+        """Return what stands before an event's envelope, and the function that appends what stands behind it: an object's
+        attributes as the record's other fields.
 
         The record's first field must be the envelope. Otherwise as :meth:`encoder`.
         """
@@ -97,21 +98,19 @@ class Codec:
         prefix = header(self.registry.register(subject, parsed))
         fields = bare(parsed)["fields"][1:]
         general = _encoder(b"", parse({**bare(parsed), "fields": fields}))
-        fast = compiled.event_encoder(parsed, prefix)
+        fast = compiled.event_encoder(parsed)
 
-        def encode(envelope: bytes, event: Any) -> bytes:
+        def encode(out: BytesWriter, event: Any) -> None:
+            begun = len(out)
             try:
                 if fast is not None:
-                    return fast(envelope, event)
-            except Exception:  # noqa: BLE001, S110  # whatever it was, the general way names the field
-                pass
-            return (
-                prefix
-                + envelope
-                + general({field["name"]: getattr(event, field["name"]) for field in fields})
-            )
+                    fast(out, event)
+                    return
+            except Exception:  # noqa: BLE001  # whatever it was, the general way names the field
+                out.truncate(begun)
+            out.write(general({field["name"]: getattr(event, field["name"]) for field in fields}))
 
-        return encode
+        return prefix, encode
 
     def decode(self, data: bytes, reader: Schema | None = None) -> tuple[str, dict[str, Any]]:
         """Return the full name of the writer's record and the record, as ``reader`` (a parsed schema) if given.

@@ -9,11 +9,13 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from itertools import groupby
 from typing import Any
 
+from librt.strings import BytesWriter
+
 from schemas import numbers, rows
 from schemas.parsing import Schema, named_types
 
 Encode = Callable[[dict[str, Any]], bytes]
-EncodeEvent = Callable[[bytes, Any], bytes]
+EncodeEvent = Callable[[BytesWriter, Any], None]
 Decode = Callable[[bytes], dict[str, Any]]
 Without = Mapping[str, frozenset[str]]
 EVERYTHING: Without = {}
@@ -63,19 +65,23 @@ def encoder(schema: Schema, prefix: bytes) -> Encode | None:
     return made
 
 
-def event_encoder(schema: Schema, prefix: bytes) -> EncodeEvent | None:
-    """Return the function that encodes an event from the bytes of its envelope and an object with the other fields as
-    attributes; the first field of ``schema`` is the envelope. Otherwise as :func:`encoder`.
+def event_encoder(schema: Schema) -> EncodeEvent | None:
+    """Return the function that appends an object's attributes as the fields of ``schema`` but its first, the envelope;
+    half of them, if it raises. Otherwise as :func:`encoder`.
     """
     source = _Source()
-    parts: list[str] = []
+    source.add("write = out.write")
     try:
         for field in _acyclic(schema)["fields"][1:]:
-            parts += _encode_field(source, field["type"], f"event.{field['name']}")
+            value = f"event.{field['name']}"
+            if _kind(field["type"]) == "long":
+                source.add(f"put_long(out, {value})")
+                continue
+            for part in _encode_field(source, field["type"], value):
+                source.add(f"write({part})")
     except _Unsupported:
         return None
-    source.add(f"return join(({prefix!r}, envelope, {', '.join(parts)}))")
-    made: EncodeEvent = source.function("encode(envelope, event)", _ENCODING)
+    made: EncodeEvent = source.function("encode(out, event)", _ENCODING)
     return made
 
 
@@ -83,6 +89,7 @@ _ENCODING = {
     "join": b"".join,
     "size": numbers.LENGTHS,
     "long": numbers.zigzag,
+    "put_long": numbers.put_long,
     "int_": numbers.zigzag_int,
     "boolean": numbers.boolean,
     "double": struct.Struct("<d").pack,

@@ -2,6 +2,8 @@
 
 from typing import Final
 
+from librt.strings import BytesWriter
+
 _LONG_MIN, _LONG_MAX = -(1 << 63), (1 << 63) - 1
 _INT_MIN, _INT_MAX = -(1 << 31), (1 << 31) - 1
 _CONTINUED: Final = 0x80
@@ -39,6 +41,24 @@ def zigzag(number: int) -> bytes:
         out += _PAIRS[rest & 0x3FFF]
         rest >>= 14
     return out + _ENDS[rest]
+
+
+def put_long(out: BytesWriter, number: int) -> None:
+    """Append an Avro long. Raises as :func:`zigzag` does."""
+    if not 0 <= number < 1 << 55:
+        out.write(zigzag(number))
+        return
+    rest = number << 1
+    while rest >= _CONTINUED:
+        out.append(rest & 0x7F | _CONTINUED)
+        rest >>= 7
+    out.append(rest)
+
+
+def put_sized(out: BytesWriter, raw: bytes) -> None:
+    """Append Avro bytes, or a string from its UTF-8 bytes."""
+    put_long(out, len(raw))
+    out.write(raw)
 
 
 def zigzag_int(number: int) -> bytes:

@@ -5,9 +5,11 @@ The order here is the order of ``avro/common/Outcome.avsc``; a test holds both t
 
 from typing import Final, NamedTuple
 
+from librt.strings import BytesWriter
+
 from schemas.codec import HEADER_BYTES
-from schemas.envelope import optional, text
-from schemas.numbers import odd, zigzag
+from schemas.envelope import put_optional, text
+from schemas.numbers import odd, put_long, put_sized
 
 FIELDS = (
     "command_id", "command_type", "tenant", "aggregate", "aggregate_id", "status", "reason", "detail", "first_version",
@@ -26,10 +28,11 @@ class Answer(NamedTuple):
 
 
 ACCEPTED: Final = Answer("accepted")
-_ACCEPTED: Final = text("accepted") + optional(None) + optional(None)
+_ACCEPTED: Final = text("accepted") + b"\0\0"
 
 
-def outcome(
+def put_outcome(
+    out: BytesWriter,
     command_id: bytes,
     command_type: bytes,
     whose: bytes,
@@ -37,38 +40,38 @@ def outcome(
     numbers: tuple[int, int, int, int, int],
     body_hash: str,
     who_and_when: bytes,
-) -> bytes:
-    """Return the outcome. ``whose`` is from :func:`schemas.envelope.place`; ``numbers`` are first and last version,
-    shard, sequence and position; ``command_id``, ``command_type`` and ``who_and_when`` (actor, correlation id, time)
-    are Avro values.
+) -> None:
+    """Append the outcome. ``whose`` is of :func:`schemas.envelope.put_place`; ``numbers`` are first and last version,
+    shard, sequence and position; ``command_type`` and ``who_and_when`` (actor, correlation id, time) are Avro values.
     """
+    put_sized(out, command_id)
+    out.write(command_type)
+    out.write(whose)
+    if answer is ACCEPTED:
+        out.write(_ACCEPTED)
+    else:
+        put_sized(out, answer.status.encode())
+        _put_optional_text(out, answer.reason)
+        _put_optional_text(out, answer.detail)
     first_version, last_version, shard, sequence, position = numbers
-    return b"".join(
-        (
-            command_id,
-            command_type,
-            whose,
-            _ACCEPTED if answer is ACCEPTED else _told(answer),
-            zigzag(first_version),
-            zigzag(last_version),
-            zigzag(shard),
-            zigzag(sequence),
-            zigzag(position),
-            text(body_hash),
-            who_and_when,
-            b"\1" if answer.stored else b"\0",
-            optional(answer.reply),
-        )
-    )
+    put_long(out, first_version)
+    put_long(out, last_version)
+    put_long(out, shard)
+    put_long(out, sequence)
+    put_long(out, position)
+    put_sized(out, body_hash.encode())
+    out.write(who_and_when)
+    out.append(1 if answer.stored else 0)
+    _put_optional_text(out, answer.reply)
 
 
-def command_id_of(outcome: bytes) -> str:
+def command_id_of(outcome: bytes) -> bytes:
     """Return the command id of an outcome in its framing: its first field."""
     size, at = outcome[HEADER_BYTES], HEADER_BYTES + 1
     if size & 129:
         size, at = odd(outcome, at, size)
-    return outcome[at : at + (size >> 1)].decode()
+    return outcome[at : at + (size >> 1)]
 
 
-def _told(answer: Answer) -> bytes:
-    return text(answer.status) + optional(answer.reason) + optional(answer.detail)
+def _put_optional_text(out: BytesWriter, value: str | None) -> None:
+    put_optional(out, None if value is None else value.encode())

@@ -7,9 +7,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from mypy_extensions import mypyc_attr
+
 from streams.domain.priority import NORMAL
 
 
+@mypyc_attr(acyclic=True)
 class Message:
     """A command with everything that rode in on it. Read only; neither frozen nor a dataclass, because one is made for
     every command: a frozen one takes four times as long to make.

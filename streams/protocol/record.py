@@ -2,6 +2,8 @@
 
 from typing import Final
 
+from mypy_extensions import mypyc_attr
+
 from schemas.numbers import unsigned
 
 Headers = list[tuple[str, bytes | None]]
@@ -10,6 +12,7 @@ _NAMES: Final = dict[bytes, str]()  # headers have few names, and each record ha
 _NAMES_MAX: Final = 1000
 
 
+@mypyc_attr(acyclic=True)
 class Record:
     """A record, fetched or put together; read only. ``told`` are its headers as they stand in the log; ``time_ms`` is since the
     epoch; ``len`` is the size of the value in bytes.

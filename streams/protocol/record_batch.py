@@ -11,9 +11,10 @@ from typing import Final
 
 import lz4.frame
 from crc32c import crc32c
+from librt.strings import BytesWriter
 
 from schemas.envelope import sized
-from schemas.numbers import zigzag
+from schemas.numbers import put_long, zigzag
 
 Headers = list[tuple[str, bytes]]
 
@@ -25,7 +26,8 @@ _BATCH_BYTES: Final = 1_000_000  # what every topic takes unless told otherwise
 _HEAD: Final = struct.Struct(">qiibI")
 _BODY: Final = struct.Struct(">hiqqqhii")
 _HEAD_BYTES: Final = 9  # what the length counts of the head
-_NULL: Final = b"\1"
+_NULL: Final = 1
+_VARINT_BITS: Final = 7
 NO_HEADERS: Final = b"\0"
 
 
@@ -46,27 +48,43 @@ class RecordBatch:
     def __init__(self) -> None:
         self.count = 0
         self.size = 0
-        self._parts: list[bytes] = []
+        self._records = BytesWriter()
 
     def add(self, key: bytes, value: bytes | None, told: bytes) -> None:
         """Append a record; ``told`` is from :func:`headers_of`, no value is a tombstone."""
-        number, length = zigzag(self.count), zigzag(len(key))
+        out, number = self._records, self.count
+        size = 2 + _width(number) + _width(len(key)) + len(key) + len(told)
+        put_long(out, size + (1 if value is None else _width(len(value)) + len(value)))
+        out.append(0)  # its attributes, and its time after the batch's
+        out.append(0)
+        put_long(out, number)
+        put_long(out, len(key))
+        out.write(key)
         if value is None:
-            record = b"".join((b"\0\0", number, length, key, _NULL, told))
+            out.append(_NULL)
         else:
-            record = b"".join((b"\0\0", number, length, key, zigzag(len(value)), value, told))
-        self._parts.append(zigzag(len(record)))
-        self._parts.append(record)
-        self.count += 1
-        self.size += len(record)
+            put_long(out, len(value))
+            out.write(value)
+        out.write(told)
+        self.count = number + 1
+        self.size = len(out)
 
     def encode(self, producer_id: int, epoch: int, sequence: int, now_ms: int) -> bytes:
         """Return the batch, compressed, with its checksum. ``sequence`` is that of its first record."""
         # Java reads only frames whose blocks do not need each other.
-        records: bytes = lz4.frame.compress(b"".join(self._parts), block_linked=False, store_size=False)
+        records: bytes = lz4.frame.compress(self._records.getvalue(), block_linked=False, store_size=False)
         numbers = (producer_id, epoch, sequence, self.count)
         body = _BODY.pack(_LZ4_TRANSACTIONAL, self.count - 1, now_ms, now_ms, *numbers) + records
         return _HEAD.pack(0, len(body) + _HEAD_BYTES, 0, _MAGIC, crc32c(body)) + body
+
+
+def _width(number: int) -> int:
+    """Return how many bytes a number takes."""
+    rest, width = number << 1, 1
+    while rest >= 1 << _VARINT_BITS:
+        rest >>= _VARINT_BITS
+        width += 1
+    return width
 
 
 Produced = tuple[str, bytes | None, bytes, int, bytes]

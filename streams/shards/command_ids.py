@@ -11,6 +11,7 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from mmap import ACCESS_READ, mmap
+from operator import itemgetter
 from pathlib import Path
 from struct import Struct
 from tempfile import TemporaryFile
@@ -198,7 +199,7 @@ class CommandIds:
         count = len(ids) // COMMAND_ID_BYTES
         self._count += count
         self._take_merged()
-        hashes = np.unique(_hashes((command_id for (command_id,) in _ids(ids)), count))
+        hashes = np.unique(_hashes(map(itemgetter(0), _ids(ids)), count))
         self._merge(0, _Run.of(hashes, np.full(len(hashes), number, np.uint32)))
 
     def forget(self, count: int, oldest: int) -> None:

@@ -4,6 +4,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from mypy_extensions import mypyc_attr
+
 
 class Packed(NamedTuple):
     """A state at rest as bytes, and who opens them."""
@@ -12,6 +14,7 @@ class Packed(NamedTuple):
     open: Callable[[bytes], Any]
 
 
+@mypyc_attr(acyclic=True)
 @dataclass(init=False, slots=True)
 class Entry:
     """The newest state of one aggregate, its version (number of its events), and the chain of the last of them.

@@ -15,7 +15,7 @@ from streams.shards.identity import derived, uuid_bytes
 ROLE = "parked"  # what the record is: FIRST, BEHIND or RELEASED
 FIRST, BEHIND, RELEASED = b"first", b"behind", b"released"
 _FIRST_NOW, _WAITING_NOW, _BY, _AT = "parked-first", "parked-waiting", "parked-by", "parked-at"
-_STREAM_NAMESPACE = uuid_bytes("flexcore")
+_STREAM_NAMESPACE = uuid_bytes(b"flexcore")
 
 Headers = list[tuple[str, bytes]]
 
@@ -146,9 +146,9 @@ def _again(
 ) -> tuple[tuple[str, bytes], ...]:
     """Return the headers of a command that waited: those it came with, a new id, and the old one as its cause."""
     told = dict(headers)
-    old = told.get(names.COMMAND_ID) or derived(_STREAM_NAMESPACE, place.decode("utf-8", "replace")).encode()
+    old = told.get(names.COMMAND_ID) or derived(_STREAM_NAMESPACE + place)
     stated = {
-        names.COMMAND_ID: derived(uuid_bytes(old.decode("utf-8", "replace")), "1").encode(),
+        names.COMMAND_ID: derived(uuid_bytes(old) + b"1"),
         names.CAUSATION_ID: old,
         names.ACTOR: by or b"anonymous",
     }

@@ -18,7 +18,7 @@ _LOOK_S = 0.1  # how soon a change takes effect; brokers hold back no answer for
 _LOOK_BUSY_S = (
     0.01  # while shards are being taken over, so that they flow without waiting for an answer to end
 )
-_FULL_S = 0.005
+_FULL_S = 0.02
 _REFUSED_S = 1.0
 
 

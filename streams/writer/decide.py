@@ -100,8 +100,8 @@ class Decider:
         assert aggregate.tick is not None, "only slices with a tick have timers"
         assert entry is not None, "a timer is a state's"
         tenant, _, aggregate_id = key.decode().partition("/")
-        namespace = uuid_bytes(f"{aggregate.name}/{key.decode()}")
-        command_id = derived(namespace, f"{entry.version}/{due}")
+        namespace = uuid_bytes(f"{aggregate.name}/{key.decode()}".encode())
+        command_id = derived(namespace + b"%d/%d" % (entry.version, due)).decode()
         message = Message(
             aggregate.tick(due=due), tenant, aggregate_id, command_id, now_ms, "timer", command_id
         )
@@ -376,7 +376,7 @@ class Decider:
                 self._parking.set_aside(part, record, key, poison.cause, poison.detail, "")
             return
         if names.COMMAND_ID not in carried:
-            headers.append((names.COMMAND_ID, derived(uuid_bytes("flexcore"), record.where).encode()))
+            headers.append((names.COMMAND_ID, derived(uuid_bytes(b"flexcore") + record.where.encode())))
         headers.append(("forwarded", b"1"))
         part.forwarded += 1
         partition = partition_of(key, self._shards)

@@ -24,7 +24,7 @@ _CAUSATION_ID: Final = names.CAUSATION_ID
 _TRACEPARENT: Final = names.TRACEPARENT
 _COMMAND_TYPE: Final = names.COMMAND_TYPE
 _EXPECTED_VERSION: Final = names.EXPECTED_VERSION
-_STREAM_NAMESPACE: Final = uuid_bytes("flexcore")
+_STREAM_NAMESPACE: Final = uuid_bytes(b"flexcore")
 
 
 class Decoder:
@@ -42,7 +42,7 @@ class Decoder:
     def decode(self, record: Record) -> Command:
         """Return the command. Raises :class:`Poison` with the cause when there is none to be had."""
         key, value = record.key, record.value
-        if not key or b"/" not in key:
+        if not key or key.find(b"/") < 0:
             raise Poison("no_key", "the key must be `tenant/aggregate-id`")
         if not value:
             raise Poison("undecodable", "the value is empty")
@@ -83,7 +83,7 @@ class Decoder:
     @staticmethod
     def _id_of(record: Record) -> bytes:
         """Return the id of a command that brought none."""
-        return derived(_STREAM_NAMESPACE, record.where).encode()
+        return derived(_STREAM_NAMESPACE + record.where.encode())
 
     def _body(self, value: bytes, stated: bytes | None) -> tuple[type, dict[str, Any]]:
         if value[0] == 0:

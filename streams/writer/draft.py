@@ -64,7 +64,8 @@ class Draft:
         remembered = Remembered(command.body_hash, sequence, b"", cause.command_uuid)
         if answer.stored:
             part.index[index_key] = remembered
-        numbers = (*versions, part.slice.shard, sequence, part.position)
+        first, last = versions
+        numbers = (first, last, part.slice.shard, sequence, part.position)
         self._told.append((command, cause, answer, numbers, remembered))
 
     def repeat(self, command: Command, remembered: Remembered, offset: int) -> None:
@@ -97,7 +98,7 @@ class Draft:
             answers.append(remembered.outcome)
 
     def _follow(
-        self, encoder: EffectEncoder, command: Command, event_id: str, effects: tuple[Effect, ...]
+        self, encoder: EffectEncoder, command: Command, event_id: bytes, effects: tuple[Effect, ...]
     ) -> None:
         out = self.part.out
         for number, effect in enumerate(effects):

@@ -5,6 +5,8 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 import orjson
+from librt.strings import BytesWriter
+from mypy_extensions import mypyc_attr
 
 from schemas import envelope as envelopes
 from schemas import topics as names
@@ -14,8 +16,8 @@ from schemas.codec import Codec
 from schemas.codec import header as framing
 from schemas.compiled import EncodeEvent
 from schemas.envelope import sized
-from schemas.numbers import zigzag
-from schemas.outcome import Answer, outcome
+from schemas.numbers import put_sized, zigzag
+from schemas.outcome import Answer, put_outcome
 from schemas.partitioning import partition_of
 from schemas.topics import Topics, key_of
 from streams.domain.aggregate import Aggregate, Send, TaskOffer
@@ -41,6 +43,8 @@ _CHAIN: Final = header(CHAIN) + zigzag(32)  # SHA-256
 _EVENTS: Final = zigzag(16)
 _TRACED: Final = zigzag(17)
 _OUTCOMES: Final = zigzag(3)
+# A version in the key of an event has twenty digits, so that keys sort as versions do.
+_ZEROS: Final = tuple(b"0" * (20 - digits) for digits in range(21))
 
 
 class Encoder:
@@ -58,15 +62,15 @@ class Encoder:
         name = aggregate.name
         self._events_topic = topics.events(name)
         self._outcomes_topic = topics.outcomes(name)
-        self._aggregate = name
+        self._namespace = name.encode() + b"/"
         self._name = envelopes.text(name)
         self._writer = writer.encode()
         self._writer_text = sized(self._writer)
         self._written_by = header("writer") + self._writer_text
         source = f"/{cluster}/{name}".encode()
-        self._kinds: dict[type, tuple[EncodeEvent, bytes]] = {
+        self._kinds: dict[type, tuple[bytes, EncodeEvent, bytes]] = {
             kind: (
-                codec.event_encoder(
+                *codec.event_encoder(
                     f"{name}.events-{fullname(name, kind)}", catalogue.schema(fullname(name, kind))
                 ),
                 b"".join(
@@ -87,6 +91,7 @@ class Encoder:
         self._command_types = {kind: envelopes.text(kind.__name__) for kind in aggregate.commands}
         self._now = -1
         self._time_told, self._time = b"", b""
+        self._out = BytesWriter()  # one for all: what is put together in it is taken out at once
 
     def cause(self, command: Command, key: bytes, source_offset: int) -> "Cause":
         """Return what all records of a command say about their origin, encoded once."""
@@ -95,47 +100,37 @@ class Encoder:
         correlation_id, actor = command.correlation_id, command.actor
         if message.now != self._now:
             self._clock(message.now)
-        at = self._time
+        out, at, offset = self._out, self._time, b"%d" % source_offset
         tenant, _, aggregate_id = key.partition(b"/")
-        whose = envelopes.place(tenant, self._name, aggregate_id)
-        id_text, actor_text = sized(command_id), sized(actor)
-        correlation_text = id_text if correlation_id is command_id else sized(correlation_id)
-        whence = envelopes.origin(
-            id_text,
-            causation_id,
-            correlation_text,
-            actor_text,
-            source_offset,
-            self._writer_text,
-            at,
-            traceparent,
-        )
-        offset_text = sized(b"%d" % source_offset)
-        told = b"".join(
-            (
-                _COMMAND_ID,
-                id_text,
-                _CAUSATION_ID,
-                sized(causation_id),
-                _CORRELATION_ID,
-                correlation_text,
-                _ACTOR,
-                actor_text,
-                _SOURCE_OFFSET,
-                offset_text,
-                self._time_told,
-                b"" if traceparent is None else _TRACEPARENT + sized(traceparent),
-            )
-        )
-        return Cause(
-            uuid_bytes(message.command_id),
-            whose,
-            whence,
-            (_EVENTS if traceparent is None else _TRACED, told),
-            b"".join((_OUTCOMES, _COMMAND_ID, id_text, _SOURCE_OFFSET, offset_text, self._written_by)),
-            id_text,
-            actor_text + correlation_text + at,
-        )
+        out.truncate(0)
+        envelopes.put_place(out, tenant, self._name, aggregate_id)
+        whose = out.getvalue()
+        out.truncate(0)
+        ids = (command_id, causation_id, correlation_id)
+        envelopes.put_origin(out, ids, actor, source_offset, self._writer_text, at, traceparent)
+        whence = out.getvalue()
+        out.truncate(0)
+        _put_header(out, _COMMAND_ID, command_id)
+        _put_header(out, _CAUSATION_ID, causation_id)
+        _put_header(out, _CORRELATION_ID, correlation_id)
+        _put_header(out, _ACTOR, actor)
+        _put_header(out, _SOURCE_OFFSET, offset)
+        out.write(self._time_told)
+        if traceparent is not None:
+            _put_header(out, _TRACEPARENT, traceparent)
+        told = out.getvalue()
+        out.truncate(0)
+        out.write(_OUTCOMES)
+        _put_header(out, _COMMAND_ID, command_id)
+        _put_header(out, _SOURCE_OFFSET, offset)
+        out.write(self._written_by)
+        answered = out.getvalue()
+        out.truncate(0)
+        put_sized(out, actor)
+        put_sized(out, correlation_id)
+        out.write(at)
+        count = _EVENTS if traceparent is None else _TRACED
+        return Cause(uuid_bytes(command_id), whose, whence, (count, told), answered, out.getvalue())
 
     def event(
         self,
@@ -145,7 +140,7 @@ class Encoder:
         numbers: tuple[int, int, int],
         cause: "Cause",
         previous: bytes,
-    ) -> tuple[str, bytes, Produced]:
+    ) -> tuple[bytes, bytes, Produced]:
         """Return the event's id, chain and record. The id is derived from the command's, so a retry repeats it, and from
         whose event it is: a command id counts within its aggregate.
 
@@ -153,38 +148,53 @@ class Encoder:
         aggregate's event before it.
         """
         version, sequence, index = numbers
-        event_id = derived(cause.command_uuid, f"{self._aggregate}/{key.decode()}/{index}")
-        raw_id = event_id.encode()
-        encode, fixed = self._kinds[type(event)]
-        value = encode(envelopes.envelope(raw_id, cause.whose, version, sequence, cause.whence), event)
-        record_key = b"%b/%020d/%b" % (key, version, raw_id)
+        out = self._out
+        out.truncate(0)
+        out.write(cause.command_uuid)
+        out.write(self._namespace)
+        out.write(key)
+        out.write(b"/%d" % index)
+        event_id = derived(out.getvalue())
+        framed, encode, fixed = self._kinds[type(event)]
+        out.truncate(0)
+        out.write(framed)
+        envelopes.put_envelope(out, event_id, cause.whose, version, sequence, cause.whence)
+        encode(out, event)
+        value = out.getvalue()
+        digits = b"%d" % version
+        out.truncate(0)
+        out.write(key)
+        out.write(b"/")
+        out.write(_ZEROS[len(digits)])
+        out.write(digits)
+        out.write(b"/")
+        out.write(event_id)
+        record_key = out.getvalue()
         chain = link(previous, record_key, value)
         count, told = cause.told
-        all_told = b"".join(
-            (
-                count,
-                fixed,
-                told,
-                _ID,
-                raw_id,
-                _SUBJECT,
-                sized(key),
-                _SEQUENCE,
-                sized(b"%d" % sequence),
-                _VERSION,
-                sized(b"%d" % version),
-                _CHAIN,
-                chain,
-            )
-        )
-        return event_id, chain, (self._events_topic, value, record_key, shard, all_told)
+        out.truncate(0)
+        out.write(count)
+        out.write(fixed)
+        out.write(told)
+        out.write(_ID)
+        out.write(event_id)
+        _put_header(out, _SUBJECT, key)
+        _put_header(out, _SEQUENCE, b"%d" % sequence)
+        _put_header(out, _VERSION, digits)
+        out.write(_CHAIN)
+        out.write(chain)
+        return event_id, chain, (self._events_topic, value, record_key, shard, out.getvalue())
 
     def outcome(
         self, cause: "Cause", command: Command, numbers: tuple[int, int, int, int, int], answer: Answer
     ) -> tuple[bytes, Produced]:
-        """Return the outcome's bytes and its record; its key is the command id. ``numbers``: see :func:`schemas.outcome.outcome`."""
-        value = self._outcome_prefix + outcome(
-            cause.command_id,
+        """Return the outcome's bytes and its record; its key is the command id. ``numbers``: see :func:`schemas.outcome.put_outcome`."""
+        out = self._out
+        out.truncate(0)
+        out.write(self._outcome_prefix)
+        put_outcome(
+            out,
+            command.command_id,
             self._command_types[type(command.message.body)],
             cause.whose,
             answer,
@@ -192,6 +202,7 @@ class Encoder:
             command.body_hash,
             cause.who_and_when,
         )
+        value = out.getvalue()
         return value, (self._outcomes_topic, value, command.command_id, numbers[2], cause.answered)
 
     def again(self, command: Command, value: bytes, shard: int, source_offset: int) -> Produced:
@@ -211,6 +222,7 @@ class Encoder:
         self._time_told = _TIME + sized(told.replace("+00:00", "Z").encode())
 
 
+@mypyc_attr(acyclic=True)
 class Cause:
     """Why a command is decided, as its records say it: made by :meth:`Encoder.cause`. Read only, as ``Command`` is.
 
@@ -218,7 +230,7 @@ class Cause:
     outcome.
     """
 
-    __slots__ = ("answered", "command_id", "command_uuid", "told", "whence", "who_and_when", "whose")
+    __slots__ = ("answered", "command_uuid", "told", "whence", "who_and_when", "whose")
 
     def __init__(
         self,
@@ -227,7 +239,6 @@ class Cause:
         whence: bytes,
         told: tuple[bytes, bytes],
         answered: bytes,
-        command_id: bytes,
         who_and_when: bytes,
     ) -> None:
         self.command_uuid = command_uuid
@@ -235,7 +246,6 @@ class Cause:
         self.whence = whence
         self.told = told
         self.answered = answered
-        self.command_id = command_id
         self.who_and_when = who_and_when
 
 
@@ -262,15 +272,15 @@ class EffectEncoder:
             for kind in aggregate.commands
         }
 
-    def command(self, send: Send, command: Command, event_id: str, index: int) -> Produced:
+    def command(self, send: Send, command: Command, event_id: bytes, index: int) -> Produced:
         """Return the follow-up command; its id is derived from the event that caused it."""
         key = key_of(command.message.tenant, send.aggregate_id)
-        command_id = derived(uuid_bytes(event_id), f"{send.aggregate}/{index}")
+        command_id = derived(uuid_bytes(event_id) + f"{send.aggregate}/{index}".encode())
         kind = type(send.body)
         told: Headers = [
-            (names.COMMAND_ID, command_id.encode()),
+            (names.COMMAND_ID, command_id),
             (names.COMMAND_TYPE, kind.__name__.encode()),
-            (names.CAUSATION_ID, event_id.encode()),
+            (names.CAUSATION_ID, event_id),
             (names.CORRELATION_ID, command.correlation_id),
             (names.ACTOR, command.actor),
         ]
@@ -285,17 +295,22 @@ class EffectEncoder:
             headers_of(told),
         )
 
-    def offer(self, offer: TaskOffer, command: Command, event_id: str) -> Produced:
+    def offer(self, offer: TaskOffer, command: Command, event_id: bytes) -> Produced:
         """Return the task offer as JSON, on its queue's topic."""
         key = offer.key.encode()
         told = [
-            (names.CAUSATION_ID, event_id.encode()),
+            (names.CAUSATION_ID, event_id),
             (names.CORRELATION_ID, command.correlation_id),
             (names.ACTOR, command.actor),
         ]
         value, topic = orjson.dumps(offer.task), self._topics.tasks(offer.queue, offer.priority)
         self.task_topics.add(topic)
         return (topic, value, key, partition_of(key, self.shards), headers_of(told))
+
+
+def _put_header(out: BytesWriter, name: bytes, value: bytes) -> None:
+    out.write(name)
+    put_sized(out, value)
 
 
 def _encoder(codec: Codec, catalogue: Catalogue, topic: str, full: str) -> Callable[[dict[str, Any]], bytes]:

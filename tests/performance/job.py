@@ -60,7 +60,7 @@ class Job:
             )
             told = self._told(command_id, offset, at_ms)
             told += [
-                ("ce_id", event_id.encode()),
+                ("ce_id", event_id),
                 ("ce_subject", key),
                 ("sequence", b"%d" % sequence),
                 ("version", b"%d" % version),

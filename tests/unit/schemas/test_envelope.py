@@ -1,10 +1,12 @@
 """The envelope's bytes are those of the general codec."""
 
+from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
+from librt.strings import BytesWriter
 
 from schemas import envelope, outcome
 from schemas.catalogue import Catalogue
@@ -19,7 +21,13 @@ _TEXT = st.text(max_size=300)
 
 def _place(whose: tuple[str, str, str]) -> bytes:
     tenant, aggregate, aggregate_id = whose
-    return envelope.place(tenant.encode(), envelope.text(aggregate), aggregate_id.encode())
+    return _put(envelope.put_place, tenant.encode(), envelope.text(aggregate), aggregate_id.encode())
+
+
+def _put(put: Callable[..., None], *values: Any) -> bytes:
+    out = BytesWriter()
+    put(out, *values)
+    return out.getvalue()
 
 
 def test_the_fields_are_those_of_the_schema() -> None:
@@ -40,19 +48,16 @@ def test_an_event_by_parts_is_the_event_as_a_whole(
     schema = _CATALOGUE.schema("flexcore.pipeline.PipelinePaused")
     version, sequence = numbers
     command_id, causation_id, correlation_id, actor = causes
-    sized = [envelope.text(value) for value in (command_id, causation_id, correlation_id, actor)]
+    ids = (command_id.encode(), causation_id.encode(), correlation_id.encode())
     traced = None if trace is None else trace.encode()
-    whence = envelope.origin(
-        sized[0], causation_id.encode(), sized[2], sized[3], offset, envelope.text(writer), zigzag(at), traced
-    )
-    parts = envelope.envelope(str(event_id).encode(), _place(whose), version, sequence, whence)
+    whence = _put(envelope.put_origin, ids, actor.encode(), offset, envelope.text(writer), zigzag(at), traced)
+    parts = _put(envelope.put_envelope, str(event_id).encode(), _place(whose), version, sequence, whence)
     values = (str(event_id), *whose, *numbers, *causes, offset, writer, at, trace)
     body = {"at": 5, "reason": None}
     whole = {"envelope": dict(zip(envelope.FIELDS, values, strict=True)), **body}
 
-    assert codec.event_encoder("s", schema)(parts, SimpleNamespace(**body)) == codec.encoder("s", schema)(
-        whole
-    )
+    framed, encode = codec.event_encoder("s", schema)
+    assert framed + parts + _put(encode, SimpleNamespace(**body)) == codec.encoder("s", schema)(whole)
 
 
 @given(
@@ -71,9 +76,15 @@ def test_an_outcome_by_parts_is_the_outcome_as_a_whole(
     who_and_when = envelope.text(actor) + envelope.text(correlation_id) + zigzag(at)
     values = (*names, reason, detail, *numbers, *ends, at, stored, reply)
     answer = outcome.Answer(status, reason, detail, reply, stored)
-    sized = envelope.text(command_id)
-    parts = outcome.outcome(
-        sized, envelope.text(kind), _place(whose), answer, numbers, body_hash, who_and_when
+    parts = _put(
+        outcome.put_outcome,
+        command_id.encode(),
+        envelope.text(kind),
+        _place(whose),
+        answer,
+        numbers,
+        body_hash,
+        who_and_when,
     )
 
     codec = Codec(MemoryRegistry(), _CATALOGUE)

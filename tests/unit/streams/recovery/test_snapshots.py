@@ -52,7 +52,7 @@ def _told(piece: Slice) -> tuple[Any, ...]:
 
 def _answered(piece: Slice, everything: Slice) -> bool:
     """Whether every command id that has an answer is known."""
-    asked = {uuid_bytes(key[-36:].decode()) for key in everything.index if key not in piece.index}
+    asked = {uuid_bytes(key[-36:]) for key in everything.index if key not in piece.index}
     return asked == set(piece.saved.older.among(list(asked)))
 
 

@@ -158,8 +158,9 @@ def test_ids_are_those_of_the_standard() -> None:
     import uuid
 
     space = uuid.uuid4()
-    assert derived(space.bytes, "0") == str(uuid.uuid5(space, "0"))
-    assert uuid_bytes("nightly") == uuid.uuid5(uuid.NAMESPACE_URL, "nightly").bytes
+    assert derived(space.bytes + b"0").decode() == str(uuid.uuid5(space, "0"))
+    assert uuid_bytes(str(space).encode()) == space.bytes
+    assert uuid_bytes(b"nightly") == uuid.uuid5(uuid.NAMESPACE_URL, "nightly").bytes
 
 
 def test_what_waits_knows_its_size() -> None:
