@@ -119,7 +119,8 @@ class KafkaCluster:
 
     `start` blocks until every broker is in the metadata and a controller leads. Start it on a thread that
     outlives it (see Process). A cluster of three keeps acknowledged records when one broker dies. Not ``optimised``,
-    Java leaves its optimising compiler out: less CPU in a broker's first minutes, less throughput after them.
+    Java leaves its optimising compiler out, and its heap grows as it must: less CPU in a broker's first minutes, less
+    throughput after them. Else the whole heap is there from the start, as Kafka's own script has it.
     ``learn``: where Java, at the end, writes down which classes it has loaded; see `aot`.
     """
 
@@ -144,7 +145,7 @@ class KafkaCluster:
         self._cache = cache
         self._size = brokers
         self._heap = heap or _HEAP[brokers]
-        self._compiler = () if optimised else _QUICK_COMPILER
+        self._java_options = (f"-Xms{self._heap}",) if optimised else _QUICK_COMPILER
         self._learn = learn
         self._progress = progress
 
@@ -224,7 +225,7 @@ class KafkaCluster:
         return [
             str(aot.java()),
             *([f"-XX:AOTCache={known}"] if known else []),
-            *self._compiler,
+            *self._java_options,
             f"-Xmx{self._heap}",
             # Two threads that collect wait for each other, for up to 100 ms where other processes need the cores.
             "-XX:+UseSerialGC",

@@ -14,6 +14,7 @@ from streams.writer import decide
 _HERE = Path(__file__).parent
 SETTINGS = {
     "all": "events and outcomes compressed with lz4; session time-out 6 s; read_committed; topics by the product's policies",
+    "broker": "the local stack's, with Java's optimising compiler and, as Kafka's own script has it, a heap of 1 GB from the start",
     "load": "an idempotent librdkafka producer; paced: with the clients' default linger of 5 ms, which counts as latency",
     "FlexCore": "the product's defaults: up to 8,000 commands a transaction, 1 ms between commits, snapshots on",
     "bare librdkafka loop": "up to 4,000 commands a transaction, 2 ms between commits, linger 1 ms, retry.backoff.ms 1",
