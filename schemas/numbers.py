@@ -45,7 +45,7 @@ def zigzag(number: int) -> bytes:
 
 def put_long(out: BytesWriter, number: int) -> None:
     """Append an Avro long. Raises as :func:`zigzag` does."""
-    if not 0 <= number < 1 << 55:
+    if not 0 <= number < 1 << 55:  # rare, and some of them are to be refused
         out.write(zigzag(number))
         return
     rest = number << 1

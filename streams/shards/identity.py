@@ -31,6 +31,6 @@ def derived(name: bytes) -> bytes:
         elif at == 8:
             byte = byte & 0x3F | 0x80  # the variant: RFC 9562
         if 4 <= at <= 10 and not at & 1:
-            out.append(45)
+            out.append(45)  # a hyphen, after the 4th, 6th, 8th and 10th byte
         out.write(_HEX[byte])
     return out.getvalue()
