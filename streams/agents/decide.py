@@ -15,7 +15,7 @@ def register(app: faust.App, ownership: Ownership, commands_topics: Sequence[str
     topic = app.topic(*commands_topics, schema=schema, acks=False, allow_empty=True)
 
     async def decide(stream: Any) -> None:
-        async for batch in stream:
-            ownership.submit(batch)
+        async for batches in stream:
+            ownership.submit(batches)
 
     app.agent(topic, name="flexcore.decide")(decide)

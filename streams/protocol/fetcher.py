@@ -71,9 +71,9 @@ class Fetcher:
         self._asked.clear()
         self._cluster.close()
 
-    def read(self, timeout_s: float, wait_s: float) -> list[Fetched]:
-        """Return what has come, as soon as something has, and ask for what follows. Brokers hold an answer back for ``wait_s``
-        while there is nothing.
+    def read(self, timeout_s: float, wait_s: float, *, ahead: bool = True) -> list[Fetched]:
+        """Return what has come, as soon as something has. Brokers hold an answer back for ``wait_s`` while there is nothing. What
+        follows is asked for at once if ``ahead``, otherwise by the next call.
 
         Raises ``KafkaException`` for what does not mend itself, such as a topic that may not be read, and for records that are
         damaged; but first returns what else has come, since ``at`` has moved with it.
@@ -91,7 +91,8 @@ class Fetcher:
             self._failed(
                 node, failure(KafkaError._TIMED_OUT, f"broker {node} does not answer", retriable=True)
             )
-        self._ask(wait_s)
+        if ahead:
+            self._ask(wait_s)
         # What holds no records is told again.
         if self._broken is not None and not any(one.records for one in found):
             broken, self._broken = self._broken, None

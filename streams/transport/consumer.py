@@ -151,29 +151,31 @@ class BatchConsumer(FaustConsumer):
             await app.on_partitions_revoked.send(gone)
 
     async def _drain_messages(self, fetcher: Any) -> None:
-        """Run by Faust's Fetcher: hand each waiting batch to the conductor, which gives it to the agent."""
+        """Run by Faust's Fetcher: hand what waits to the conductor, which gives it to the agent: all batches as one
+        message, since each goes through Faust by itself, and the engine would decide the first without the rest.
+        """
         app: Any = self.app
         while not (self._stopped.is_set() or fetcher._stopped.is_set()):  # noqa: SLF001  # the same
             await self._wake.wait()
             self._wake.clear()
-            for batch in self.fetching.take():
-                tp = TP(batch.topic, batch.partition)
-                if tp in self._owned:
-                    message = ConsumerMessage(
-                        *tp,
-                        0,
-                        0,
-                        0,
-                        [],
-                        None,
-                        cast(bytes, batch),
-                        None,
-                        0,
-                        0,
-                        tp,
-                        generation_id=app.consumer_generation_id,
-                    )
-                    await self.callback(message)
+            batches = [one for one in self.fetching.take() if TP(one.topic, one.partition) in self._owned]
+            if batches:
+                tp = TP(batches[0].topic, batches[0].partition)
+                message = ConsumerMessage(
+                    *tp,
+                    0,
+                    0,
+                    0,
+                    [],
+                    None,
+                    cast(bytes, batches),
+                    None,
+                    0,
+                    0,
+                    tp,
+                    generation_id=app.consumer_generation_id,
+                )
+                await self.callback(message)
 
     # ---------------------------------------------------------------- asked by Faust, or abstract there and not used
     def assignment(self) -> set[TP]:

@@ -19,6 +19,8 @@ _LOOK_BUSY_S = (
     0.01  # while shards are being taken over, so that they flow without waiting for an answer to end
 )
 _FULL_S = 0.02
+_FEW_RECORDS = 64  # with fewer, a read costs more than what is read
+_UNASKED_S = 0.01
 _REFUSED_S = 1.0
 
 
@@ -26,7 +28,7 @@ class Fetching:
     """Reads what flows into batches, which wait to be taken; the :class:`streams.writer.ownership.Flow` the engine steers.
 
     Nothing more is read while ``records_max`` or ``bytes_max`` are fetched and not decided: one answer of a broker may go
-    beyond it.
+    beyond it. After few records more is read when the engine wants it, or after a moment: so a transaction has one read.
     """
 
     def __init__(
@@ -47,6 +49,7 @@ class Fetching:
         self._resting: dict[Partition, int] = {}
         self._inbox: dict[Partition, Batch] = {}
         self._lock = threading.Lock()  # guards the inbox
+        self._backlog = False
         self._quit = threading.Event()
         self._thread = threading.Thread(target=self._run, name="fetch", daemon=True)
 
@@ -104,9 +107,10 @@ class Fetching:
                 if not self._has_room():
                     time.sleep(_FULL_S)
                     continue
+                self._ownership.wanted.wait(_UNASKED_S)
                 look_s = _LOOK_S if self._ownership.ready else _LOOK_BUSY_S
                 try:
-                    self._deliver(self._fetcher.read(look_s, self._wait_s or look_s))
+                    self._deliver(self._fetcher.read(look_s, self._wait_s or look_s, ahead=self._backlog))
                 except KafkaException as error:
                     self._ownership.problem = f"commands cannot be read: {error}"
                     _log.warning("%s", self._ownership.problem)
@@ -138,6 +142,10 @@ class Fetching:
     def _deliver(self, found: list[Fetched]) -> None:
         """Put what was read with what waits already. An end that nobody waits for wakes nobody."""
         news = False
+        records = sum(len(one.records) for one in found)
+        self._backlog = records + self._ownership.buffered[0] >= _FEW_RECORDS
+        if records and not self._backlog:
+            self._ownership.wanted.clear()
         with self._lock:
             for part, records, after, end in found:
                 reached = after if end and self._ownership.awaits_end(*part) else None

@@ -68,7 +68,7 @@ class Engine:
         self._flight: Work | None = None
         self._limit = settings.batch_records_max
         self._condemned: dict[tuple[str, int], frozenset[int]] = {}
-        self._committed_at = 0.0
+        self._pause: asyncio.Future[None] | None = None  # done when the next transaction may begin
         self._pace_s = 0.0  # what a command of the last chunk took
         self._now_ms = 0
         self._stopping = False
@@ -122,12 +122,11 @@ class Engine:
             if self._flight is not None:
                 wait_s = None
             else:
-                # Without a pause the coordinator is still busy with the last markers, and has to be asked again.
-                wait_s = self._committed_at + self._settings.commit_gap_ms / 1000 - time.monotonic()
-                if self._stopping or (work and wait_s <= 0):
+                if self._stopping or (work and (self._pause is None or self._pause.done())):
                     return
+                wait_s = None if work else self._until_timer()
                 if not work:
-                    wait_s = self._until_timer()
+                    self.ownership.wanted.set()
             if decided:
                 await asyncio.sleep(0)  # the next chunk at once, but others first
                 continue
@@ -208,7 +207,12 @@ class Engine:
             work.batches.add(part.out)
         loop = asyncio.get_running_loop()
         work.commit = loop.run_in_executor(self._commit_thread, self._commit, sent)
-        work.commit.add_done_callback(lambda _: self.ownership.more.set())
+        # Without a pause the coordinator is still busy with the last markers, and has to be asked again. It is in the thread
+        # because the loop's timers count whole milliseconds.
+        pause_s = self._settings.commit_gap_ms / 1000
+        self._pause = loop.run_in_executor(self._commit_thread, time.sleep, pause_s)
+        for future in (work.commit, self._pause):
+            future.add_done_callback(lambda _: self.ownership.more.set())
         self._flight = work
 
     async def _go_on(self, work: Work) -> None:
@@ -244,10 +248,11 @@ class Engine:
             for (name, number), (offset, sequence, vouched) in standing.items()
         ]
 
-    def _commit(self, sent: Future[None]) -> float:
+    def _commit(self, sent: Future[None]) -> None:
         sent.result()
+        self._writer.flush()
+        self.ownership.wanted.set()  # what it brings comes when the commit is through
         self._writer.commit()
-        return time.monotonic()
 
     # ---------------------------------------------------------------- 3. merge, or drop
     def _merge(self, flight: Work, work: Work) -> None:
@@ -256,7 +261,7 @@ class Engine:
         Raises what the commit raised.
         """
         assert flight.commit is not None
-        self._committed_at = flight.commit.result()
+        flight.commit.result()
         self.ownership.problem = None
         self.counters.transactions += 1
         for key, part in flight.parts.items():

@@ -62,7 +62,8 @@ class Ownership:
         connect: Callable[[], Awaitable[None]],
         counters: Counters,
     ) -> None:
-        self.more = asyncio.Event()
+        self.more = asyncio.Event()  # there is something to decide
+        self.wanted = threading.Event()  # what comes now is decided soon
         self.problem: str | None = None
         self._topics = topics
         self._names = {topics.commands(name): name for name in aggregates}
@@ -160,16 +161,17 @@ class Ownership:
                     self._parked[number] = shard
             self._changed.wait_for(lambda: not any(gone & work.shards.keys() for work in self._busy))
 
-    def submit(self, batch: Batch) -> None:
-        """Take a batch for deciding; one from before the shard's last seek is dropped (it is fetched again)."""
-        shard = self._shards.get(batch.partition)
-        if shard is None or shard.epoch != batch.epoch or shard.phase != "ready":
-            return
-        piece = shard.slices[self._names[batch.topic]]
-        piece.pending.extend(batch.records)
-        if batch.reached is not None:
-            piece.reached = batch.reached
-        self.more.set()
+    def submit(self, batches: Iterable[Batch]) -> None:
+        """Take batches for deciding; one from before its shard's last seek is dropped (it is fetched again)."""
+        for batch in batches:
+            shard = self._shards.get(batch.partition)
+            if shard is None or shard.epoch != batch.epoch or shard.phase != "ready":
+                continue
+            piece = shard.slices[self._names[batch.topic]]
+            piece.pending.extend(batch.records)
+            if batch.reached is not None:
+                piece.reached = batch.reached
+            self.more.set()
 
     def awaits_end(self, topic: str, number: int) -> bool:
         """Tell whether timers of the partition wait until its end is met. Any thread."""

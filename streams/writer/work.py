@@ -18,8 +18,8 @@ _TIMERS_MAX: Final = 500
 class Work:
     """What one transaction is about: shards claimed, what was decided for each slice, and as whose member.
 
-    ``batches`` are the records decided so far, put together while they are warm in the processor's cache. ``before`` is the work that is being committed meanwhile, if any: this one was decided on top of it. ``commit`` tells when
-    it was committed, by the monotonic clock.
+    ``batches`` are the records decided so far, put together while they are warm in the processor's cache. ``before`` is the work that is being committed meanwhile, if any: this one was decided on top of it. ``commit`` is done
+    when it is committed.
     """
 
     before: "Work | None" = None
@@ -31,7 +31,7 @@ class Work:
     bytes: int = 0
     batches: Batches = field(default_factory=Batches)
     metadata: dict[tuple[str, int], str] = field(default_factory=dict)
-    commit: "asyncio.Future[float] | None" = None
+    commit: "asyncio.Future[None] | None" = None
 
     def __bool__(self) -> bool:
         return bool(self.claims or self.parts)

@@ -1,5 +1,6 @@
 """A full buffer: nothing more is read until there is room."""
 
+from threading import Event
 from types import SimpleNamespace
 from typing import Any
 
@@ -12,7 +13,7 @@ from tests.support.records import record_of
 
 def _fetching() -> tuple[Any, Any]:
     """Return a thread with room for 100 records and 1000 bytes, and how much of it waits to be decided."""
-    ownership: Any = SimpleNamespace(buffered=(0, 0), awaits_end=lambda *_: False)
+    ownership: Any = SimpleNamespace(buffered=(0, 0), awaits_end=lambda *_: False, wanted=Event())
     fetching: Any = Fetching(Any, ownership, 100, 1000)  # type: ignore[arg-type]  # nothing is read
     fetching._arrived = lambda: None
     return fetching, ownership
@@ -39,3 +40,17 @@ def test_what_is_not_taken_yet_counts() -> None:
     assert fetching._has_room()
     fetching._deliver([Fetched(("t", 0), [record_of(bytes(1000))], 41, False)])
     assert not fetching._has_room()
+
+
+@pytest.mark.parametrize(
+    ("records", "waiting", "wanted"), [(1, 0, False), (64, 0, True), (1, 64, True), (0, 0, True)]
+)
+def test_after_few_records_no_more_is_read_until_it_is_wanted(
+    records: int, waiting: int, wanted: bool
+) -> None:
+    """Given the engine wants records, when few come and few wait, then it has to say so again; not under a backlog."""
+    fetching, ownership = _fetching()
+    ownership.wanted.set()
+    ownership.buffered = (waiting, 0)
+    fetching._deliver([Fetched(("t", 0), [record_of(b"")] * records, records, False)])
+    assert ownership.wanted.is_set() is wanted

@@ -1,5 +1,6 @@
 """What the fetch thread hands over: records always, the end of a partition only while timers wait for it."""
 
+from threading import Event
 from types import SimpleNamespace
 from typing import Any
 
@@ -14,7 +15,9 @@ PART = ("account.commands", 2)
 
 def _fetching(*, awaits_end: bool) -> tuple[Any, list[str]]:
     """Return a thread that is not started, whose timers wait for the end or not, and what it tells the event loop."""
-    ownership: Any = SimpleNamespace(awaits_end=lambda *_: awaits_end, resting_topics=frozenset())
+    ownership: Any = SimpleNamespace(
+        awaits_end=lambda *_: awaits_end, resting_topics=frozenset(), buffered=(0, 0), wanted=Event()
+    )
     fetching: Any = Fetching(Any, ownership, 1, 1)  # type: ignore[arg-type]  # nothing is read
     fetching._fetcher = SimpleNamespace(at={})
     woken: list[str] = []

@@ -85,6 +85,9 @@ class _Writer:
         assert self._given.wait(60), "the offsets come first"
         self.told.append("records")
 
+    def flush(self) -> None:
+        self.told.append("flush")
+
     def commit(self) -> None:
         self.told.append("commit")
 
@@ -95,7 +98,8 @@ def _sending(writer: _Writer) -> tuple[Any, Any]:
     engine._writer, engine._commit_thread = writer, ThreadPoolExecutor(1)
     engine._stopping, engine._now_ms, engine._offsets = False, 0, lambda _: []
     engine._snapshots = engine._checkpoints = SimpleNamespace(stage=lambda *_, **__: None)
-    engine.ownership = SimpleNamespace(buffered=(511, 0), more=asyncio.Event())
+    engine._settings = SimpleNamespace(commit_gap_ms=1)
+    engine.ownership = SimpleNamespace(buffered=(511, 0), more=asyncio.Event(), wanted=threading.Event())
     work: Any = Work()
     work.batches = SimpleNamespace(add=writer.add, size=0)
     work.membership, work.parts = SimpleNamespace(valid=True), {("account", 0): SimpleNamespace(out=[])}
@@ -103,16 +107,36 @@ def _sending(writer: _Writer) -> tuple[Any, Any]:
 
 
 def test_offsets_do_not_wait_behind_the_records_of_their_transaction() -> None:
-    """Given less than a chunk waits, when the transaction is written, then offsets, records, and the end."""
+    """Given less than a chunk waits, when the transaction is written, then offsets, records, and the end; and before the end is
+    asked for, more is read.
+    """
 
     async def send(writer: _Writer) -> None:
         engine, work = _sending(writer)
+        writer.commit = lambda: writer.told.append(f"commit {engine.ownership.wanted.is_set()}")  # type: ignore[method-assign]  # a spy
         await engine._send(work)
         await work.commit
 
     writer = _Writer()
     asyncio.run(send(writer))
-    assert writer.told == ["begin", "offsets", "records", "commit"]
+    assert writer.told == ["begin", "offsets", "records", "flush", "commit True"]
+
+
+def test_the_next_transaction_waits_until_the_coordinator_had_its_pause() -> None:
+    """Given a transaction is committed, then the pause ends a moment later, and the loop hears of both."""
+
+    async def send(writer: _Writer) -> None:
+        engine, work = _sending(writer)
+        engine._settings = SimpleNamespace(commit_gap_ms=50)
+        await engine._send(work)
+        await work.commit
+        await asyncio.wait_for(engine.ownership.more.wait(), 10)
+        engine.ownership.more.clear()
+        assert not engine._pause.done()
+        await asyncio.wait_for(engine.ownership.more.wait(), 10)
+        assert engine._pause.done()
+
+    asyncio.run(send(_Writer()))
 
 
 def test_nothing_is_committed_whose_offsets_were_refused() -> None:
