@@ -142,9 +142,9 @@ class Fetching:
     def _deliver(self, found: list[Fetched]) -> None:
         """Put what was read with what waits already. An end that nobody waits for wakes nobody."""
         news = False
-        records = sum(len(one.records) for one in found)
-        self._backlog = records + self._ownership.buffered[0] >= _FEW_RECORDS
-        if records and not self._backlog:
+        count = sum(len(one.records) for one in found)
+        self._backlog = count + self._ownership.buffered[0] >= _FEW_RECORDS
+        if count and not self._backlog:
             self._ownership.wanted.clear()
         with self._lock:
             for part, records, after, end in found:
