@@ -20,7 +20,7 @@ _LOOK_BUSY_S = (
 )
 _FULL_S = 0.02
 _FEW_RECORDS = 64  # with fewer, a read costs more than what is read
-_UNASKED_S = 0.01
+_UNASKED_S = 0.01  # how long the reader waits for the engine to want more: no command depends on its word
 _REFUSED_S = 1.0
 
 
@@ -140,7 +140,9 @@ class Fetching:
         return records < self._records_max and size < self._bytes_max
 
     def _deliver(self, found: list[Fetched]) -> None:
-        """Put what was read with what waits already. An end that nobody waits for wakes nobody."""
+        """Put what was read with what waits already. An end that nobody waits for wakes nobody. Whether it is a backlog decides
+        if the next read waits until it is wanted.
+        """
         news = False
         count = sum(len(one.records) for one in found)
         self._backlog = count + self._ownership.buffered[0] >= _FEW_RECORDS
