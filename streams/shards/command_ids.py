@@ -25,7 +25,7 @@ COMMAND_ID_BYTES: Final = 16
 _LEVEL_IDS: Final = 1 << 14  # of the first level
 _FACTOR: Final = 8
 _IN_MEMORY: Final = 2  # levels: 130,000 ids, merged in a few milliseconds
-_PART_IDS: Final = 1 << 16  # merged at one go into a file: memory that is needed meanwhile
+_PART_IDS: Final = 1 << 16  # of each run, merged at one go into a file: memory that is needed meanwhile
 _ALL: Final = (1 << 64) - 1
 _ONE, _THREE, _SEVEN = np.uint8(1), np.uint64(3), np.uint64(7)
 _Ids = tuple[NDArray[np.uint64], NDArray[np.uint32]]
@@ -81,8 +81,14 @@ class _Run:
         here = there = 0
         while here < len(self) or there < len(newer):
             here_end, there_end = len(self), len(newer)
-            if here + _PART_IDS < len(self):
-                last = self.hashes[here + _PART_IDS]
+            # Either may be the longer one: of the first run of a level the older has nothing.
+            ends = [
+                run.hashes[at + _PART_IDS]
+                for run, at in ((self, here), (newer, there))
+                if at + _PART_IDS < len(run)
+            ]
+            if ends:
+                last = min(ends)
                 here_end, there_end = (int(one.hashes.searchsorted(last, "right")) for one in (self, newer))
             mine, other = slice(here, here_end), slice(there, there_end)
             ours, theirs = (

@@ -7,6 +7,7 @@ import threading
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -166,3 +167,17 @@ def test_an_id_in_more_chunks_than_are_merged_at_one_go_is_merged(tmp_path: Path
 
     assert ids.chunks(bytes(16)) == list(range(1500))
     assert len(ids._levels) > 2
+
+
+@pytest.mark.parametrize(("older", "newer"), [(0, 1000), (1000, 0), (30, 1000), (1000, 30)])
+def test_runs_are_merged_in_parts_whichever_is_the_longer_one(older: int, newer: int) -> None:
+    """The first run that comes to a level finds nothing there, and has all ids of the levels below."""
+    old, new = (
+        command_ids._Run.of(np.arange(count, dtype=np.uint64), np.full(count, number, np.uint32))
+        for number, count in enumerate((older, newer))
+    )
+
+    parts = list(old.parts(new, 0))
+
+    assert max(len(hashes) for hashes, _ in parts) <= 2 * (command_ids._PART_IDS + 1)
+    assert sum(len(hashes) for hashes, _ in parts) == older + newer
