@@ -3,7 +3,6 @@
 import os
 import platform
 import subprocess
-from dataclasses import fields
 from importlib.metadata import version
 from pathlib import Path
 
@@ -14,13 +13,13 @@ from streams.settings import WorkerSettings
 from streams.writer import decide
 
 _HERE = Path(__file__).parent
-_DEFAULTS = {field.name: field.default for field in fields(WorkerSettings)}
+_OURS = WorkerSettings({}, "", "", _HERE)
 SETTINGS = {
     "all": "events and outcomes compressed with lz4; session time-out 6 s; read_committed; topics by the product's policies",
     "broker": "the local stack's, with Java's optimising compiler and, as Kafka's own script has it, a heap of 1 GB from the start",
     "load": "an idempotent librdkafka producer; paced: with the clients' default linger of 5 ms, which counts as latency",
-    "FlexCore": f"the product's defaults: up to {_DEFAULTS['batch_records_max']:,} commands a transaction, "
-    f"{_DEFAULTS['commit_gap_ms']} ms between commits, snapshots on",
+    "FlexCore": f"the product's defaults: up to {_OURS.batch_records_max:,} commands a transaction, "
+    f"{_OURS.commit_gap_ms} ms between commits, snapshots on",
     "bare librdkafka loop": "up to 4,000 commands a transaction, 2 ms between commits, linger 1 ms, retry.backoff.ms 1",
     "Kafka Streams": "one thread, RocksDB, heap 1 GB; drain: commit 100 ms; paced: commit 10 ms, poll 5 ms, linger 1 ms",
     "Quix Streams": "RocksDB, retry.backoff.ms 1; drain: commit 100 ms; paced: commit 10 ms, poll 5 ms",
