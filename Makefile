@@ -80,7 +80,7 @@ wheel: install         ## the product as a wheel, its hot path compiled and test
 	@cp -r pyproject.toml README.md LICENSE app streams schemas connectors deploy build/source/
 	@cd build/source && CFLAGS="$(WITHIN)" HATCH_BUILD_HOOKS_ENABLE=1 $(CURDIR)/$(BIN)/python -m hatchling build -t wheel -d $(CURDIR)/dist >&2
 	@$(PIP) --no-deps --target build/product dist/*.whl
-	@$(COMPILED) $(BIN)/pytest -q tests/unit/schemas tests/unit/streams/writer tests/unit/streams/recovery
+	@$(COMPILED) $(BIN)/pytest -q -o pythonpath=build/product tests/unit/schemas tests/unit/streams
 
 # What is measured is the wheel; from source without a C compiler, and the report says which.
 bench: install         ## figures with peers side by side; BENCH="--modes drain --rounds 3" for a part

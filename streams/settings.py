@@ -32,7 +32,7 @@ class WorkerSettings:
     replication: int = 1
     batch_records_max: int = 8000
     batch_bytes_max: int = 8 << 20
-    commit_gap_ms: float = 0.5
+    commit_gap_ms: float = 1.0
     fetch_wait_ms: int = 0
     transaction_timeout_ms: int = 10_000
     session_timeout_ms: int = 6_000

@@ -229,6 +229,9 @@ class KafkaCluster:
             f"-Xmx{self._heap}",
             # Two threads that collect wait for each other, for up to 100 ms where other processes need the cores.
             "-XX:+UseSerialGC",
+            # Its pauses are spent on copying what lives for long: once is enough, and half of the heap lasts longer.
+            "-XX:MaxTenuringThreshold=1",
+            "-XX:NewRatio=1",
             "-XX:+ExitOnOutOfMemoryError",
             f"-Dlog4j2.configurationFile={self._folder / 'log4j2.xml'}",
             "-cp",

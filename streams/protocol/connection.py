@@ -13,12 +13,15 @@ from confluent_kafka import KafkaError, KafkaException
 from kio.serial import entity_reader, entity_writer
 
 from streams.protocol import messages
+from streams.protocol.requests import Encoded
 from streams.protocol.security import Security
 
 _T = TypeVar("_T")
 _writer: Any = cache(entity_writer)
 _reader: Any = cache(entity_reader)
 _LENGTH = struct.Struct(">i")
+_HEAD = struct.Struct(">hhih").pack  # api, its version, number of the request, length of the client's name
+_NO_TAGS = b"\0"
 _ANSWER_BYTES_MAX = 64 << 20
 _IDLE_S_MAX = 60.0  # brokers, and what stands between, close what is idle, and nobody hears of it
 _SESSION_SHARE = 0.8
@@ -33,7 +36,7 @@ class Connection:
     """
 
     def __init__(self, host: str, port: int, security: Security, client_id: str, timeout_s: float) -> None:
-        self._client_id = client_id
+        self._client_id = client_id.encode()
         self._sent = self._received = 0
         self._used = time.monotonic()
         self._expires = float("inf")
@@ -79,25 +82,33 @@ class Connection:
 
     def send(self, request: tuple[Any, type[_T]], timeout_s: float) -> None:
         """Send a request whose answer is received later."""
-        message = request[0]
         self._sent += 1
-        head = type(message).__header_schema__(
-            request_api_key=message.__api_key__,
-            request_api_version=message.__version__,
-            correlation_id=self._sent,
-            client_id=self._client_id,
-        )
-        out = io.BytesIO()
-        out.write(b"\0\0\0\0")
-        for part in (head, message):
-            _writer(type(part))(out, part)
-        data = out.getbuffer()
-        _LENGTH.pack_into(data, 0, len(data) - _LENGTH.size)
+        parts = self._encoded(request[0])
+        data = b"".join([_LENGTH.pack(sum(map(len, parts))), *parts])
         try:
             self._socket.settimeout(max(timeout_s, 0.001))
             self._socket.sendall(data)
         except OSError as error:
             raise _failed(self._address, error) from error
+
+    def _encoded(self, message: Any) -> list[bytes]:
+        if isinstance(message, Encoded):
+            return [
+                _HEAD(message.api_key, message.api_version, self._sent, len(self._client_id)),
+                self._client_id,
+                _NO_TAGS,
+                *message.parts,
+            ]
+        head = type(message).__header_schema__(
+            request_api_key=message.__api_key__,
+            request_api_version=message.__version__,
+            correlation_id=self._sent,
+            client_id=self._client_id.decode(),
+        )
+        out = io.BytesIO()
+        for part in (head, message):
+            _writer(type(part))(out, part)
+        return [out.getvalue()]
 
     def receive(self, request: tuple[Any, type[_T]], timeout_s: float) -> _T:
         """Return the answer to the oldest request that has none yet."""

@@ -10,7 +10,7 @@ from typing import Any, Final, NamedTuple
 
 from confluent_kafka import KafkaError, KafkaException
 
-from streams.protocol import messages
+from streams.protocol import messages, requests
 from streams.protocol.batch_reader import read_batches
 from streams.protocol.cluster import CALL_S_MAX, Cluster, failure
 from streams.protocol.connection import Connection
@@ -117,7 +117,7 @@ class Fetcher:
             if (node := leaders.get(part)) is not None and node not in self._asked:
                 wanted.setdefault(node, {})[part] = offset
         for node, at in wanted.items():
-            request = messages.fetch(at, wait_s, *self._bytes)
+            request = requests.fetch(at, wait_s, *self._bytes)
             try:
                 connection = self._cluster.connection(node, CALL_S_MAX)
                 connection.send(request, CALL_S_MAX)

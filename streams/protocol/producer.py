@@ -12,7 +12,7 @@ from typing import Final
 from confluent_kafka import KafkaError, KafkaException, TopicPartition
 from kio.schema.errors import ErrorCode
 
-from streams.protocol import messages
+from streams.protocol import messages, requests
 from streams.protocol.cluster import CALL_S_MAX, Cluster, failure
 from streams.protocol.messages import GROUP, TRANSACTION, Partition
 from streams.protocol.record_batch import Batches, RecordBatch
@@ -100,7 +100,7 @@ class TransactionalProducer:
         def step(left_s: float) -> KafkaException | None:
             node = self._cluster.coordinator(GROUP, group[0], left_s)
             self._enrolled = True
-            answer = self._call(node, messages.txn_offset_commit(self._who, group, found), left_s)
+            answer = self._call(node, requests.txn_offset_commit(self._who, group, found), left_s)
             refused = [
                 self._refused(one.error_code, f"the offset of {topic.name} {one.partition_index}")
                 for topic in answer.topics
@@ -156,7 +156,7 @@ class TransactionalProducer:
         self._enrolled = True
         timeout_s = min(left_s, CALL_S_MAX)
         try:
-            answer = self._call(node, messages.produce(self._transactional, mine, timeout_s), timeout_s)
+            answer = self._call(node, requests.produce(self._transactional, mine, timeout_s), timeout_s)
         except KafkaException as error:
             return _if_retriable(error)
         said = None

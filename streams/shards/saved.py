@@ -2,14 +2,13 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Final
 
 from mypy_extensions import mypyc_attr
 
 from streams.shards.command_ids import CommandIds
 from streams.shards.entry import Entry
 
-ANSWERS_KEPT: Final = 10_000  # in memory, of those that are in chunks
+ANSWERS_KEPT = 10_000  # in memory, of those that are in chunks
 
 
 @mypyc_attr(acyclic=True)

@@ -10,6 +10,7 @@ import logging
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from typing import Any
 
 from confluent_kafka import KafkaError, KafkaException, TopicPartition
@@ -111,14 +112,14 @@ class Engine:
     # ---------------------------------------------------------------- 1. decide, while the one before commits
     async def _gather(self, work: Work) -> None:
         """Decide what comes in; return once the transaction before is merged and there is something to write."""
-        more, news = self.ownership.more, True
+        more = self.ownership.more
         while True:
             more.clear()
             if (flight := self._flight) is not None and flight.commit is not None and flight.commit.done():
                 self._merge(flight, work)
             # A chunk costs as much as ten commands, so while a transaction commits it is worth it for many only.
             due = self._flight is None or self.ownership.buffered[0] >= _EARLY_RECORDS
-            decided = news and due and not self._stopping and self._decide(work, 2)
+            decided = due and not self._stopping and self._decide(work, 2)
             if self._flight is not None:
                 wait_s = None
             else:
@@ -130,12 +131,12 @@ class Engine:
             if decided:
                 await asyncio.sleep(0)  # the next chunk at once, but others first
                 continue
-            try:
+            if wait_s is None:
+                await more.wait()
+                continue
+            with suppress(TimeoutError):  # only timers come without being told
                 async with asyncio.timeout(wait_s):
                     await more.wait()
-                news = True
-            except TimeoutError:
-                news = not work  # only timers come without being told
 
     def _until_timer(self) -> float:
         due = self.ownership.next_timer()
@@ -206,13 +207,8 @@ class Engine:
         for part in work.parts.values():
             work.batches.add(part.out)
         loop = asyncio.get_running_loop()
-        work.commit = loop.run_in_executor(self._commit_thread, self._commit, sent)
-        # Without a pause the coordinator is still busy with the last markers, and has to be asked again. It is in the thread
-        # because the loop's timers count whole milliseconds.
-        pause_s = self._settings.commit_gap_ms / 1000
-        self._pause = loop.run_in_executor(self._commit_thread, time.sleep, pause_s)
-        for future in (work.commit, self._pause):
-            future.add_done_callback(lambda _: self.ownership.more.set())
+        work.commit, self._pause = loop.create_future(), loop.create_future()
+        self._commit_thread.submit(self._commit, sent, work.commit, self._pause, loop)
         self._flight = work
 
     async def _go_on(self, work: Work) -> None:
@@ -248,11 +244,36 @@ class Engine:
             for (name, number), (offset, sequence, vouched) in standing.items()
         ]
 
-    def _commit(self, sent: Future[None]) -> None:
-        sent.result()
-        self._writer.flush()
-        self.ownership.wanted.set()  # what it brings comes when the commit is through
-        self._writer.commit()
+    def _commit(
+        self,
+        sent: Future[None],
+        commit: "asyncio.Future[None]",
+        pause: "asyncio.Future[None]",
+        loop: asyncio.AbstractEventLoop,
+    ) -> None:
+        """Write the rest, commit, and tell the event loop; then again once the next transaction may begin."""
+        failure: BaseException | None = None
+        try:
+            sent.result()
+            self._writer.flush()
+            self.ownership.wanted.set()  # what it brings comes when the commit is through
+            self._writer.commit()
+        except BaseException as error:  # noqa: BLE001  # it is raised where the commit is awaited
+            failure = error
+        loop.call_soon_threadsafe(self._complete, commit, failure)
+        # Without a pause the coordinator is still busy with the last markers, and has to be asked again. It is here because
+        # the loop's timers count whole milliseconds.
+        time.sleep(self._settings.commit_gap_ms / 1000)
+        loop.call_soon_threadsafe(self._complete, pause, None)
+
+    def _complete(self, future: "asyncio.Future[None]", failure: BaseException | None) -> None:
+        if future.cancelled():
+            return
+        if failure is None:
+            future.set_result(None)
+        else:
+            future.set_exception(failure)
+        self.ownership.more.set()
 
     # ---------------------------------------------------------------- 3. merge, or drop
     def _merge(self, flight: Work, work: Work) -> None:

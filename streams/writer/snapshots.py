@@ -25,8 +25,8 @@ from streams.topics import COMMANDS_RETENTION_MS
 from streams.writer.staged import Staged
 
 _log = logging.getLogger(__name__)
-_STATES_MIN: Final = 256
-_CHUNK_IDS: Final = 2048  # noted in memory at one go: 1.5 µs each
+_STATES_MIN = 256
+_CHUNK_IDS = 2048  # noted in memory at one go: 1.5 µs each
 _BYTES_MAX: Final = 1 << 20
 _RECORD_BYTES_MAX: Final = 3 << 20
 _TAIL_PER_STATE: Final = 3

@@ -100,9 +100,10 @@ def _sending(writer: _Writer) -> tuple[Any, Any]:
     engine._snapshots = engine._checkpoints = SimpleNamespace(stage=lambda *_, **__: None)
     engine._settings = SimpleNamespace(commit_gap_ms=1)
     engine.ownership = SimpleNamespace(buffered=(511, 0), more=asyncio.Event(), wanted=threading.Event())
-    work: Any = Work()
-    work.batches = SimpleNamespace(add=writer.add, size=0)
-    work.membership, work.parts = SimpleNamespace(valid=True), {("account", 0): SimpleNamespace(out=[])}
+    work = SimpleNamespace(
+        batches=SimpleNamespace(add=writer.add, size=0), membership=SimpleNamespace(valid=True)
+    )
+    work.parts = {("account", 0): SimpleNamespace(out=[])}
     return engine, work
 
 
