@@ -179,7 +179,8 @@ class Codec:
 
 
 def _encoder(prefix: bytes, schema: Schema) -> Encoder:
-    def general(record: dict[str, Any]) -> bytes:
+    # Any: compiled, what is no dict would be refused before it is found not to fit.
+    def general(record: Any) -> bytes:
         stream = BytesIO()
         stream.write(prefix)
         try:
@@ -194,7 +195,7 @@ def _encoder(prefix: bytes, schema: Schema) -> Encoder:
     if fast is None:
         return general
 
-    def encode(record: dict[str, Any]) -> bytes:
+    def encode(record: Any) -> bytes:
         try:
             return fast(record)
         except Exception:  # noqa: BLE001  # whatever it was, the general way fills in defaults or names the field

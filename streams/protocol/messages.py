@@ -27,9 +27,7 @@ from kio.schema.sasl_authenticate.v2.request import SaslAuthenticateRequest
 from kio.schema.sasl_authenticate.v2.response import SaslAuthenticateResponse
 from kio.schema.sasl_handshake.v1.request import SaslHandshakeRequest
 from kio.schema.sasl_handshake.v1.response import SaslHandshakeResponse
-from kio.schema.txn_offset_commit.v5.request import (
-    TxnOffsetCommitRequest,
-)
+from kio.schema.txn_offset_commit.v5.request import TxnOffsetCommitRequest
 
 Answer = TypeVar("Answer")
 Partition = tuple[str, int]

@@ -121,6 +121,7 @@ def test_a_missing_field_takes_its_default() -> None:
         {"by": 1, "note": None, "tags": None},
         {"by": 1, "note": None, "tags": {"a": "b"}},
         {"by": 1, "note": "\ud800", "tags": {}},
+        None,
     ],
 )
 def test_a_record_that_does_not_fit_is_unencodable(record: Any) -> None:
