@@ -198,8 +198,8 @@ class Engine:
         self._writer.begin(work.batches)
         if self.ownership.buffered[0] >= _CHUNK_RECORDS:
             await self._go_on(work)
+        self._snapshots.stage(work.parts.values(), self._now_ms)
         for part in work.parts.values():
-            self._snapshots.stage(part, self._now_ms)
             self._checkpoints.stage(part, self._now_ms, closing=self._stopping)
         offsets = self._offsets(work)
         work.metadata = {(tp.topic, tp.partition): tp.metadata or "" for tp in offsets}

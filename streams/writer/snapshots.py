@@ -8,7 +8,7 @@ that are old are held by the log instead of by memory.
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from typing import Final
@@ -56,17 +56,31 @@ class Snapshots:
         # One thread: each that asks has a consumer of its own.
         self._ends_thread = ThreadPoolExecutor(1, "ends")
         self._tail_records = tail_records
+        self._turns = 0
 
-    def stage(self, part: Staged, now_ms: int) -> None:
-        """Add to a transaction what a sweep has to write next. Everything before it is merged, nothing after it decided
-        is in ``part``.
+    def stage(self, parts: Iterable[Staged], now_ms: int) -> None:
+        """Add to a transaction what sweeps have to write next. Everything before it is merged, nothing after it decided
+        is in ``parts``.
+
+        The slices that sweep take turns, but those with so many commands that a step of a sweep is little beside them:
+        else a transaction of a few commands would take all their steps, and some milliseconds longer.
         """
+        sweeping: list[tuple[Staged, StateCodec]] = []
+        for part in parts:
+            codec = self._states()[part.slice.aggregate.name]
+            if codec is None:
+                continue
+            if part.redacted:
+                self._replace(part, codec)
+            if part.slice.saved.sweeping:
+                sweeping.append((part, codec))
+        self._turns += 1
+        for number, (part, codec) in enumerate(sweeping):
+            if number == self._turns % len(sweeping) or part.commands + part.timers >= _STATES_MIN:
+                self._sweep(part, codec, now_ms)
+
+    def _sweep(self, part: Staged, codec: StateCodec, now_ms: int) -> None:
         piece, saved = part.slice, part.slice.saved
-        codec = self._states()[piece.aggregate.name]
-        if codec is not None and part.redacted:
-            self._replace(part, codec)
-        if codec is None or not saved.sweeping:
-            return
         sweep = saved.sweep = saved.sweep or _begin(piece)
         topic, written = self._topics.snapshots(piece.aggregate.name), Written()
         try:

@@ -72,7 +72,7 @@ class Log:
         decided = self.bench.decider.stage(staged, list(records))
         if rest := [one for one in records[decided:] if not isinstance(one, Waiting)]:
             self.next = rest[0].offset  # the rest waits until something is read back
-        self.snapshots.stage(staged, now_ms)
+        self.snapshots.stage([staged], now_ms)
         self.checkpoints.stage(staged, now_ms, closing=closing)
         for topic, value, key, _, headers in staged.out:
             offset = self.ends.get(topic, 0)

@@ -18,6 +18,7 @@ from streams.shards.identity import uuid_bytes
 from streams.shards.saved import Chunk, Named, Saved
 from streams.shards.shard import Slice
 from streams.writer import snapshots
+from streams.writer.staged import Staged
 from tests.performance.account import AGGREGATE
 from tests.support.records import Bench, deposit
 from tests.unit.streams.recovery.log import NOW_MS, Log
@@ -133,6 +134,24 @@ def test_a_finished_sweep_leaves_a_short_tail() -> None:
     assert loaded.saved.mark.events == before
     assert len(loaded.index) < len(log.load(with_snapshots=False).index) / 2
     assert _told(loaded) == _told(log.load(with_snapshots=False))
+
+
+def test_slices_that_sweep_take_turns_unless_much_was_decided_of_them() -> None:
+    """Else a transaction of a few commands would wait for the steps of all."""
+    log, other = Log(), Log()
+    for one in (log, other):
+        one.commit(*[deposit(1, key=b"default/a%d" % number) for number in range(9)])
+        one.cut()
+
+    def step(*, commands: int) -> list[bool]:
+        parts = [Staged.on(one.bench.slice, None) for one in (log, other)]
+        for part in parts:
+            part.commands = commands
+        log.snapshots.stage(parts, NOW_MS)
+        return [part.written is not None for part in parts]
+
+    assert sorted([step(commands=1), step(commands=1)]) == [[False, True], [True, False]]
+    assert step(commands=2) == [True, True]
 
 
 def test_what_rests_is_kept_packed_until_it_is_changed() -> None:
