@@ -78,7 +78,7 @@ wheel: install         ## the product as a wheel, its hot path compiled and test
 	@echo "compiling the hot path into a wheel (half a minute)" >&2
 	@rm -rf build dist && mkdir -p build/source
 	@cp -r pyproject.toml README.md LICENSE app streams schemas connectors deploy build/source/
-	@cd build/source && CFLAGS="$(WITHIN)" HATCH_BUILD_HOOKS_ENABLE=1 $(CURDIR)/$(BIN)/python -m hatchling build -t wheel -d $(CURDIR)/dist >&2
+	@cd build/source && CFLAGS="$(CFLAGS) $(WITHIN)" HATCH_BUILD_HOOKS_ENABLE=1 $(CURDIR)/$(BIN)/python -m hatchling build -t wheel -d $(CURDIR)/dist >&2
 	@$(PIP) --no-deps --target build/product dist/*.whl
 	@$(COMPILED) $(BIN)/pytest -q -o pythonpath=build/product tests/unit/schemas tests/unit/streams
 
