@@ -36,6 +36,7 @@ _TOO_LARGE = {KafkaError.MSG_SIZE_TOO_LARGE, KafkaError.RECORD_LIST_TOO_LARGE, K
 _CHUNK_RECORDS = 512
 _PASS_RECORDS = 128  # what one pass leaves for the next then stays in the processor's second cache
 _EARLY_RECORDS = 64  # from which on they are decided while a transaction commits
+_NEWS_S = 0.003  # how long a transaction of fewer waits for what has come since the one before
 _FLUSH_BYTES = 1 << 20
 _OPEN_S = 0.3  # how long a transaction goes on under a backlog: others wait for it
 _SIGN_OFF_S = 2.0
@@ -70,6 +71,7 @@ class Engine:
         self._limit = settings.batch_records_max
         self._condemned: dict[tuple[str, int], frozenset[int]] = {}
         self._pause: asyncio.Future[None] | None = None  # done when the next transaction may begin
+        self._news_until = 0.0
         self._pace_s = 0.0  # what a command of the last chunk took
         self._now_ms = 0
         self._stopping = False
@@ -123,11 +125,16 @@ class Engine:
             if self._flight is not None:
                 wait_s = None
             else:
-                if self._stopping or (work and (self._pause is None or self._pause.done())):
+                may_begin = self._pause is None or self._pause.done()
+                news_s = self._until_news(work)
+                if self._stopping or (work and may_begin and news_s <= 0):
                     return
-                wait_s = None if work else self._until_timer()
-                if not work:
-                    self.ownership.wanted.set()
+                if work:
+                    wait_s = news_s if may_begin else None
+                else:
+                    wait_s = self._until_timer()
+                    if may_begin:
+                        self.ownership.wanted.set()
             if decided:
                 await asyncio.sleep(0)  # the next chunk at once, but others first
                 continue
@@ -137,6 +144,14 @@ class Engine:
             with suppress(TimeoutError):  # only timers come without being told
                 async with asyncio.timeout(wait_s):
                     await more.wait()
+
+    def _until_news(self, work: Work) -> float:
+        """Return how long a small transaction waits for the read that was asked for when the one before ended. Without it, what
+        came a moment too late would be written by the next one, and so would, from then on, all that comes.
+        """
+        if not self.ownership.asked or work.records >= _EARLY_RECORDS:
+            return 0.0
+        return self._news_until - time.monotonic()
 
     def _until_timer(self) -> float:
         due = self.ownership.next_timer()
@@ -255,9 +270,8 @@ class Engine:
         failure: BaseException | None = None
         try:
             sent.result()
-            self._writer.flush()
-            self.ownership.wanted.set()  # what it brings comes when the commit is through
             self._writer.commit()
+            self.ownership.ask()
         except BaseException as error:  # noqa: BLE001  # it is raised where the commit is awaited
             failure = error
         loop.call_soon_threadsafe(self._complete, commit, failure)
@@ -285,6 +299,7 @@ class Engine:
         flight.commit.result()
         self.ownership.problem = None
         self.counters.transactions += 1
+        self._news_until = time.monotonic() + _NEWS_S
         for key, part in flight.parts.items():
             piece = part.slice
             piece.next, piece.sequence, piece.position = part.next, part.sequence, part.position

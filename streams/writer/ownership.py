@@ -64,6 +64,7 @@ class Ownership:
     ) -> None:
         self.more = asyncio.Event()  # there is something to decide
         self.wanted = threading.Event()  # what comes now is decided soon
+        self.asked = False  # a transaction has ended, and nothing has come since
         self.problem: str | None = None
         self._topics = topics
         self._names = {topics.commands(name): name for name in aggregates}
@@ -161,8 +162,14 @@ class Ownership:
                     self._parked[number] = shard
             self._changed.wait_for(lambda: not any(gone & work.shards.keys() for work in self._busy))
 
+    def ask(self) -> None:
+        """Have read what has come while a transaction committed. Any thread."""
+        self.asked = True
+        self.wanted.set()
+
     def submit(self, batches: Iterable[Batch]) -> None:
         """Take batches for deciding; one from before its shard's last seek is dropped (it is fetched again)."""
+        self.asked = False
         for batch in batches:
             shard = self._shards.get(batch.partition)
             if shard is None or shard.epoch != batch.epoch or shard.phase != "ready":

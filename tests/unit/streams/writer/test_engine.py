@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 from typing import Any
@@ -85,9 +86,6 @@ class _Writer:
         assert self._given.wait(60), "the offsets come first"
         self.told.append("records")
 
-    def flush(self) -> None:
-        self.told.append("flush")
-
     def commit(self) -> None:
         self.told.append("commit")
 
@@ -99,7 +97,9 @@ def _sending(writer: _Writer) -> tuple[Any, Any]:
     engine._stopping, engine._now_ms, engine._offsets = False, 0, lambda _: []
     engine._snapshots = engine._checkpoints = SimpleNamespace(stage=lambda *_, **__: None)
     engine._settings = SimpleNamespace(commit_gap_ms=1)
-    engine.ownership = SimpleNamespace(buffered=(511, 0), more=asyncio.Event(), wanted=threading.Event())
+    engine.ownership = SimpleNamespace(
+        buffered=(511, 0), more=asyncio.Event(), ask=lambda: writer.told.append("ask")
+    )
     work = SimpleNamespace(
         batches=SimpleNamespace(add=writer.add, size=0), membership=SimpleNamespace(valid=True)
     )
@@ -108,19 +108,55 @@ def _sending(writer: _Writer) -> tuple[Any, Any]:
 
 
 def test_offsets_do_not_wait_behind_the_records_of_their_transaction() -> None:
-    """Given less than a chunk waits, when the transaction is written, then offsets, records, and the end; and before the end is
-    asked for, more is read.
+    """Given less than a chunk waits, when the transaction is written, then offsets, records, and the end; and when it has
+    ended, more is read.
     """
 
     async def send(writer: _Writer) -> None:
         engine, work = _sending(writer)
-        writer.commit = lambda: writer.told.append(f"commit {engine.ownership.wanted.is_set()}")  # type: ignore[method-assign]  # a spy
         await engine._send(work)
         await work.commit
 
     writer = _Writer()
     asyncio.run(send(writer))
-    assert writer.told == ["begin", "offsets", "records", "flush", "commit True"]
+    assert writer.told == ["begin", "offsets", "records", "commit", "ask"]
+
+
+def _gathering(records: int) -> tuple[Any, Any]:
+    """Return an engine that has asked for more and may begin a transaction of so many records."""
+    engine: Any = object.__new__(Engine)
+    engine._flight = engine._pause = None
+    engine._stopping, engine._decide = False, lambda *_: False
+    engine._news_until = time.monotonic() + 60
+    engine.ownership = SimpleNamespace(asked=True, more=asyncio.Event(), buffered=(0, 0))
+    return engine, SimpleNamespace(records=records)
+
+
+def test_a_small_transaction_takes_with_it_what_came_while_the_one_before_committed() -> None:
+    """Given more was asked for, then it waits until that has come; else all that comes would be written one transaction late."""
+
+    async def gather() -> None:
+        engine, work = _gathering(3)
+        gathering = asyncio.create_task(engine._gather(work))
+        await asyncio.sleep(0.02)
+        assert not gathering.done()
+        engine.ownership.asked = False
+        engine.ownership.more.set()
+        await asyncio.wait_for(gathering, 10)
+
+    asyncio.run(gather())
+
+
+def test_a_transaction_does_not_wait_long_for_more_and_a_large_one_not_at_all() -> None:
+    """Given nothing comes, then it begins a moment later; given it is large, at once."""
+
+    async def gather() -> None:
+        engine, work = _gathering(3)
+        engine._news_until = time.monotonic() + 0.003
+        await asyncio.wait_for(engine._gather(work), 10)
+        await asyncio.wait_for(_gathering(64)[0]._gather(SimpleNamespace(records=64)), 10)
+
+    asyncio.run(gather())
 
 
 def test_the_next_transaction_waits_until_the_coordinator_had_its_pause() -> None:
