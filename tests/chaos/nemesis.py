@@ -45,9 +45,9 @@ class Nemesis:
                     heapq.heappop(self._undo)[2]()
                 if todo and begun + todo[0].at <= now:
                     fault = todo.pop(0)
-                    owned = self._do(fault)
-                    entry = {"kind": fault.kind, "target": fault.target, "lasts": fault.lasts, "at": now}
-                    out.write(json.dumps({**entry, "done": owned}) + "\n")
+                    kind = self._do(fault)
+                    entry = {"kind": kind or fault.kind, "target": fault.target, "lasts": fault.lasts}
+                    out.write(json.dumps({**entry, "at": now, "done": kind is not None}) + "\n")
                     out.flush()
                 self._keep_running()
                 time.sleep(0.01)
@@ -66,11 +66,11 @@ class Nemesis:
         return {getattr(undo, "worker", "") for _, _, undo in self._undo}
 
     # ---------------------------------------------------------------- what a fault is
-    def _do(self, fault: Fault) -> bool:
-        """Begin a fault; tell whether it could be."""
+    def _do(self, fault: Fault) -> str | None:
+        """Begin a fault. Return its kind, that of the one done in its place, or None if there could be none."""
         kind, lasts = fault.kind, fault.lasts
         if kind in ("broker-kill", "controller-kill", "broker-freeze", "broker-disk-full"):
-            return self._harm_broker(fault)
+            return kind if self._harm_broker(fault) else None
         worker = self._cluster.workers[fault.target]
         if kind == "kill-all":
             for name in self._cluster.names:
@@ -98,7 +98,7 @@ class Nemesis:
             self._kill(fault.target, 0.2)
         else:
             self._break_links(fault)
-        return True
+        return kind
 
     def _kill(self, name: str, lasts: float) -> None:
         worker = self._cluster.workers[name]
@@ -111,22 +111,28 @@ class Nemesis:
         process.pause()
         self._later(lasts, process.resume)
 
-    def _freeze_holding(self, fault: Fault, worker: Process) -> bool:
-        """Freeze it with a batch in its hands: decided and not begun, or written and not committed."""
+    def _freeze_holding(self, fault: Fault, worker: Process) -> str | None:
+        """Freeze it with a batch in its hands: decided and not begun, or written and not committed. If it comes to none, as
+        while its broker is away, freeze it as it is.
+        """
         folder = self._cluster.data(fault.target)
         hold = folder / ("hold-begin" if fault.kind == "freeze-decided" else "hold-commit")
         hold.touch()
         deadline = time.monotonic() + _HOLD_WAIT_S
         while not (folder / "holding").exists():
-            if time.monotonic() > deadline or not worker.running:
+            if not worker.running:
                 hold.unlink(missing_ok=True)
-                return False  # it had nothing to do
+                return None
+            if time.monotonic() > deadline:
+                self._freeze(worker, fault.lasts)
+                hold.unlink(missing_ok=True)
+                return "freeze"
             time.sleep(0.01)
         self._freeze(worker, fault.lasts)
         # A batch not begun goes on when its worker knows better; a commit on its way goes on at once.
         awake = _AWAKE_S if fault.kind == "freeze-decided" else 0.0
         self._later(fault.lasts + awake, lambda: hold.unlink(missing_ok=True))
-        return True
+        return fault.kind
 
     def _ask_inside(self, fault: Fault, lasts: float) -> None:
         file = self._cluster.data(fault.target) / fault.kind

@@ -113,6 +113,7 @@ def table(verdict: dict[str, Any]) -> str:
         lines.append(f"{kind:<18} {row['count']:>6} {row['p50']:>7.2f} {row['p95']:>7.2f} {row['max']:>7.2f}")
     lines += [
         f"{'all':<18} {verdict['faults']:>6}   a shard kept somebody waiting {verdict['away_share']:.1%} of the time",
+        *([f"{'without effect':<18} {idle:>6}"] if (idle := verdict["faults_without_effect"]) else []),
         "",
     ]
     for name, count in verdict["anomalies"].items():
