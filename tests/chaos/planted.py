@@ -112,11 +112,14 @@ def late_membership(worker: Worker) -> None:
         latest[:] = [Membership(client.consumer_group_metadata())]
 
     def hasty(numbers: Any) -> None:
-        busy = ownership._busy
-        if not writer._open:
-            ownership._busy = []
-        release(numbers)
-        ownership._busy = busy
+        if writer._open:
+            release(numbers)
+            return
+        ownership._changed.wait_for = lambda _: True
+        try:
+            release(numbers)
+        finally:
+            del ownership._changed.wait_for
 
     consumer._on_assign, consumer._poll_once, ownership.release = assigned, noting, hasty
     writer.send_offsets = lambda offsets, _: send_offsets(offsets, latest[0])
