@@ -171,8 +171,11 @@ def _await_all(desk: RunDesk, runs: int, say: Callable[[str], None]) -> None:
     before the last step of any.
     """
     say(f"{desk.ended} of {runs} runs have ended, no more kills")
-    last, deadline = -1, 0.0
+    last, deadline, told = -1, 0.0, time.monotonic()
     while desk.ended < runs:
+        if time.monotonic() - told > 30:
+            told = time.monotonic()
+            say(f"{desk.ended} of {runs} runs have ended")
         if (events := desk.events) != last:
             last, deadline = events, time.monotonic() + _STILL_S
         elif time.monotonic() > deadline:
