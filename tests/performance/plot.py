@@ -20,8 +20,8 @@ def latency_plot(paced: dict[str, Any]) -> str:
     values = [median(step[name]) for points in lines.values() for _, step in points for name in _PANELS]
     if not rates:
         return '<svg xmlns="http://www.w3.org/2000/svg"/>\n'
-    x_range = floor(log10(min(rates))), ceil(log10(max(rates)))
-    y_range = floor(log10(max(min(values), 0.1))), ceil(log10(max(values)))
+    x_range = _decades(min(rates), max(rates))
+    y_range = _decades(max(min(values), 0.1), max(values))
     width = _LEFT + len(_PANELS) * (_WIDTH + _GAP)
     size = f'width="{width}" height="{_TOP + _HEIGHT + 110}"'
     parts = [
@@ -68,6 +68,12 @@ def _rate(point: tuple[float, Any]) -> float:
 
 def _short(value: float) -> str:
     return f"{value / 1000:g}k" if value >= 1000 else f"{value:g}"
+
+
+def _decades(low: float, high: float) -> tuple[int, int]:
+    """Return the powers of ten around the values, one apart at least: there may be one rate only."""
+    first = floor(log10(low))
+    return first, max(ceil(log10(high)), first + 1)
 
 
 def _ticks(decades: tuple[int, int]) -> Iterator[float]:
